@@ -1,0 +1,110 @@
+package txn
+
+import (
+	"time"
+
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// Isolation is the level a transaction runs at. READ UNCOMMITTED is not among
+// them: it is served as READ COMMITTED.
+type Isolation uint8
+
+const (
+	// ReadCommitted takes a new snapshot per statement and locks rows, not ranges.
+	ReadCommitted Isolation = iota
+	// RepeatableRead fixes the snapshot at the first consistent read.
+	RepeatableRead
+	// Serializable makes plain reads inside an explicit transaction take shared locks.
+	Serializable
+)
+
+// String is the level's name as MySQL spells it in transaction_isolation.
+func (i Isolation) String() string {
+	switch i {
+	case ReadCommitted:
+		return "READ-COMMITTED"
+	case RepeatableRead:
+		return "REPEATABLE-READ"
+	default:
+		return "SERIALIZABLE"
+	}
+}
+
+// Options say how a transaction behaves; they do not change once it began.
+type Options struct {
+	// Isolation is the level.
+	Isolation Isolation
+	// ReadOnly refuses locks and writes with code ReadOnly.
+	ReadOnly bool
+	// SnapshotIsolation, under REPEATABLE READ, refuses to lock a row that
+	// changed after the snapshot was fixed (Conflict). Off is what InnoDB does.
+	SnapshotIsolation bool
+	// Autocommit tells that the transaction is one statement without BEGIN.
+	// Plain reads of such a transaction stay snapshot reads under SERIALIZABLE.
+	Autocommit bool
+	// LockWait bounds the wait for one lock; 0 means the coordinator's default.
+	LockWait time.Duration
+	// At reads a past snapshot (AS OF); such a transaction is read only.
+	At storage.Timestamp
+	// Label is shown in Info, for instance the connection id.
+	Label string
+}
+
+// Lock is the row lock that a read takes.
+type Lock uint8
+
+const (
+	// LockNone reads the snapshot.
+	LockNone Lock = iota
+	// LockShared is FOR SHARE: the latest committed version under an S lock.
+	LockShared
+	// LockExclusive is FOR UPDATE and DML: the latest committed version under an X lock.
+	LockExclusive
+)
+
+// Wait says what a locking read does when another transaction holds the lock.
+type Wait uint8
+
+const (
+	// WaitBlock waits for as long as the lock wait timeout allows.
+	WaitBlock Wait = iota
+	// NoWait fails at once with code WouldBlock.
+	NoWait
+	// SkipLocked leaves the row out.
+	SkipLocked
+)
+
+// ReadOptions qualify one Get or GetMany. The zero value is a snapshot read.
+type ReadOptions struct {
+	Lock Lock
+	Wait Wait
+	// AnyVersion switches off the snapshot-isolation check for this lock, for
+	// rows that carry no user data, such as counters.
+	AnyVersion bool
+}
+
+// Row is one answer. Found is false when the key has no value, or when Skipped.
+// Key and Value must not be modified by the caller; they stay valid after the
+// next call.
+type Row struct {
+	Key     storage.Key
+	Value   []byte
+	Found   bool
+	Skipped bool
+}
+
+// Scan describes a range read. Lo is inclusive, Hi exclusive and nil is the
+// open end.
+type Scan struct {
+	Lo, Hi  storage.Key
+	Where   Where
+	Reverse bool
+	// Limit is a hint of how many rows will be taken; 0 means all. The cursor
+	// goes on beyond it if asked.
+	Limit int
+	Lock  Lock
+	Wait  Wait
+	// AnyVersion is as in ReadOptions.
+	AnyVersion bool
+}
