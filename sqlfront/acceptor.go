@@ -1,0 +1,113 @@
+package sqlfront
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+)
+
+// acceptor joins any number of listeners into one net.Listener, so that one
+// protocol server (one counter of connection ids, one process list) serves TCP
+// clients and in-process clients alike.
+type acceptor struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	mu     struct {
+		sync.Mutex
+		closed    bool
+		listeners map[net.Listener]struct{}
+	}
+}
+
+func newAcceptor() *acceptor {
+	a := &acceptor{conns: make(chan net.Conn), closed: make(chan struct{})}
+	a.mu.listeners = map[net.Listener]struct{}{}
+	return a
+}
+
+// feed accepts from l until one of them is closed.
+func (a *acceptor) feed(l net.Listener) error {
+	if !a.add(l) {
+		l.Close()
+		return ErrClosed
+	}
+	defer a.remove(l)
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			if a.isClosed() || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		select {
+		case a.conns <- c:
+		case <-a.closed:
+			c.Close()
+			return nil
+		}
+	}
+}
+
+func (a *acceptor) dial(ctx context.Context) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case a.conns <- server:
+		return client, nil
+	case <-a.closed:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (a *acceptor) add(l net.Listener) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.closed {
+		return false
+	}
+	a.mu.listeners[l] = struct{}{}
+	return true
+}
+
+func (a *acceptor) remove(l net.Listener) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.mu.listeners, l)
+}
+
+func (a *acceptor) isClosed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mu.closed
+}
+
+// Accept implements net.Listener.
+func (a *acceptor) Accept() (net.Conn, error) {
+	select {
+	case c := <-a.conns:
+		return c, nil
+	case <-a.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener: it closes every listener that feeds it.
+func (a *acceptor) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.closed {
+		return nil
+	}
+	a.mu.closed = true
+	close(a.closed)
+	for l := range a.mu.listeners {
+		l.Close()
+	}
+	return nil
+}
+
+// Addr implements net.Listener. It has no address of its own.
+func (a *acceptor) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }

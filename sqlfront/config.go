@@ -1,0 +1,127 @@
+package sqlfront
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/rowlockdb/rowlock/txn"
+)
+
+// Config says what a Server stands on and how it behaves. Only Coordinator is
+// required.
+type Config struct {
+	// Coordinator runs every transaction of this server, its own included.
+	Coordinator *txn.Coordinator
+	// Logger receives what an operator should see; nil discards it.
+	Logger *slog.Logger
+	// Version is what clients see as @@version; empty means DefaultVersion.
+	Version string
+	// Collation names the collation of databases and literals that ask for
+	// none; empty means DefaultCollation.
+	Collation string
+	// TLS, when set, is offered to clients that ask for it.
+	TLS *tls.Config
+	// MaxConnections bounds simultaneous client connections; 0 means 1000.
+	MaxConnections uint64
+	// PreparedStatements bounds the parsed statements kept by one session;
+	// 0 means 256.
+	PreparedStatements int
+	// NoAuthentication accepts every client as an all-powerful user. The
+	// in-process listener of an embedded node and tests use it.
+	NoAuthentication bool
+	// Sources feed the tables of the rowlock database.
+	Sources Sources
+}
+
+// DefaultVersion is reported to clients unless Config.Version says otherwise.
+// The leading number is the MySQL release whose behaviour is followed.
+const DefaultVersion = "8.0.42-rowlock"
+
+// DefaultCollation is the collation of a new database, as in MySQL 8.
+const DefaultCollation = "utf8mb4_0900_ai_ci"
+
+// Sources are the callbacks behind the views of the rowlock database. A nil
+// callback gives an empty table.
+type Sources struct {
+	Shards       func(context.Context) ([]ShardInfo, error)
+	Nodes        func(context.Context) ([]NodeInfo, error)
+	Transactions func(context.Context) ([]TransactionInfo, error)
+	Locks        func(context.Context) ([]LockInfo, error)
+	Metrics      func(context.Context) ([]MetricInfo, error)
+}
+
+// ShardInfo is one row of rowlock.shards.
+type ShardInfo struct {
+	Shard   uint64
+	Owner   uint64 // node id; 0 = not known
+	Epoch   uint64
+	State   string
+	Bytes   uint64
+	Share   float64 // part of the ring, 0 to 1; 0 for the system shard
+	Applied uint64
+}
+
+// NodeInfo is one row of rowlock.nodes.
+type NodeInfo struct {
+	Node    uint64
+	Address string
+	Zone    string
+	State   string
+}
+
+// TransactionInfo is one row of rowlock.transactions.
+type TransactionInfo struct {
+	ID        string
+	State     string
+	Isolation string
+	Started   time.Time
+	Writes    uint64
+	Label     string
+	Statement string
+}
+
+// LockInfo is one row of rowlock.locks.
+type LockInfo struct {
+	Shard       uint64
+	Transaction string
+	Mode        string
+	Key         string // hexadecimal
+	Granted     bool
+	WaitsFor    string
+	Statement   string
+}
+
+// MetricInfo is one row of rowlock.metrics.
+type MetricInfo struct {
+	Name  string
+	Value float64
+	Help  string
+}
+
+// ErrClosed is returned by calls on a Server that was closed.
+var ErrClosed = errors.New("sqlfront: server closed")
+
+func (c *Config) defaults() error {
+	if c.Coordinator == nil {
+		return errors.New("sqlfront: Config.Coordinator is required")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Version == "" {
+		c.Version = DefaultVersion
+	}
+	if c.Collation == "" {
+		c.Collation = DefaultCollation
+	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = 1000
+	}
+	if c.PreparedStatements == 0 {
+		c.PreparedStatements = 256
+	}
+	return nil
+}
