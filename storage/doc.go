@@ -1,0 +1,51 @@
+// Package storage keeps versions, intents and votes, changed only by atomic
+// batches.
+//
+// # What it promises
+//
+// One [Engine] holds all shard replicas of a node in one Pebble store; each
+// replica owns a [Space], the keys under one 8-byte prefix. A [Batch] is all or
+// nothing. Batches of one space become durable in the order in which they were
+// committed: after a crash the space equals the state after some prefix of
+// them, never a later one without an earlier one, and the [Applied] record
+// inside the space says which. [Engine.Sync] is the only call that waits for
+// the disk; what was committed before it was called survives a power cut once
+// it returns. The replicated log is what makes an acknowledged write durable.
+//
+// [Space.Restore] and [Space.Destroy] replace or remove a whole space in one
+// edit of Pebble's manifest: after a crash the old or the new content is there,
+// never a mixture. The applied record lies inside the space, so it switches
+// with the data.
+//
+// A [Snapshot] is one point in time for versions, intents, votes and meta
+// records alike, so an intent is always judged with the vote that belonged to
+// it at that moment.
+//
+// # Layout
+//
+//	space (8 bytes, big endian) | kind (1) | body | 0x00            record key
+//	space (8 bytes, big endian) | kind (1) | body | 0x00 | ^commit (8) | 0x09   version key
+//
+// The kinds, in order: the applied record, meta records, votes, data. The body
+// of a data key is the user's key, unescaped: the store's own comparer splits a
+// key at the zero byte in front of the timestamp and compares the two halves
+// separately, so any bytes sort bytewise. A data key without a timestamp holds
+// the key's intent and therefore sorts before all versions; versions follow,
+// newest first. A point read is one seek: intent, newest version, then usually
+// the wanted one are neighbours.
+//
+// # Concurrency
+//
+// Engine and Space may be used by any number of goroutines. Batch, Snapshot and
+// Iterator belong to one goroutine at a time. Commits of one space must come
+// from one goroutine at a time, or their order is not defined. Restore and
+// Destroy must not run beside commits to the same space.
+//
+// # What it does not do
+//
+// It decides nothing: whether an intent is visible, whether a vote may change,
+// whether a read is too old is the business of package shard. It takes no lock
+// on keys, draws no timestamp, reads no clock, and does not retry: a failed
+// commit is for the caller to stop on, and a write-ahead log that cannot be
+// written ends the process.
+package storage
