@@ -258,21 +258,21 @@ func fetch(ctx context.Context, conn *sql.Conn, text, letters string, f formatte
 		return nil, err
 	}
 	res := &result{columns: len(types)}
-	raw := make([]sql.RawBytes, len(types))
+	cells := make([]cell, len(types))
 	into := make([]any, len(types))
-	for i := range raw {
-		into[i] = &raw[i]
+	for i := range cells {
+		into[i] = &cells[i]
 	}
 	for rows.Next() {
 		if err := rows.Scan(into...); err != nil {
 			return nil, err
 		}
-		for i, v := range raw {
+		for i := range cells {
 			letter := byte('T')
 			if i < len(letters) {
 				letter = letters[i]
 			}
-			res.values = append(res.values, f.format(v, letter, types[i].DatabaseTypeName() == "BIT"))
+			res.values = append(res.values, f.format(cells[i].value(), letter, types[i].DatabaseTypeName() == "BIT"))
 		}
 	}
 	return res, rows.Err()

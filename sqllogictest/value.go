@@ -5,10 +5,12 @@ import (
 	"crypto/md5"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // result is what a query gave: formatted values, row after row.
@@ -137,4 +139,45 @@ func firstNonZero[T cmp.Ordered](a, b T) T {
 		return a
 	}
 	return b
+}
+
+// cell receives one value of a row, whatever type its driver gives it.
+type cell struct {
+	text []byte // kept from row to row
+	null bool
+}
+
+// value is the text, not nil, or nil for NULL. It is valid until the next Scan.
+func (c *cell) value() []byte {
+	if c.null {
+		return nil
+	}
+	return c.text
+}
+
+// Scan implements sql.Scanner.
+func (c *cell) Scan(value any) error {
+	c.null = value == nil
+	if c.text == nil {
+		c.text = []byte{}
+	}
+	c.text = c.text[:0]
+	switch v := value.(type) {
+	case nil:
+	case []byte:
+		c.text = append(c.text, v...)
+	case string:
+		c.text = append(c.text, v...)
+	case int64:
+		c.text = strconv.AppendInt(c.text, v, 10)
+	case float64:
+		c.text = strconv.AppendFloat(c.text, v, 'g', -1, 64)
+	case bool:
+		c.text = append(c.text, map[bool]byte{false: '0', true: '1'}[v])
+	case time.Time:
+		c.text = v.AppendFormat(c.text, "2006-01-02 15:04:05.999999")
+	default:
+		c.text = fmt.Append(c.text, v)
+	}
+	return nil
 }
