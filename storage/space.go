@@ -1,0 +1,114 @@
+package storage
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Space is one shard replica's part of an [Engine]: all keys under one 8-byte
+// prefix. It holds no state of its own; any number of values for one id are the
+// same space.
+type Space struct {
+	e     *Engine
+	id    uint64
+	all   pebble.IterOptions // the whole space
+	start []byte
+	end   []byte
+}
+
+// newSpace prepares what every read of the space needs.
+func newSpace(e *Engine, id uint64) *Space {
+	s := &Space{e: e, id: id, start: spaceStart(id), end: spaceEnd(id)}
+	// Filters of the lowest level are worth their memory: before an insert, keys
+	// are looked up that usually do not exist.
+	s.all = pebble.IterOptions{LowerBound: s.start, UpperBound: s.end, UseL6Filters: true}
+	return s
+}
+
+// ID returns the id that the space was asked for.
+func (s *Space) ID() uint64 { return s.id }
+
+// NewBatch starts an empty batch. Close it, committed or not.
+func (s *Space) NewBatch() *Batch { return &Batch{space: s, b: s.e.db.NewBatch()} }
+
+// Snapshot fixes a point in time for reads: everything committed to the space
+// before the call, nothing after it. It costs about as much as opening an
+// iterator, and keeps the tables and memtables of its time alive until it is
+// closed; for long work use StreamSnapshot.
+func (s *Space) Snapshot() *Snapshot {
+	it, err := s.e.db.NewIter(&s.all)
+	snap := &Snapshot{space: s, iter: it, err: wrap(err, "open snapshot of space %d", s.id)}
+	snap.key = snap.keyArray[:0]
+	return snap
+}
+
+// Applied returns the applied record; false if the space has none.
+func (s *Space) Applied() (Applied, bool, error) {
+	snap := s.Snapshot()
+	defer snap.Close()
+	return snap.Applied()
+}
+
+// Checksum returns a hash over all versions, intents, votes and meta records,
+// but not the applied record. Replicas with the same history have the same
+// checksum, however their stores are laid out.
+func (s *Space) Checksum() (uint64, error) {
+	snap := s.Snapshot()
+	defer snap.Close()
+	return snap.Checksum()
+}
+
+// Size estimates the bytes that the space occupies on the disk, compressed;
+// what is only in memory does not count.
+func (s *Space) Size() (bytes uint64, err error) {
+	bytes, err = s.e.db.EstimateDiskUsage(s.start, s.end)
+	return bytes, wrap(err, "estimate size of space %d", s.id)
+}
+
+// Destroy removes everything of the space, durably, in one step. It must have
+// returned before a replica with another identity may use the space. Open
+// snapshots keep seeing what they saw.
+func (s *Space) Destroy() error {
+	err := s.e.db.Excise(context.Background(), s.keyRange())
+	if err == nil {
+		err = s.e.Sync()
+	}
+	return wrap(err, "destroy space %d", s.id)
+}
+
+// keyRange spans the space. Both ends are keys without a timestamp, as excise
+// demands.
+func (s *Space) keyRange() pebble.KeyRange { return pebble.KeyRange{Start: s.start, End: s.end} }
+
+// checksum hashes all pairs that an iterator over one space yields. Lengths go
+// into the hash, so that no two different spaces hash the same bytes.
+func checksum(it *pebble.Iterator) (uint64, error) {
+	h := xxhash.New()
+	var size [16]byte
+	for ok := it.First(); ok; ok = it.Next() {
+		k := it.Key()[spaceSize:]
+		if kind(k[0]) == kindApplied {
+			continue
+		}
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return 0, err
+		}
+		binary.BigEndian.PutUint64(size[:], uint64(len(k)))
+		binary.BigEndian.PutUint64(size[8:], uint64(len(v)))
+		h.Write(size[:])
+		h.Write(k)
+		h.Write(v)
+	}
+	if err := it.Error(); err != nil {
+		return 0, err
+	}
+	return h.Sum64(), nil
+}
+
+// String names the space in messages.
+func (s *Space) String() string { return fmt.Sprintf("space %d", s.id) }
