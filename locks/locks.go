@@ -29,7 +29,9 @@ const (
 )
 
 // String returns the one-letter name used in transcripts and views.
-func (m Mode) String() string { return [modes + 1]string{"S", "X", "GAP", "INSERT", "?"}[min(m, modes)] }
+func (m Mode) String() string {
+	return [modes + 1]string{"S", "X", "GAP", "INSERT", "?"}[min(m, modes)]
+}
 
 // Span is what a lock covers: the single key Lo when Hi is empty, else the keys Lo <= k < Hi.
 // An interval with Hi <= Lo holds no key: locking it succeeds and locks nothing.
