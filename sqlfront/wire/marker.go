@@ -1,9 +1,7 @@
 package wire
 
 import (
-	"time"
-
-	"github.com/dolthub/go-mysql-server/sql"
+	"strings"
 )
 
 // LockStrength is how a locking read locks.
@@ -26,20 +24,51 @@ const (
 	LockSkipLocked
 )
 
-// LockMarker is a locking clause on its way from the parser to the table. It travels as the table's AS OF value.
+// LockMarker is a locking clause on its way from the parser to the table. The engine's planner drops locking clauses, but it
+// hands a table's AS OF value to the database untouched, so the parser puts the clause there.
 type LockMarker struct {
 	Strength LockStrength
 	Wait     LockWait
-	// AsOf is the text of a literal AS OF the user wrote on the same table; HasAsOf tells '' from none.
+	// AsOf is the AS OF value the user wrote on the same table, as text; HasAsOf tells '' from none.
 	AsOf    string
 	HasAsOf bool
 }
 
+// markerPrefix begins every marker. A zero byte cannot begin a point in time that anybody would write.
+const markerPrefix = "\x00rowlock:lock:"
+
+// The form of a marker is prefix, strength, wait and, when the user wrote AS OF, a '@' and its text.
+const (
+	strengthLetters = "nsx"
+	waitLetters     = "bns"
+)
+
 // Encode returns the AS OF value that carries m.
-func (m LockMarker) Encode() string { return "" }
+func (m LockMarker) Encode() string {
+	s := markerPrefix + strengthLetters[m.Strength:m.Strength+1] + waitLetters[m.Wait:m.Wait+1]
+	if m.HasAsOf {
+		s += "@" + m.AsOf
+	}
+	return s
+}
 
-// DecodeLockMarker reads an AS OF value as the table gets it; ok is false when it is not a marker.
-func DecodeLockMarker(asOf any) (m LockMarker, ok bool) { return LockMarker{}, false }
-
-// AsOfTime reads an AS OF value (not a marker) as a point in time: a time, or a date and time in text form.
-func AsOfTime(ctx *sql.Context, asOf any) (time.Time, error) { return time.Time{}, nil }
+// DecodeLockMarker reads an AS OF value as sql.VersionedDatabase gets it; ok is false when it is not a marker.
+func DecodeLockMarker(asOf any) (m LockMarker, ok bool) {
+	s, _ := asOf.(string)
+	s, ok = strings.CutPrefix(s, markerPrefix)
+	if !ok || len(s) < 2 {
+		return LockMarker{}, false
+	}
+	strength, wait := strings.IndexByte(strengthLetters, s[0]), strings.IndexByte(waitLetters, s[1])
+	if strength < 0 || wait < 0 {
+		return LockMarker{}, false
+	}
+	m = LockMarker{Strength: LockStrength(strength), Wait: LockWait(wait)}
+	if len(s) > 2 {
+		if s[2] != '@' {
+			return LockMarker{}, false
+		}
+		m.AsOf, m.HasAsOf = s[3:], true
+	}
+	return m, true
+}

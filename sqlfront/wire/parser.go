@@ -1,17 +1,289 @@
 package wire
 
 import (
+	"context"
+	"strings"
+
 	"github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/vitess/go/vt/sqlparser"
 )
 
-// Parser wraps the engine's parser; see NewParser.
+// Parser wraps the engine's parser and rewrites what the engine parses and then forgets, or does not parse at all:
+//
+//   - a locking clause becomes a LockMarker in the AS OF of the query block's own tables;
+//   - FOR SHARE, which the grammar does not know, is rewritten before parsing;
+//   - a REGEXP b and a RLIKE b become REGEXP_LIKE(a, b), which Functions overrides;
+//   - PARTITION BY KEY goes into the table's comment and options (SplitComment, PartitionOption); every other partitioning is
+//     an error, because the engine would ignore it.
+//
+// It has no state and is safe for concurrent use.
 type Parser struct {
 	sql.Parser
 }
 
+var _ sql.Parser = (*Parser)(nil)
+
 // NewParser returns a parser for sql.EngineOverrides.Builder.Parser.
 func NewParser() *Parser { return &Parser{Parser: sql.NewMysqlParser()} }
 
-// PartitionKey returns the columns of PARTITION BY KEY of the CREATE TABLE statement with this text (as sql.Context.Query has
-// it), or nil when it has none.
-func (p *Parser) PartitionKey(ctx *sql.Context, query string) ([]string, error) { return nil, nil }
+// ParseSimple implements sql.Parser.
+func (p *Parser) ParseSimple(query string) (sqlparser.Statement, error) {
+	text, _ := rewriteForShare(query)
+	statement, err := p.Parser.ParseSimple(text)
+	return rewritten(statement, err)
+}
+
+// Parse implements sql.Parser. The texts it returns are the rewritten ones: they are stored and parsed again.
+func (p *Parser) Parse(ctx *sql.Context, query string, multi bool) (sqlparser.Statement, string, string, error) {
+	return p.ParseWithOptions(ctx, query, ';', multi, sql.LoadSqlMode(ctx).ParserOptions())
+}
+
+// ParseWithOptions implements sql.Parser.
+func (p *Parser) ParseWithOptions(ctx context.Context, query string, delimiter rune, multi bool, options sqlparser.ParserOptions) (sqlparser.Statement, string, string, error) {
+	text, _ := rewriteForShare(query)
+	statement, parsed, remainder, err := p.Parser.ParseWithOptions(ctx, text, delimiter, multi, options)
+	statement, err = rewritten(statement, err)
+	return statement, parsed, remainder, err
+}
+
+// ParseOneWithOptions implements sql.Parser; the position is one in query.
+func (p *Parser) ParseOneWithOptions(ctx context.Context, query string, options sqlparser.ParserOptions) (sqlparser.Statement, int, error) {
+	text, edits := rewriteForShare(query)
+	statement, end, err := p.Parser.ParseOneWithOptions(ctx, text, options)
+	statement, err = rewritten(statement, err)
+	return statement, original(end, edits), err
+}
+
+func rewritten(statement sqlparser.Statement, err error) (sqlparser.Statement, error) {
+	if err != nil || statement == nil {
+		return statement, err
+	}
+	if err := rewrite(statement); err != nil {
+		return nil, err
+	}
+	return statement, nil
+}
+
+// rewrite changes the tree below node in place.
+func rewrite(node sqlparser.SQLNode) error {
+	return sqlparser.Walk(func(n sqlparser.SQLNode) (bool, error) {
+		switch n := n.(type) {
+		case *sqlparser.Select:
+			lockSelect(n)
+		case *sqlparser.SetOp:
+			lockSetOp(n)
+		case *sqlparser.ComparisonExpr:
+			regexpLike(n)
+		case *sqlparser.AliasedTableExpr:
+			if len(n.Partitions) > 0 {
+				return false, errNotPartitioned()
+			}
+		case *sqlparser.Explain:
+			return true, rewrite(n.Statement)
+		case *sqlparser.AlterTable:
+			return true, rewriteAlter(n)
+		case *sqlparser.DDL:
+			return true, rewriteDDL(n)
+		}
+		return true, nil
+	}, node)
+}
+
+// rewriteDDL goes where Walk does not: into the bodies of procedures, triggers and events.
+func rewriteDDL(n *sqlparser.DDL) error {
+	if err := partitionTable(n); err != nil {
+		return err
+	}
+	var bodies []sqlparser.Statement
+	if n.ProcedureSpec != nil {
+		bodies = append(bodies, n.ProcedureSpec.Body)
+	}
+	if n.TriggerSpec != nil {
+		bodies = append(bodies, n.TriggerSpec.Body)
+	}
+	if n.EventSpec != nil {
+		bodies = append(bodies, n.EventSpec.Body)
+	}
+	for _, body := range bodies {
+		if body == nil {
+			continue
+		}
+		if err := rewrite(body); err != nil {
+			return err
+		}
+	}
+	return rewriteTableSpec(n.TableSpec)
+}
+
+// rewriteTableSpec reaches the expressions of a table's definition: checks, defaults and generated columns.
+func rewriteTableSpec(spec *sqlparser.TableSpec) error {
+	if spec == nil {
+		return nil
+	}
+	var expressions []sqlparser.Expr
+	for _, column := range spec.Columns {
+		expressions = append(expressions, column.Type.Default, column.Type.GeneratedExpr)
+		if constraint := column.Type.Constraint; constraint != nil {
+			if check, ok := constraint.Details.(*sqlparser.CheckConstraintDefinition); ok {
+				expressions = append(expressions, check.Expr)
+			}
+		}
+	}
+	for _, constraint := range spec.Constraints {
+		if check, ok := constraint.Details.(*sqlparser.CheckConstraintDefinition); ok {
+			expressions = append(expressions, check.Expr)
+		}
+	}
+	for _, e := range expressions {
+		if e == nil {
+			continue
+		}
+		if err := rewrite(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// regexpLike turns a REGEXP b into REGEXP_LIKE(a, b) = 1, and NOT REGEXP into = 0. The comparison stays in place, so its parent
+// need not be known; NULL stays NULL either way.
+func regexpLike(n *sqlparser.ComparisonExpr) {
+	outcome := "1"
+	switch n.Operator {
+	case sqlparser.NotRegexpStr:
+		outcome = "0"
+	case sqlparser.RegexpStr:
+	default:
+		return
+	}
+	n.Left = &sqlparser.FuncExpr{
+		Name: sqlparser.NewColIdent("regexp_like"),
+		Exprs: sqlparser.SelectExprs{
+			&sqlparser.AliasedExpr{Expr: n.Left},
+			&sqlparser.AliasedExpr{Expr: n.Right},
+		},
+	}
+	n.Operator, n.Right = sqlparser.EqualStr, sqlparser.NewIntVal([]byte(outcome))
+}
+
+// lockSelect moves a query block's locking clause to the block's own tables; subqueries have their own, or none.
+func lockSelect(n *sqlparser.Select) {
+	if n.Lock == nil || n.Lock.Type == "" {
+		return
+	}
+	m := readLock(n.Lock)
+	for _, e := range n.From {
+		lockTables(e, m, n.Lock.Tables)
+	}
+}
+
+// lockSetOp applies a locking clause at the end of a UNION to every block that has none of its own.
+func lockSetOp(n *sqlparser.SetOp) {
+	if n.Lock == nil || n.Lock.Type == "" {
+		return
+	}
+	m := readLock(n.Lock)
+	var lock func(s sqlparser.SelectStatement)
+	lock = func(s sqlparser.SelectStatement) {
+		switch s := s.(type) {
+		case *sqlparser.Select:
+			if s.Lock != nil && s.Lock.Type != "" {
+				return
+			}
+			for _, e := range s.From {
+				lockTables(e, m, n.Lock.Tables)
+			}
+		case *sqlparser.SetOp:
+			lock(s.Left)
+			lock(s.Right)
+		case *sqlparser.ParenSelect:
+			lock(s.Select)
+		}
+	}
+	lock(n.Left)
+	lock(n.Right)
+}
+
+// readLock reads a clause and removes the mark of a rewritten FOR SHARE from it.
+func readLock(l *sqlparser.Lock) LockMarker {
+	m := LockMarker{Strength: LockExclusive}
+	if strings.HasPrefix(l.Type, sqlparser.ShareModeStr) {
+		m.Strength = LockShared
+	}
+	switch {
+	case strings.HasSuffix(l.Type, " nowait"):
+		m.Wait = LockNoWait
+	case strings.HasSuffix(l.Type, " skip locked"):
+		m.Wait = LockSkipLocked
+	}
+	if len(l.Tables) > 0 && l.Tables[0].Name.String() == shareTable {
+		m.Strength, l.Tables = LockShared, l.Tables[1:]
+	}
+	return m
+}
+
+func lockTables(e sqlparser.TableExpr, m LockMarker, of sqlparser.TableNames) {
+	switch e := e.(type) {
+	case *sqlparser.AliasedTableExpr:
+		name, ok := e.Expr.(sqlparser.TableName)
+		if ok && lockable(name) && named(e, name, of) {
+			e.AsOf = markAsOf(e.AsOf, m)
+		}
+	case *sqlparser.JoinTableExpr:
+		lockTables(e.LeftExpr, m, of)
+		lockTables(e.RightExpr, m, of)
+	case *sqlparser.ParenTableExpr:
+		for _, inner := range e.Exprs {
+			lockTables(inner, m, of)
+		}
+	}
+}
+
+// lockable leaves out what has no rows of ours: DUAL and the engine's own databases, which take no AS OF.
+func lockable(name sqlparser.TableName) bool {
+	switch strings.ToLower(name.DbQualifier.String()) {
+	case "information_schema", "performance_schema", "mysql", "sys", "rowlock":
+		return false
+	case "":
+		return !strings.EqualFold(name.Name.String(), "dual")
+	}
+	return true
+}
+
+// named tells whether an OF list means this table; without a list every table is meant. MySQL wants the alias when there is
+// one.
+func named(e *sqlparser.AliasedTableExpr, name sqlparser.TableName, of sqlparser.TableNames) bool {
+	if len(of) == 0 {
+		return true
+	}
+	known := name.Name.String()
+	if !e.As.IsEmpty() {
+		known = e.As.String()
+	}
+	for _, t := range of {
+		if strings.EqualFold(t.Name.String(), known) {
+			return true
+		}
+	}
+	return false
+}
+
+// markAsOf joins a marker with the AS OF that the user may have written. A literal goes into the marker as text; any other
+// expression is evaluated by the planner, behind the marker.
+func markAsOf(user *sqlparser.AsOf, m LockMarker) *sqlparser.AsOf {
+	if user == nil || user.Time == nil {
+		return &sqlparser.AsOf{Time: sqlparser.NewStrVal([]byte(m.Encode()))}
+	}
+	m.HasAsOf = true
+	if literal, ok := user.Time.(*sqlparser.SQLVal); ok && literal.Type != sqlparser.ValArg {
+		m.AsOf = string(literal.Val)
+		return &sqlparser.AsOf{Time: sqlparser.NewStrVal([]byte(m.Encode()))}
+	}
+	return &sqlparser.AsOf{Time: &sqlparser.FuncExpr{
+		Name: sqlparser.NewColIdent("concat"),
+		Exprs: sqlparser.SelectExprs{
+			&sqlparser.AliasedExpr{Expr: sqlparser.NewStrVal([]byte(m.Encode()))},
+			&sqlparser.AliasedExpr{Expr: user.Time},
+		},
+	}}
+}
