@@ -32,6 +32,9 @@ func newSpace(e *Engine, id uint64) *Space {
 // ID returns the id that the space was asked for.
 func (s *Space) ID() uint64 { return s.id }
 
+// Engine returns the engine that the space is part of.
+func (s *Space) Engine() *Engine { return s.e }
+
 // NewBatch starts an empty batch. Close it, committed or not.
 func (s *Space) NewBatch() *Batch { return &Batch{space: s, b: s.e.db.NewBatch()} }
 

@@ -1,0 +1,146 @@
+package storage_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// benchRows is how many rows of 200 bytes the read benchmarks have.
+const benchRows = 200_000
+
+// benchKey spreads the rows like encoded integer keys of two tables.
+func benchKey(i int) storage.Key {
+	return binary.BigEndian.AppendUint64(fmt.Appendf(nil, "table%02d/", i%2), uint64(i)*0x9e3779b97f4a7c15)
+}
+
+// benchSpace fills a space on the disk. Versions past the first of each row come
+// last, so that they lie in other tables or in memory.
+func benchSpace(b *testing.B, rows, versions int) *storage.Space {
+	b.Helper()
+	e, err := storage.Open(storage.Options{Dir: b.TempDir(), Logger: quiet, CacheBytes: 256 << 20})
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, e.Close()) })
+	s := e.Space(1)
+	value := make([]byte, 200)
+	for v := range versions {
+		for i := 0; i < rows; i += 1000 {
+			write(b, s, func(batch *storage.Batch) {
+				for j := i; j < min(i+1000, rows); j++ {
+					binary.BigEndian.PutUint64(value, uint64(j))
+					at := storage.MakeTimestamp(uint64(1000+v), 0)
+					batch.PutVersion(benchKey(j), at, at-1, value)
+				}
+			})
+		}
+	}
+	return s
+}
+
+// restored copies the space into itself, so that all of it is in tables.
+func restored(b *testing.B, s *storage.Space) {
+	b.Helper()
+	transfer(b, s, s)
+}
+
+func BenchmarkGet(b *testing.B) {
+	s := benchSpace(b, benchRows, 1)
+	run := func(name string, key func(i int) storage.Key) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				snap := s.Snapshot()
+				if _, err := snap.Get(key(rand.IntN(benchRows)), storage.MaxTimestamp); err != nil {
+					b.Fatal(err)
+				}
+				snap.Close()
+			}
+		})
+	}
+	absent := func(i int) storage.Key { return append(benchKey(i), 1) }
+	run("mixed", benchKey)
+	restored(b, s)
+	run("tables", benchKey)
+	run("absent", absent)
+	b.Run("same-snapshot", func(b *testing.B) {
+		b.ReportAllocs()
+		snap := s.Snapshot()
+		defer snap.Close()
+		for b.Loop() {
+			if _, err := snap.Get(benchKey(rand.IntN(benchRows)), storage.MaxTimestamp); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	s := benchSpace(b, 10_000, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Snapshot().Close()
+	}
+}
+
+func BenchmarkScan(b *testing.B) {
+	for _, versions := range []int{1, 10} {
+		s := benchSpace(b, benchRows/versions, versions)
+		restored(b, s)
+		for _, reverse := range []bool{false, true} {
+			b.Run(fmt.Sprintf("versions=%d/reverse=%t", versions, reverse), func(b *testing.B) {
+				rows := 0
+				for b.Loop() {
+					snap := s.Snapshot()
+					it := snap.Scan(storage.ScanOptions{At: storage.MaxTimestamp, Reverse: reverse})
+					for it.Next() {
+						rows++
+					}
+					require.NoError(b, it.Close())
+					snap.Close()
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(rows), "ns/row")
+			})
+		}
+	}
+}
+
+func BenchmarkCommit(b *testing.B) {
+	for _, rows := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			s := benchSpace(b, 0, 0)
+			value := make([]byte, 200)
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				batch := s.NewBatch()
+				for range rows {
+					i++
+					batch.PutVersion(benchKey(i), storage.Timestamp(i), storage.Timestamp(i), value)
+				}
+				batch.SetApplied(storage.Applied{Replica: 1, Index: uint64(i)})
+				if err := batch.Commit(); err != nil {
+					b.Fatal(err)
+				}
+				batch.Close()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(i), "ns/row")
+		})
+	}
+}
+
+func BenchmarkSync(b *testing.B) {
+	s := benchSpace(b, 0, 0)
+	e := s.Engine()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := e.Sync(); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
