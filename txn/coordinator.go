@@ -1,51 +1,187 @@
 package txn
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 )
 
+const (
+	// DefaultLockWait is MySQL's innodb_lock_wait_timeout.
+	DefaultLockWait = 50 * time.Second
+	// DefaultMaxBytes is the most that one transaction may buffer.
+	DefaultMaxBytes = 1 << 30
+	// maxShardBytes is the most that one transaction may write on one shard,
+	// because a vote and its intents are one log entry.
+	maxShardBytes = 64 << 20
+
+	// renewEvery is the pace of lease renewals; owners let a lease lapse after
+	// five times as long.
+	renewEvery = time.Second
+	// sweepAge is how old a PREPARED vote must be before a passer-by finishes it.
+	sweepAge = 2 * time.Second
+	// commitPatience bounds how long a client waits for an outcome after its
+	// commit messages were sent and not answered.
+	commitPatience = 15 * time.Second
+	// cleanupPatience bounds one attempt at dropping locks or handing out an outcome.
+	cleanupPatience = 5 * time.Second
+)
+
 // Config is what a Coordinator needs. Only Router is required.
 type Config struct {
-	Router   *shard.Router
-	Gateway  uint64 // this process's incarnation, from shard.Node.Gateway
+	// Router is a *shard.Router.
+	Router Router
+	// Gateway is this process's incarnation, from shard.Node.Gateway.
+	Gateway uint64
+	// Predecessor tells whether a gateway was an earlier life of this very
+	// node: its votes are finished at once, not after the sweep age. Nil: none was.
+	Predecessor func(gateway uint64) bool
+	// Local lists the shards whose undecided votes this coordinator sweeps. Nil: all.
+	Local    func() []shard.ID
 	Logger   *slog.Logger
-	LockWait time.Duration // default 50 s, as innodb_lock_wait_timeout
-	MaxBytes int64         // most bytes one transaction may buffer; default 1 GiB
+	LockWait time.Duration // 0: DefaultLockWait
+	MaxBytes int64         // 0: DefaultMaxBytes
 }
 
-// Coordinator runs the transactions of one gateway process.
-type Coordinator struct{}
+// Coordinator runs the transactions of one gateway process, keeps their lease,
+// hands out outcomes and recovers what dead coordinators left.
+type Coordinator struct {
+	cfg    Config
+	router Router
+	log    *slog.Logger
 
-// New starts a coordinator with its lease renewal and recovery sweeps. Close stops them.
-func New(cfg Config) *Coordinator { return &Coordinator{} }
+	resolver  *resolver
+	recoverer *recoverer
 
-// Begin returns a transaction that has sent nothing yet.
-func (c *Coordinator) Begin(o Options) *Txn { return &Txn{} }
+	// stop ends the background work; work waits for it.
+	stop context.CancelFunc
+	work sync.WaitGroup
 
-// Active describes the open transactions, oldest first.
-func (c *Coordinator) Active() []Info { return nil }
+	// mu comes before any Txn.mu.
+	mu struct {
+		sync.Mutex
+		open   map[uint64]*Txn // by TxnID.Seq
+		seq    uint64          // of the newest transaction that drew an id
+		closed bool
+	}
+}
+
+// New starts a coordinator with its lease renewal and recovery sweeps. Close
+// stops them.
+func New(cfg Config) *Coordinator {
+	cfg.LockWait = cmp.Or(cfg.LockWait, DefaultLockWait)
+	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, DefaultMaxBytes)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &Coordinator{cfg: cfg, router: cfg.Router, log: cfg.Logger, stop: cancel}
+	c.mu.open = make(map[uint64]*Txn)
+	c.resolver = newResolver(c.router, c.log)
+	c.recoverer = newRecoverer(ctx, c)
+	c.work.Go(func() { c.renewLoop(ctx) })
+	c.work.Go(func() { c.recoverer.sweepLoop(ctx) })
+	return c
+}
+
+// Begin returns a transaction that has sent nothing yet and costs nothing
+// until its first read or lock.
+func (c *Coordinator) Begin(o Options) *Txn {
+	if o.At != 0 {
+		o.ReadOnly = true
+	}
+	return &Txn{c: c, o: o, lockWait: cmp.Or(o.LockWait, c.cfg.LockWait), begun: time.Now()}
+}
 
 // Now draws a timestamp from the oracle.
-func (c *Coordinator) Now(ctx context.Context) (storage.Timestamp, error) { return 0, nil }
+func (c *Coordinator) Now(ctx context.Context) (storage.Timestamp, error) {
+	ts, err := c.router.Timestamp(ctx)
+	if err != nil {
+		return 0, convert(err, storage.TxnID{}, shard.System)
+	}
+	return ts, nil
+}
 
-// Close waits for the background work, then stops. Transactions still open lose their lease.
-func (c *Coordinator) Close(ctx context.Context) error { return nil }
+// Active describes the transactions that have drawn a timestamp and not ended,
+// oldest first.
+func (c *Coordinator) Active() []Info {
+	open := c.openTxns()
+	infos := make([]Info, 0, len(open))
+	for _, t := range open {
+		infos = append(infos, t.Info())
+	}
+	slices.SortFunc(infos, func(a, b Info) int { return a.ID.Compare(b.ID) })
+	return infos
+}
 
-// Info is one row of the view rowlock.transactions.
-type Info struct {
-	ID        storage.TxnID // zero before the first read or lock
-	Label     string
-	Isolation Isolation
-	State     string // "idle", "active", "committing", "recovering"
-	Begun     time.Time
-	Writes    int // keys in the write buffer
-	Bytes     int64
-	Locks     int
-	Shards    []shard.ID // shards that hold locks of it
-	Statement string
+// Close hands out the outcomes that are still queued, as long as ctx allows,
+// then stops the background work. Transactions still open lose their lease.
+func (c *Coordinator) Close(ctx context.Context) error {
+	c.mu.Lock()
+	c.mu.closed = true
+	c.mu.Unlock()
+	err := c.resolver.close(ctx)
+	c.stop()
+	c.recoverer.wait()
+	c.work.Wait()
+	return err
+}
+
+// Flush waits until every outcome decided so far has been handed to its shards.
+func (c *Coordinator) Flush(ctx context.Context) error { return c.resolver.flush(ctx) }
+
+// register gives a transaction that drew start its id and makes it visible to
+// the lease renewal. The id's sequence number is drawn under the mutex that
+// also computes a renewal's cut, so that no renewal declares it ended (H16).
+func (c *Coordinator) register(t *Txn, start storage.Timestamp) storage.TxnID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.seq++
+	id := storage.TxnID{Start: start, Gateway: c.cfg.Gateway, Seq: c.mu.seq}
+	t.mu.Lock()
+	t.mu.id, t.mu.state, t.mu.readOnly = id, StateIdle, t.o.ReadOnly
+	t.mu.Unlock()
+	c.mu.open[id.Seq] = t
+	return id
+}
+
+func (c *Coordinator) unregister(id storage.TxnID) {
+	if id.IsZero() {
+		return
+	}
+	c.mu.Lock()
+	delete(c.mu.open, id.Seq)
+	c.mu.Unlock()
+}
+
+// isOpen tells whether id is a transaction of this gateway that has not ended:
+// its own coordinator will finish it.
+func (c *Coordinator) isOpen(id storage.TxnID) bool {
+	if id.Gateway != c.cfg.Gateway {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.open[id.Seq] != nil
+}
+
+func (c *Coordinator) openTxns() []*Txn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	open := make([]*Txn, 0, len(c.mu.open))
+	for _, t := range c.mu.open {
+		open = append(open, t)
+	}
+	return open
+}
+
+// shards lists every shard, the system shard first.
+func (c *Coordinator) shards() []shard.ID {
+	return append([]shard.ID{shard.System}, c.router.DataShards()...)
 }

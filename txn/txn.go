@@ -1,70 +1,251 @@
 package txn
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"sync"
 	"time"
 
+	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 )
 
-// Txn is one transaction. Its methods are for one goroutine at a time.
-type Txn struct{}
+// Txn is one transaction. Its methods are for one goroutine at a time; Info and
+// Aborted may be called from any.
+type Txn struct {
+	c        *Coordinator
+	o        Options
+	begun    time.Time
+	lockWait time.Duration
+
+	id         storage.TxnID
+	snapshot   storage.Timestamp // 0: not fixed yet
+	buffer     WriteBuffer
+	parts      []*participant // shards that a lock request was sent to
+	statement  string
+	statements int
+	newest     storage.Timestamp // largest commit timestamp met under a lock
+	ended      bool
+
+	// mu guards what Info, Aborted and the lease renewal read from outside.
+	mu struct {
+		sync.Mutex
+		id        storage.TxnID
+		state     State
+		readOnly  bool
+		oldest    storage.Timestamp // no read of it lies below
+		touched   []shard.ID
+		statement string
+		writes    int
+		bytes     int64
+		locks     int
+		aborted   *Error
+	}
+}
 
 // Savepoint is a place in the transaction's sequence of writes.
 type Savepoint struct{ sequence uint64 }
 
-// Get reads one row: from the snapshot, or the latest version under a lock. Own
-// writes are seen.
-func (t *Txn) Get(ctx context.Context, k Key, o ReadOptions) (Row, error) { return Row{}, nil }
-
-// GetMany reads many rows with one request per shard, in parallel, and answers
-// in the order asked.
-func (t *Txn) GetMany(ctx context.Context, keys []Key, o ReadOptions) ([]Row, error) { return nil, nil }
-
-// Scan opens a cursor. It shows own writes as of this call.
-func (t *Txn) Scan(ctx context.Context, s Scan) (*Cursor, error) { return nil, nil }
-
-// Put buffers a write. The key must be locked exclusively already.
-func (t *Txn) Put(k Key, value []byte) error { return nil }
-
-// Delete buffers a deletion. The key must be locked exclusively already.
-func (t *Txn) Delete(k Key) error { return nil }
-
-// BeginStatement starts a statement: a new snapshot under READ COMMITTED.
-func (t *Txn) BeginStatement(ctx context.Context, sql string) {}
-
-// Savepoint marks the present place.
-func (t *Txn) Savepoint() Savepoint { return Savepoint{} }
-
-// RollbackTo drops the writes made after s. Locks stay.
-func (t *Txn) RollbackTo(s Savepoint) {}
-
-// Commit makes the writes durable and visible, or fails.
-func (t *Txn) Commit(ctx context.Context) error { return nil }
-
-// Rollback drops the writes and the locks.
-func (t *Txn) Rollback(ctx context.Context) error { return nil }
-
 // ID is zero before the first read or lock.
-func (t *Txn) ID() storage.TxnID { return storage.TxnID{} }
-
-// Snapshot fixes and returns the snapshot that plain reads use.
-func (t *Txn) Snapshot(ctx context.Context) (storage.Timestamp, error) { return 0, nil }
+func (t *Txn) ID() storage.TxnID { return t.id }
 
 // Writes is the number of keys in the write buffer.
-func (t *Txn) Writes() int { return 0 }
+func (t *Txn) Writes() int { return t.buffer.Len() }
 
-// Aborted says why the transaction was rolled back on its own; nil if it was not.
-func (t *Txn) Aborted() error { return nil }
+// Aborted says why the transaction was rolled back on its own; nil if it was
+// not.
+func (t *Txn) Aborted() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.aborted == nil {
+		return nil
+	}
+	return t.mu.aborted
+}
 
 // SetLockWait changes the lock wait timeout; 0 restores the default.
-func (t *Txn) SetLockWait(d time.Duration) {}
+func (t *Txn) SetLockWait(d time.Duration) { t.lockWait = cmp.Or(d, t.c.cfg.LockWait) }
 
-// Cursor yields the rows of a Scan in key order.
-type Cursor struct{}
+// SetReadOnly declares that the transaction will neither lock nor write, as a
+// plain autocommit SELECT: its reads then stay snapshot reads at every
+// isolation level. It is a Bug once a lock was asked for.
+func (t *Txn) SetReadOnly() error {
+	if len(t.parts) > 0 {
+		return t.bug(Key{}, "made read only after a lock")
+	}
+	t.o.ReadOnly = true
+	t.mu.Lock()
+	t.mu.readOnly = true
+	t.mu.Unlock()
+	return nil
+}
 
-// Next returns the next row; false at the end.
-func (c *Cursor) Next(ctx context.Context) (Row, bool, error) { return Row{}, false, nil }
+// BeginStatement starts a statement: a new snapshot under READ COMMITTED. The
+// text is what lock views show.
+func (t *Txn) BeginStatement(_ context.Context, sql string) {
+	t.statement = sql
+	t.statements++
+	if t.o.Isolation == ReadCommitted && t.o.At == 0 {
+		t.snapshot = 0
+	}
+	t.mu.Lock()
+	t.mu.statement = sql
+	if t.o.Isolation == ReadCommitted && t.o.At == 0 {
+		t.mu.oldest = 0
+	}
+	t.mu.Unlock()
+}
 
-// Close frees what the cursor holds. It may be called again.
-func (c *Cursor) Close() {}
+// Snapshot fixes and returns the snapshot that plain reads use, as START
+// TRANSACTION WITH CONSISTENT SNAPSHOT asks for.
+func (t *Txn) Snapshot(ctx context.Context) (storage.Timestamp, error) {
+	if err := t.usable(); err != nil {
+		return 0, err
+	}
+	if t.snapshot != 0 {
+		return t.snapshot, nil
+	}
+	ts, err := t.draw(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if t.o.At != 0 {
+		// Only what the oracle issued may raise an owner's max_ts (H12): ts was
+		// drawn after the request arrived, so nothing above it is readable yet.
+		ts = min(ts, t.o.At)
+	}
+	t.snapshot = ts
+	t.mu.Lock()
+	t.mu.oldest = ts
+	t.mu.Unlock()
+	return ts, nil
+}
+
+// start gives the transaction its id if it has none.
+func (t *Txn) start(ctx context.Context) error {
+	if !t.id.IsZero() {
+		return nil
+	}
+	_, err := t.draw(ctx)
+	return err
+}
+
+// draw takes a fresh timestamp; the first one becomes start_ts. It always comes
+// after the statement arrived, never from a stock (R5).
+func (t *Txn) draw(ctx context.Context) (storage.Timestamp, error) {
+	ts, err := t.c.router.Timestamp(ctx)
+	if err != nil {
+		return 0, convert(err, t.id, shard.System)
+	}
+	if t.id.IsZero() {
+		t.id = t.c.register(t, ts)
+	}
+	return ts, nil
+}
+
+// usable refuses work on a transaction that ended or was rolled back.
+func (t *Txn) usable() error {
+	if !t.ended {
+		return nil
+	}
+	if err := t.Aborted(); err != nil {
+		return err
+	}
+	return &Error{Code: Bug, Txn: t.id, Detail: "used after its end"}
+}
+
+// Put buffers a write of k. The key must be locked exclusively already, by Get,
+// GetMany or a Scan with LockExclusive. The value is copied.
+func (t *Txn) Put(k Key, value []byte) error { return t.write(k, value, false) }
+
+// Delete buffers a deletion of k. The key must be locked exclusively already.
+func (t *Txn) Delete(k Key) error { return t.write(k, nil, true) }
+
+func (t *Txn) write(k Key, value []byte, tombstone bool) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	if t.o.ReadOnly {
+		return &Error{Code: ReadOnly, Txn: t.id, Key: k.key}
+	}
+	s := t.shardOf(k)
+	if p := t.find(s); p == nil || p.rows[string(k.key)] != LockExclusive {
+		return t.bug(k, "write without an exclusive lock")
+	}
+	need := int64(len(k.key)+len(value)) + keyOverhead
+	if t.buffer.Bytes()+need > t.c.cfg.MaxBytes {
+		return &Error{Code: TooLarge, Txn: t.id, Shard: s,
+			Detail: fmt.Sprintf("more than %d bytes of writes in one transaction", t.c.cfg.MaxBytes)}
+	}
+	t.buffer.Put(s, k.key, value, tombstone)
+	t.publishWrites()
+	return nil
+}
+
+// Savepoint marks the present place.
+func (t *Txn) Savepoint() Savepoint { return Savepoint{t.buffer.Mark()} }
+
+// RollbackTo drops the writes made after s. Locks stay, as in MySQL.
+func (t *Txn) RollbackTo(s Savepoint) {
+	t.buffer.RollbackTo(s.sequence)
+	t.publishWrites()
+}
+
+func (t *Txn) publishWrites() {
+	t.mu.Lock()
+	t.mu.writes, t.mu.bytes = t.buffer.Len(), t.buffer.Bytes()
+	t.mu.Unlock()
+}
+
+// Rollback drops the writes and the locks. It works under an ended context too,
+// and on a transaction that was rolled back already.
+func (t *Txn) Rollback(ctx context.Context) error {
+	if t.ended {
+		return nil
+	}
+	t.dropLocks(ctx, t.parts)
+	t.end()
+	return nil
+}
+
+// abort rolls the transaction back because of err.
+func (t *Txn) abort(ctx context.Context, err *Error) {
+	if t.ended {
+		return
+	}
+	t.mu.Lock()
+	t.mu.aborted = err
+	t.mu.Unlock()
+	t.dropLocks(ctx, t.parts)
+	t.end()
+}
+
+// fail converts the error of a read or lock on shard s and rolls the
+// transaction back if that error is fatal.
+func (t *Txn) fail(ctx context.Context, err error, s shard.ID) error {
+	e := convert(err, t.id, s)
+	if e.Code.Fatal() {
+		t.abort(ctx, e)
+	}
+	return e
+}
+
+// end forgets everything; the transaction is of no use afterwards.
+func (t *Txn) end() {
+	t.ended = true
+	t.c.unregister(t.id)
+	t.buffer = WriteBuffer{}
+	t.parts = nil
+	t.mu.Lock()
+	t.mu.state = StateEnded
+	t.mu.touched, t.mu.writes, t.mu.bytes, t.mu.locks = nil, 0, 0, 0
+	t.mu.Unlock()
+}
+
+func (t *Txn) shardOf(k Key) shard.ID {
+	if k.system {
+		return shard.System
+	}
+	return t.c.router.Shard(k.token)
+}

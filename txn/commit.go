@@ -1,0 +1,285 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// Commit makes the writes durable and visible on every shard, or on none, and
+// ends the transaction either way. An error other than Unknown means that
+// nothing of it will ever be visible.
+//
+// Until the first commit message is sent, the end of ctx rolls the transaction
+// back. From then on only the registers decide (H4), and Commit waits for them
+// whatever becomes of ctx, but no longer than commitPatience per step.
+func (t *Txn) Commit(ctx context.Context) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	voters := t.voters()
+	if len(voters) == 0 {
+		t.dropLocks(ctx, t.parts)
+		t.end()
+		return nil
+	}
+	requests, err := t.commitRequests(voters)
+	if err == nil {
+		err = t.drawFloor(ctx, requests)
+	}
+	if err == nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil { // nothing was sent
+		e := convert(err, t.id, shard.System)
+		t.abort(ctx, e)
+		return e
+	}
+	t.setState(StateCommitting)
+	a := &attempt{t: t, requests: requests, ballots: make([]ballot, len(requests)), errs: make([]error, len(requests))}
+	a.send(context.WithoutCancel(ctx))
+	return a.conclude(context.WithoutCancel(ctx))
+}
+
+// voters lists the shards whose vote the commit needs: those with writes, and
+// those with locks, because what was read under a lock must still be true when
+// the transaction commits. Without the latter a shard could lose the locks,
+// let another transaction pass, and this one commit as if nothing had happened.
+//
+// A transaction without writes that is one statement does not need votes if all
+// its locks are on one shard: they were all held when the last was granted. Nor
+// does it under READ COMMITTED, which promises nothing between rows.
+func (t *Txn) voters() []*participant {
+	if len(t.parts) == 0 {
+		return nil
+	}
+	locked := make([]*participant, 0, len(t.parts))
+	for _, p := range t.parts {
+		if p.granted {
+			locked = append(locked, p)
+		}
+	}
+	if t.buffer.Len() == 0 && t.o.Autocommit && t.statements <= 1 &&
+		(len(locked) <= 1 || t.o.Isolation == ReadCommitted) {
+		return nil
+	}
+	return locked
+}
+
+// commitRequests builds one request per voter and refuses those that no log
+// entry can carry. A written key is exclusively locked, so every shard with
+// writes is among the voters.
+func (t *Txn) commitRequests(voters []*participant) ([]*shard.PrepareRequest, error) {
+	participants := make([]shard.ID, len(voters))
+	for i, p := range voters {
+		participants[i] = p.shard
+	}
+	requests := make([]*shard.PrepareRequest, len(voters))
+	for i, p := range voters {
+		r := &shard.PrepareRequest{Participants: participants}
+		r.Txn, r.Token = t.id, p.token
+		r.Writes = t.buffer.Writes(p.shard)
+		r.Locked = p.lockRefs(&t.buffer)
+		if n := requestBytes(&r.OnePCRequest); n > maxShardBytes {
+			return nil, &Error{Code: TooLarge, Txn: t.id, Shard: p.shard,
+				Detail: fmt.Sprintf("%d bytes on one shard, at most %d fit into one log entry", n, maxShardBytes)}
+		}
+		requests[i] = r
+	}
+	return requests, nil
+}
+
+// lockRefs lists the locks that must still be held when the shard votes; the
+// exclusive locks of written keys go without saying.
+func (p *participant) lockRefs(b *WriteBuffer) []shard.LockRef {
+	var refs []shard.LockRef
+	for k, mode := range p.rows {
+		key := storage.Key(k)
+		if _, _, written := b.Get(p.shard, key); written {
+			continue
+		}
+		ref := shard.LockRef{Mode: shard.LockShared, Lo: key}
+		if mode == LockExclusive {
+			ref.Mode = shard.LockExclusive
+		}
+		refs = append(refs, ref)
+	}
+	return append(refs, p.ranges...)
+}
+
+// requestBytes estimates the size of the log entry from above.
+func requestBytes(r *shard.OnePCRequest) int {
+	const fixed, perItem = 256, 32
+	n := fixed
+	for _, w := range r.Writes {
+		n += 2*len(w.Key) + len(w.Value) + perItem // the vote lists the key again
+	}
+	for _, l := range r.Locked {
+		n += len(l.Lo) + len(l.Hi) + perItem
+	}
+	return n
+}
+
+// drawFloor takes the floor timestamp, after the last lock was granted (R4). A
+// single autocommit statement on a single shard may go without: the owner then
+// checks that everything the statement met lies below a base of its own, and
+// answers NeedFloor if not (H6).
+func (t *Txn) drawFloor(ctx context.Context, requests []*shard.PrepareRequest) error {
+	if t.o.Autocommit && t.statements <= 1 && len(t.parts) == 1 && t.newest <= t.id.Start {
+		return nil
+	}
+	floor, err := t.draw(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range requests {
+		r.Floor = floor
+	}
+	return nil
+}
+
+// attempt is a commit whose messages are on their way.
+type attempt struct {
+	t        *Txn
+	requests []*shard.PrepareRequest
+	ballots  []ballot
+	errs     []error // why a participant gave no ballot, or refused
+}
+
+// send asks every participant for its vote, all at once, and waits for the
+// answers: one sequential round of consensus, however many shards.
+func (a *attempt) send(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, commitPatience)
+	defer cancel()
+	inParallel(len(a.requests), func(i int) {
+		vote, err := a.ask(ctx, a.requests[i].Participants[i], a.requests[i])
+		if err != nil {
+			a.errs[i] = err
+			return
+		}
+		a.ballots[i] = ballotOf(vote)
+	})
+}
+
+// ask sends one commit message, and again with a floor when the owner wants one.
+func (a *attempt) ask(ctx context.Context, s shard.ID, r *shard.PrepareRequest) (*shard.VoteResponse, error) {
+	router := a.t.c.router
+	for {
+		var vote *shard.VoteResponse
+		var err error
+		if len(a.requests) == 1 {
+			vote, err = router.OnePC(ctx, s, &r.OnePCRequest)
+		} else {
+			vote, err = router.Prepare(ctx, s, r)
+		}
+		if shard.CodeOf(err) != shard.NeedFloor {
+			return vote, err
+		}
+		if r.Floor, err = router.Timestamp(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// conclude turns the ballots into the client's answer. Where a ballot is
+// missing, the register is closed first; an error in place of a ballot is
+// silence, whatever it says.
+func (a *attempt) conclude(ctx context.Context) error {
+	t := a.t
+	shards := a.requests[0].Participants
+	v, commit := decide(roleGateway, a.ballots)
+	if v == verdictPending {
+		t.setState(StateRecovering)
+		patience, cancel := context.WithTimeout(ctx, commitPatience)
+		v, commit = t.c.closeVotes(patience, t.id, shards, roleGateway, a.ballots)
+		cancel()
+	}
+	onePhase := len(shards) == 1
+	switch v {
+	case verdictCommit:
+		if !onePhase {
+			t.c.resolver.outcome(t.id, shards, commit)
+		}
+		t.releaseOthers(shards)
+		t.end()
+		return nil
+	case verdictAbort:
+		t.c.resolver.outcome(t.id, shards, 0)
+		t.releaseOthers(shards)
+		e := a.refusal()
+		t.mu.Lock()
+		t.mu.aborted = e
+		t.mu.Unlock()
+		t.end()
+		return e
+	}
+	// Nobody knows yet, or nobody knows any more. Registers that are still open
+	// are brought to an end in the background; the client is told the truth.
+	e := &Error{Code: Unknown, Txn: t.id, Err: errors.Join(a.errs...),
+		Detail: "the commit was sent and not every shard answered"}
+	t.mu.Lock()
+	t.mu.aborted = e
+	t.mu.Unlock()
+	t.releaseOthers(shards)
+	t.end()
+	if v == verdictPending {
+		t.c.recoverer.later(t.id, shards)
+	}
+	return e
+}
+
+// releaseOthers drops the locks on shards that do not vote.
+func (t *Txn) releaseOthers(voters []shard.ID) {
+	if len(t.parts) == len(voters) {
+		return
+	}
+	voted := make(map[shard.ID]bool, len(voters))
+	for _, s := range voters {
+		voted[s] = true
+	}
+	for _, p := range t.parts {
+		if !voted[p.shard] {
+			t.c.resolver.release(t.id, p.shard)
+		}
+	}
+}
+
+// refusal is the error for a transaction of which some register says ABORTED;
+// the code tells the reason if a participant gave one.
+func (a *attempt) refusal() *Error {
+	e := &Error{Code: Conflict, Txn: a.t.id, Detail: "a shard voted to abort: locks were lost, or the transaction was taken for dead"}
+	for i, err := range a.errs {
+		if err == nil {
+			if a.ballots[i].answer == answerAborted {
+				e.Shard = a.requests[0].Participants[i]
+			}
+			continue
+		}
+		why := convert(err, a.t.id, a.requests[0].Participants[i])
+		e.Err = err
+		switch why.Code {
+		case TooLarge, SchemaChanged, Bug, LockLost:
+			e.Code, e.Shard, e.Detail = why.Code, why.Shard, why.Detail
+		}
+	}
+	return e
+}
+
+// ballotOf reads a vote register's answer. VoteNone without Fenced is not a
+// register state that CloseVote or a vote can leave behind: it counts as silence.
+func ballotOf(v *shard.VoteResponse) ballot {
+	switch {
+	case v.Fenced:
+		return ballot{answer: answerFenced}
+	case v.State == storage.VotePrepared:
+		return ballot{answer: answerPrepared, prepare: v.Prepare}
+	case v.State == storage.VoteCommitted:
+		return ballot{answer: answerCommitted, commit: v.Commit}
+	case v.State == storage.VoteAborted:
+		return ballot{answer: answerAborted}
+	}
+	return ballot{}
+}

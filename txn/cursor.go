@@ -1,0 +1,184 @@
+package txn
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// Cursor yields the rows of a Scan in key order: a merge of one ordered stream
+// per shard, each with the transaction's own writes as of the cursor's opening
+// laid over it. For one goroutine at a time, the transaction's.
+type Cursor struct {
+	t        *Txn
+	span     keySpan
+	o        ReadOptions
+	snapshot storage.Timestamp
+	sequence uint64 // own writes up to here are shown
+	limit    int    // hint of how many rows the caller wants; 0: all
+	sources  []*source
+
+	// heap holds the sources that have a row, the one whose row comes first on
+	// top. Empty for a cursor of one source.
+	heap []*source
+
+	cancel context.CancelFunc // ends read-ahead; nil if there is none
+	err    error
+	closed bool
+}
+
+// Scan opens a cursor over [Lo, Hi) and fetches the first page of every shard,
+// the shards in parallel. All shards are read at one snapshot; with a lock the
+// latest versions are read, and the interval is locked against inserts as far
+// as it was read (except under READ COMMITTED, where only rows are locked).
+func (t *Txn) Scan(ctx context.Context, s Scan) (*Cursor, error) {
+	if err := t.usable(); err != nil {
+		return nil, err
+	}
+	o := t.effective(ReadOptions{Lock: s.Lock, Wait: s.Wait, AnyVersion: s.AnyVersion})
+	if err := t.ready(ctx, o); err != nil {
+		return nil, err
+	}
+	c := &Cursor{
+		t: t, o: o, limit: s.Limit, snapshot: t.snapshot, sequence: t.buffer.Mark(),
+		span: keySpan{lo: s.Lo, hi: s.Hi, reverse: s.Reverse},
+	}
+	if s.Hi != nil && bytes.Compare(s.Lo, s.Hi) >= 0 {
+		return c, nil // an empty interval
+	}
+	for _, id := range t.shardsOf(s.Where) {
+		c.sources = append(c.sources, newSource(c, id))
+	}
+	if err := c.open(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (t *Txn) shardsOf(w Where) []shard.ID {
+	switch w.kind {
+	case whereSystem:
+		return []shard.ID{shard.System}
+	case whereOne:
+		return []shard.ID{t.c.router.Shard(w.token)}
+	}
+	return t.c.router.DataShards()
+}
+
+// open fetches the first pages and builds the heap.
+func (c *Cursor) open(ctx context.Context) error {
+	background := context.WithoutCancel(ctx)
+	if len(c.sources) > 1 && c.o.Lock == LockNone {
+		background, c.cancel = context.WithCancel(background)
+	}
+	for _, s := range c.sources {
+		s.prepare(background)
+	}
+	pages := make([]page, len(c.sources))
+	if c.o.Lock != LockNone {
+		c.t.setState(StateReading)
+	}
+	inParallel(len(c.sources), func(i int) { pages[i] = c.sources[i].fetch(ctx) })
+	if c.o.Lock != LockNone {
+		c.t.setState(StateIdle)
+	}
+	failed := -1
+	for i, s := range c.sources {
+		err := s.accept(pages[i])
+		if err != nil && (failed < 0 || convert(err, c.t.id, s.shard).Code.Fatal()) {
+			failed, pages[i].err = i, err
+		}
+	}
+	if failed >= 0 {
+		return c.t.fail(ctx, pages[failed].err, c.sources[failed].shard)
+	}
+	for _, s := range c.sources {
+		if err := s.advance(ctx); err != nil {
+			return c.t.fail(ctx, err, s.shard)
+		}
+		if s.ok && len(c.sources) > 1 {
+			c.heap = append(c.heap, s)
+		}
+	}
+	for i := len(c.heap)/2 - 1; i >= 0; i-- {
+		c.sink(i)
+	}
+	return nil
+}
+
+// Next returns the next row; false at the end. After an error the cursor is of
+// no more use.
+func (c *Cursor) Next(ctx context.Context) (Row, bool, error) {
+	switch {
+	case c.err != nil:
+		return Row{}, false, c.err
+	case c.closed || len(c.sources) == 0:
+		return Row{}, false, nil
+	case c.t.ended: // the own writes laid over the rows are gone
+		return Row{}, false, c.t.usable()
+	}
+	top := c.sources[0]
+	if len(c.sources) > 1 {
+		if len(c.heap) == 0 {
+			return Row{}, false, nil
+		}
+		top = c.heap[0]
+	}
+	if !top.ok {
+		return Row{}, false, nil
+	}
+	row := top.head
+	if err := top.advance(ctx); err != nil {
+		// The row in hand is good; the error is for the next call.
+		c.err = c.t.fail(ctx, err, top.shard)
+	}
+	if len(c.sources) > 1 {
+		if !top.ok {
+			last := len(c.heap) - 1
+			c.heap[0], c.heap = c.heap[last], c.heap[:last]
+		}
+		c.sink(0)
+	}
+	return row, true, nil
+}
+
+// Close ends read-ahead. It may be called again.
+func (c *Cursor) Close() {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+	c.heap = nil
+}
+
+// before tells whether key a comes before key b in the cursor's direction.
+func (c *Cursor) before(a, b storage.Key) bool {
+	if c.span.reverse {
+		return bytes.Compare(a, b) > 0
+	}
+	return bytes.Compare(a, b) < 0
+}
+
+// sink restores the heap below place i.
+func (c *Cursor) sink(i int) {
+	h := c.heap
+	for {
+		first := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(h); child++ {
+			if c.before(h[child].head.Key, h[first].head.Key) {
+				first = child
+			}
+		}
+		if first == i {
+			return
+		}
+		h[i], h[first] = h[first], h[i]
+		i = first
+	}
+}

@@ -1,0 +1,201 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// participant is what a transaction knows of its locks on one shard.
+type participant struct {
+	shard   shard.ID
+	token   shard.LockToken // of the first grant (H2); zero before it
+	granted bool
+	rows    map[string]Lock
+	ranges  []shard.LockRef
+}
+
+// find returns the participant of shard s, nil if nothing was locked there.
+func (t *Txn) find(s shard.ID) *participant {
+	for _, p := range t.parts {
+		if p.shard == s {
+			return p
+		}
+	}
+	return nil
+}
+
+// touch returns the participant of shard s, making it if need be. It comes
+// before the first message to the shard, so that whatever becomes of that
+// message, the end of the transaction drops its locks there (H16).
+func (t *Txn) touch(s shard.ID) *participant {
+	if p := t.find(s); p != nil {
+		return p
+	}
+	p := &participant{shard: s}
+	t.parts = append(t.parts, p)
+	t.mu.Lock()
+	t.mu.touched = append(t.mu.touched, s)
+	t.mu.Unlock()
+	return p
+}
+
+// lockRequest makes the parts of a lock request that do not depend on what is
+// to be locked.
+func (t *Txn) lockRequest(p *participant, o ReadOptions) *shard.LockRequest {
+	r := &shard.LockRequest{
+		Txn: t.id, Token: p.token, Mode: shard.LockShared, Read: true,
+		Statement: t.statement, Weight: t.buffer.Len(), Timeout: t.lockWait,
+	}
+	if o.Lock == LockExclusive {
+		r.Mode = shard.LockExclusive
+	}
+	switch o.Wait {
+	case NoWait:
+		r.Wait = shard.WaitNone
+	case SkipLocked:
+		r.Wait = shard.WaitSkip
+	default:
+		r.Wait = shard.WaitBlock
+	}
+	if t.o.Isolation == RepeatableRead && t.o.SnapshotIsolation && !o.AnyVersion {
+		r.Snapshot = t.snapshot
+	}
+	return r
+}
+
+// lock sends a lock request, finishing undecided transactions in its way. It
+// changes nothing of the Txn, so that several may run at once.
+func (c *Coordinator) lock(ctx context.Context, s shard.ID, r *shard.LockRequest) (*shard.LockResponse, error) {
+	began := time.Now()
+	total := r.Timeout
+	for {
+		resp, err := c.router.Lock(ctx, s, r)
+		if err == nil || !c.clearWay(ctx, err) {
+			return resp, err
+		}
+		if r.Timeout = total - time.Since(began); r.Timeout <= 0 {
+			return nil, &Error{Code: LockTimeout, Txn: r.Txn, Shard: s, Err: err}
+		}
+	}
+}
+
+// read sends a snapshot read, finishing undecided transactions in its way.
+func (c *Coordinator) read(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error) {
+	for {
+		resp, err := c.router.Read(ctx, s, r)
+		if err == nil || !c.clearWay(ctx, err) {
+			return resp, err
+		}
+	}
+}
+
+// clearWay handles the refusal Undecided by recovering the transaction in the
+// way; true means that the request is worth repeating.
+func (c *Coordinator) clearWay(ctx context.Context, err error) bool {
+	var refused *shard.Error
+	if !errors.As(err, &refused) || refused.Code != shard.Undecided {
+		return false
+	}
+	return c.recoverer.recover(ctx, refused.Other, refused.Participants) == nil
+}
+
+// granted records what a lock request got. A token other than that of the first
+// grant means that locks were dropped in between (H2); the owner refuses such a
+// request itself, this is the second line.
+func (t *Txn) granted(p *participant, resp *shard.LockResponse) error {
+	if p.granted && resp.Token != p.token {
+		return &Error{Code: LockLost, Txn: t.id, Shard: p.shard, Detail: "granted under another token"}
+	}
+	p.granted, p.token = true, resp.Token
+	t.newest = max(t.newest, resp.MaxCommit)
+	return nil
+}
+
+// holds records a row lock.
+func (p *participant) holds(k storage.Key, mode Lock) bool {
+	if p.rows == nil {
+		p.rows = make(map[string]Lock, 4)
+	}
+	before, known := p.rows[string(k)]
+	if before < mode {
+		p.rows[string(k)] = mode
+	}
+	return !known
+}
+
+func (t *Txn) addLocks(n int) {
+	if n == 0 {
+		return
+	}
+	t.mu.Lock()
+	t.mu.locks += n
+	t.mu.Unlock()
+}
+
+// dropLocks tells the owners of parts that the transaction's locks are free. It
+// does not use ctx's cancellation: a killed statement must still let go. What
+// does not arrive is dropped by the next lease renewal.
+func (t *Txn) dropLocks(ctx context.Context, parts []*participant) {
+	if len(parts) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupPatience)
+	defer cancel()
+	inParallel(len(parts), func(i int) {
+		err := t.c.router.Release(ctx, parts[i].shard, &shard.ReleaseRequest{Txn: t.id})
+		if err != nil {
+			t.c.log.Debug("release locks", "txn", t.id, "shard", parts[i].shard, "error", err)
+		}
+	})
+}
+
+// Unlock drops the locks on keys, for READ COMMITTED: a row that a locking scan
+// visited and that does not match the statement's condition is let go at once,
+// as InnoDB does. Keys that the transaction has written stay locked; at other
+// isolation levels all do.
+func (t *Txn) Unlock(ctx context.Context, keys []Key) error {
+	if err := t.usable(); err != nil || t.o.Isolation != ReadCommitted {
+		return err
+	}
+	byShard := make(map[shard.ID][]storage.Key)
+	for _, k := range keys {
+		s := t.shardOf(k)
+		p := t.find(s)
+		if p == nil || p.rows[string(k.key)] == LockNone {
+			continue
+		}
+		if _, _, written := t.buffer.Get(s, k.key); written {
+			continue
+		}
+		delete(p.rows, string(k.key))
+		t.addLocks(-1)
+		byShard[s] = append(byShard[s], k.key)
+	}
+	for s, keys := range byShard {
+		if err := t.c.router.Release(ctx, s, &shard.ReleaseRequest{Txn: t.id, Keys: keys}); err != nil {
+			return convert(err, t.id, s) // the owner may still hold them: harmless, until the end
+		}
+	}
+	return nil
+}
+
+// inParallel runs f(0..n-1), one of them on this goroutine, and waits for all.
+func inParallel(n int, f func(i int)) {
+	if n == 1 {
+		f(0)
+		return
+	}
+	var wg sync.WaitGroup
+	for i := 1; i < n; i++ {
+		wg.Go(func() { f(i) })
+	}
+	if n > 0 {
+		f(0)
+	}
+	wg.Wait()
+}

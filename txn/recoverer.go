@@ -1,0 +1,233 @@
+package txn
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+const (
+	// recoverPatience bounds one attempt at finishing somebody's transaction.
+	recoverPatience = 5 * time.Second
+	// ownWait is the pace at which a reader looks again at a vote that this
+	// process's own coordinator is about to resolve.
+	ownWait = 5 * time.Millisecond
+
+	closeBackoffMin = 5 * time.Millisecond
+	closeBackoffMax = 500 * time.Millisecond
+)
+
+// recoverer finishes transactions whose coordinator does not: it closes every
+// participant's register, decides from what they say, and hands out the
+// outcome. It is right for any number of recoverers to do so at once, and for
+// the coordinator to be alive after all.
+type recoverer struct {
+	c *Coordinator
+	// ctx ends when the coordinator closes.
+	ctx context.Context
+	// running counts recoveries in the background.
+	running sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		inFlight map[storage.TxnID]*recovery
+		closed   bool
+	}
+}
+
+// recovery is one attempt that several may wait for.
+type recovery struct {
+	done chan struct{}
+	err  error
+}
+
+func newRecoverer(ctx context.Context, c *Coordinator) *recoverer {
+	r := &recoverer{c: c, ctx: ctx}
+	r.mu.inFlight = make(map[storage.TxnID]*recovery)
+	return r
+}
+
+// recover finishes the transaction id; nil means that its outcome is on its way
+// to every participant. Callers for one transaction share one attempt.
+func (r *recoverer) recover(ctx context.Context, id storage.TxnID, shards []shard.ID) error {
+	if r.c.isOpen(id) {
+		return sleep(ctx, ownWait)
+	}
+	r.mu.Lock()
+	if r.mu.closed {
+		r.mu.Unlock()
+		return context.Canceled
+	}
+	attempt := r.mu.inFlight[id]
+	if attempt == nil {
+		attempt = &recovery{done: make(chan struct{})}
+		r.mu.inFlight[id] = attempt
+		r.running.Go(func() {
+			attempt.err = r.finish(id, shards)
+			r.mu.Lock()
+			delete(r.mu.inFlight, id)
+			r.mu.Unlock()
+			close(attempt.done)
+		})
+	}
+	r.mu.Unlock()
+	select {
+	case <-attempt.done:
+		return attempt.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// finish is one attempt. It applies the outcome before it returns, so that who
+// waits for it does not run into the same vote again.
+func (r *recoverer) finish(id storage.TxnID, shards []shard.ID) error {
+	ctx, cancel := context.WithTimeout(r.ctx, recoverPatience)
+	defer cancel()
+	v, commit := r.c.closeVotes(ctx, id, shards, roleRecoverer, make([]ballot, len(shards)))
+	if v == verdictPending {
+		return fmt.Errorf("recover transaction %s: %w", id, context.DeadlineExceeded)
+	}
+	r.c.log.Info("finished an undecided transaction", "txn", id, "outcome", v, "commit", commit, "shards", shards)
+	errs := make([]error, len(shards))
+	inParallel(len(shards), func(i int) {
+		errs[i] = r.c.router.Resolve(ctx, shards[i], &shard.ResolveRequest{Txn: id, Commit: commit, Wait: true})
+	})
+	for i, err := range errs {
+		if err != nil {
+			return fmt.Errorf("resolve transaction %s on shard %d: %w", id, shards[i], err)
+		}
+	}
+	return nil
+}
+
+// later finishes id in the background, as often as it takes.
+func (r *recoverer) later(id storage.TxnID, shards []shard.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.closed {
+		return
+	}
+	r.running.Go(func() {
+		for r.ctx.Err() == nil {
+			if r.recover(r.ctx, id, shards) == nil {
+				return
+			}
+			if sleep(r.ctx, sweepAge) != nil {
+				return
+			}
+		}
+	})
+}
+
+// wait ends the recoverer; the coordinator's context has been cancelled.
+func (r *recoverer) wait() {
+	r.mu.Lock()
+	r.mu.closed = true
+	r.mu.Unlock()
+	r.running.Wait()
+}
+
+// sweepLoop looks for votes that nobody resolves. The first sweep also finishes
+// the young ones of an earlier life of this node: their coordinator is dead.
+func (r *recoverer) sweepLoop(ctx context.Context) {
+	first := make(map[shard.ID]bool)
+	for {
+		for _, s := range r.local() {
+			if !first[s] {
+				first[s] = r.sweep(ctx, s, 0, r.c.isPredecessor) == nil
+			}
+			// What fails now is tried again by the next sweep.
+			_ = r.sweep(ctx, s, sweepAge, func(uint64) bool { return true })
+		}
+		if sleep(ctx, sweepAge/2) != nil {
+			return
+		}
+	}
+}
+
+// sweep finishes the votes of shard s that are at least age old and whose
+// gateway pleases want. The error says that the shard could not be asked.
+func (r *recoverer) sweep(ctx context.Context, s shard.ID, age time.Duration, want func(gateway uint64) bool) error {
+	askCtx, cancel := context.WithTimeout(ctx, recoverPatience)
+	votes, err := r.c.router.Undecided(askCtx, s, age)
+	cancel()
+	if err != nil {
+		return err
+	}
+	const atOnce = 16
+	for len(votes) > 0 {
+		n := min(atOnce, len(votes))
+		inParallel(n, func(i int) {
+			v := votes[i]
+			if !want(v.Txn.Gateway) || r.c.isOpen(v.Txn) {
+				return
+			}
+			if err := r.recover(ctx, v.Txn, v.Participants); err != nil {
+				r.c.log.Debug("sweep", "txn", v.Txn, "shard", s, "error", err)
+			}
+		})
+		votes = votes[n:]
+	}
+	return nil
+}
+
+func (r *recoverer) local() []shard.ID {
+	if r.c.cfg.Local != nil {
+		return r.c.cfg.Local()
+	}
+	return r.c.shards()
+}
+
+// isPredecessor tells whether gateway was an earlier life of this node.
+func (c *Coordinator) isPredecessor(gateway uint64) bool {
+	if c.cfg.Predecessor != nil {
+		return c.cfg.Predecessor(gateway)
+	}
+	// A gateway is its node in the upper 16 bits and an incarnation that only
+	// rises in the lower 48 (shard.Node.Gateway).
+	const incarnationBits = 48
+	return gateway>>incarnationBits == c.cfg.Gateway>>incarnationBits && gateway < c.cfg.Gateway
+}
+
+// closeVotes closes the registers of which no ballot is known, until the
+// ballots amount to a verdict or ctx ends (pending). CloseVote leaves a
+// register written: what it answers cannot change under us.
+func (c *Coordinator) closeVotes(ctx context.Context, id storage.TxnID, shards []shard.ID, r role, ballots []ballot) (verdict, storage.Timestamp) {
+	for backoff := closeBackoffMin; ; backoff = min(2*backoff, closeBackoffMax) {
+		if v, commit := decide(r, ballots); v != verdictPending {
+			return v, commit
+		}
+		inParallel(len(shards), func(i int) {
+			if ballots[i].answer != answerNone {
+				return
+			}
+			vote, err := c.router.CloseVote(ctx, shards[i], &shard.CloseVoteRequest{Txn: id})
+			if err == nil {
+				ballots[i] = ballotOf(vote)
+			}
+		})
+		if v, commit := decide(r, ballots); v != verdictPending {
+			return v, commit
+		}
+		if sleep(ctx, backoff) != nil {
+			return verdictPending, 0
+		}
+	}
+}
+
+// sleep waits for d, or returns ctx's error as soon as it ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,184 @@
+package txn
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+const (
+	resolveAttempts = 5
+	resolveBackoff  = 50 * time.Millisecond
+)
+
+// resolver hands outcomes to participants after the client has its answer. One
+// goroutine per shard that has something to do, none otherwise. It may lose
+// everything: an outcome that is not handed out is found by the sweep.
+type resolver struct {
+	router Router
+	log    *slog.Logger
+
+	mu struct {
+		sync.Mutex
+		queues  map[shard.ID]*resolveQueue
+		pending int           // tasks queued or under way
+		drained chan struct{} // closed when pending falls to 0; nil while nobody waits
+		stopped bool
+	}
+}
+
+type resolveQueue struct {
+	tasks   []resolveTask
+	running bool
+}
+
+// resolveTask tells one shard one transaction's outcome.
+type resolveTask struct {
+	txn    storage.TxnID
+	commit storage.Timestamp // 0: aborted
+	// unlock drops locks that have not voted. An abort does it too: a shard
+	// that never got the Prepare has locks but no vote.
+	unlock bool
+	// closing makes sure that a shard whose answer is missing has a register,
+	// so that a Prepare that arrives late finds it ABORTED.
+	closing bool
+}
+
+func newResolver(router Router, log *slog.Logger) *resolver {
+	r := &resolver{router: router, log: log}
+	r.mu.queues = make(map[shard.ID]*resolveQueue)
+	return r
+}
+
+// outcome queues the outcome of a transaction for its participants.
+func (r *resolver) outcome(id storage.TxnID, shards []shard.ID, commit storage.Timestamp) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range shards {
+		r.addLocked(s, resolveTask{txn: id, commit: commit, unlock: commit == 0, closing: commit == 0})
+	}
+}
+
+// release queues the release of locks on a shard that did not vote.
+func (r *resolver) release(id storage.TxnID, s shard.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.addLocked(s, resolveTask{txn: id, unlock: true})
+}
+
+func (r *resolver) addLocked(s shard.ID, task resolveTask) {
+	if r.mu.stopped {
+		return
+	}
+	q := r.mu.queues[s]
+	if q == nil {
+		q = &resolveQueue{}
+		r.mu.queues[s] = q
+	}
+	q.tasks = append(q.tasks, task)
+	r.mu.pending++
+	if !q.running {
+		q.running = true
+		go r.run(s, q)
+	}
+}
+
+// run works off one shard's queue and ends when it is empty.
+func (r *resolver) run(s shard.ID, q *resolveQueue) {
+	for {
+		r.mu.Lock()
+		tasks := q.tasks
+		q.tasks = nil
+		if len(tasks) == 0 {
+			q.running = false
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		for _, task := range tasks {
+			r.do(s, task)
+		}
+		r.mu.Lock()
+		r.mu.pending -= len(tasks)
+		if r.mu.pending == 0 && r.mu.drained != nil {
+			close(r.mu.drained)
+			r.mu.drained = nil
+		}
+		r.mu.Unlock()
+	}
+}
+
+// do carries out one task, trying again a few times.
+func (r *resolver) do(s shard.ID, task resolveTask) {
+	for i := range resolveAttempts {
+		if i > 0 {
+			time.Sleep(resolveBackoff << i)
+		}
+		if r.isStopped() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupPatience)
+		err := r.send(ctx, s, task)
+		cancel()
+		if err == nil {
+			return
+		}
+		r.log.Debug("hand out an outcome", "txn", task.txn, "shard", s, "error", err)
+	}
+}
+
+func (r *resolver) send(ctx context.Context, s shard.ID, task resolveTask) error {
+	if task.closing {
+		if _, err := r.router.CloseVote(ctx, s, &shard.CloseVoteRequest{Txn: task.txn}); err != nil {
+			return err
+		}
+	}
+	if task.commit != 0 || task.closing {
+		if err := r.router.Resolve(ctx, s, &shard.ResolveRequest{Txn: task.txn, Commit: task.commit}); err != nil {
+			return err
+		}
+	}
+	if !task.unlock {
+		return nil
+	}
+	return r.router.Release(ctx, s, &shard.ReleaseRequest{Txn: task.txn})
+}
+
+// flush waits until every task queued before the call is done or given up.
+func (r *resolver) flush(ctx context.Context) error {
+	r.mu.Lock()
+	if r.mu.pending == 0 {
+		r.mu.Unlock()
+		return nil
+	}
+	if r.mu.drained == nil {
+		r.mu.drained = make(chan struct{})
+	}
+	drained := r.mu.drained
+	r.mu.Unlock()
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// close flushes, then takes no more tasks.
+func (r *resolver) close(ctx context.Context) error {
+	err := r.flush(ctx)
+	r.mu.Lock()
+	r.mu.stopped = true
+	r.mu.Unlock()
+	return err
+}
+
+func (r *resolver) isStopped() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.stopped
+}

@@ -1,0 +1,28 @@
+package txn
+
+import (
+	"context"
+	"time"
+
+	"github.com/rowlockdb/rowlock/ring"
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// Router is what this package needs of shard.Router, which satisfies it. Each
+// method is one message to the owner of a shard; a refusal is a *shard.Error.
+// Tests put wrappers around it that lose, repeat and delay messages.
+type Router interface {
+	Shard(t ring.Token) shard.ID
+	DataShards() []shard.ID
+	Timestamp(ctx context.Context) (storage.Timestamp, error)
+	Read(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error)
+	Lock(ctx context.Context, s shard.ID, r *shard.LockRequest) (*shard.LockResponse, error)
+	OnePC(ctx context.Context, s shard.ID, r *shard.OnePCRequest) (*shard.VoteResponse, error)
+	Prepare(ctx context.Context, s shard.ID, r *shard.PrepareRequest) (*shard.VoteResponse, error)
+	Resolve(ctx context.Context, s shard.ID, r *shard.ResolveRequest) error
+	CloseVote(ctx context.Context, s shard.ID, r *shard.CloseVoteRequest) (*shard.VoteResponse, error)
+	Release(ctx context.Context, s shard.ID, r *shard.ReleaseRequest) error
+	Renew(ctx context.Context, s shard.ID, r *shard.RenewRequest) error
+	Undecided(ctx context.Context, s shard.ID, olderThan time.Duration) ([]shard.UndecidedVote, error)
+}

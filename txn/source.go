@@ -1,0 +1,204 @@
+package txn
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// Sizes of the pages that a source asks for. The first one is small, because
+// many scans end early; later ones grow.
+const (
+	firstPageRows = 128
+	maxPageRows   = 4096
+	pageBytes     = 1 << 20
+)
+
+// source is one shard's stream of rows inside a Cursor.
+type source struct {
+	c     *Cursor
+	shard shard.ID
+	part  *participant // with a lock only
+
+	background context.Context // of read-ahead
+	ahead      chan page       // the page being read ahead; nil if none is
+
+	rows     []shard.Row // what is left of the current page
+	resume   storage.Key // where the next page begins
+	more     bool        // there is a next page
+	pageRows int         // rows to ask for next
+
+	own   overlayRow // the next own write
+	ownOK bool
+	head  Row // the row that the cursor yields next, if ok
+	ok    bool
+}
+
+// page is one answer: of a read, or of a lock request.
+type page struct {
+	rows   []shard.Row
+	more   bool
+	resume storage.Key
+	lock   *shard.LockResponse // with a lock only
+	span   shard.Span          // what was asked for
+	err    error
+}
+
+func newSource(c *Cursor, id shard.ID) *source {
+	s := &source{c: c, shard: id, pageRows: firstPageRows}
+	if c.limit > 0 {
+		s.pageRows = min(c.limit, maxPageRows)
+	}
+	s.own, s.ownOK = c.t.buffer.next(id, c.span, nil, c.sequence)
+	return s
+}
+
+// prepare does what must happen on the transaction's goroutine before a fetch.
+func (s *source) prepare(background context.Context) {
+	s.background = background
+	if s.c.o.Lock != LockNone {
+		s.part = s.c.t.touch(s.shard)
+	}
+}
+
+// span is what is still to be read.
+func (s *source) span() shard.Span {
+	span := shard.Span{Lo: s.c.span.lo, Hi: s.c.span.hi}
+	switch {
+	case s.resume == nil:
+	case s.c.span.reverse:
+		span.Hi = s.resume
+	default:
+		span.Lo = s.resume
+	}
+	return span
+}
+
+// fetch asks the shard for the next page. It changes nothing, so that fetches
+// of several sources may run at once.
+func (s *source) fetch(ctx context.Context) page {
+	c, span := s.c, s.span()
+	if c.o.Lock == LockNone {
+		resp, err := c.t.c.read(ctx, s.shard, &shard.ReadRequest{
+			At: c.snapshot, Span: &span, Reverse: c.span.reverse, Limit: s.pageRows, ByteLimit: pageBytes,
+		})
+		if err != nil {
+			return page{err: err}
+		}
+		return page{rows: resp.Rows, more: resp.More, resume: resp.Resume}
+	}
+	r := c.t.lockRequest(s.part, c.o)
+	r.Span, r.Reverse, r.Limit = &span, c.span.reverse, s.pageRows
+	r.RowsOnly = c.t.o.Isolation == ReadCommitted
+	resp, err := c.t.c.lock(ctx, s.shard, r)
+	if err != nil {
+		return page{err: err}
+	}
+	return page{rows: resp.Rows, more: resp.More, resume: resp.Resume, lock: resp, span: span}
+}
+
+// accept makes p the current page and, where it pays, starts reading the one
+// after it.
+func (s *source) accept(p page) error {
+	if p.err != nil {
+		return p.err
+	}
+	if p.more && (len(p.resume) == 0 || s.resume != nil && bytes.Equal(p.resume, s.resume)) {
+		return &Error{Code: Bug, Shard: s.shard, Detail: "a page that does not move on"}
+	}
+	s.rows, s.more, s.resume = p.rows, p.more, p.resume
+	s.pageRows = min(max(2*s.pageRows, firstPageRows), maxPageRows)
+	if p.lock != nil {
+		return s.acceptLocks(p)
+	}
+	// Read-ahead is for scans of several shards that want everything: the merge
+	// waits for the slowest shard. Locks are never taken ahead of their need.
+	if s.more && s.c.cancel != nil && s.c.limit == 0 && !s.c.closed {
+		ahead := make(chan page, 1)
+		s.ahead = ahead
+		next := *s // the fetch must not see what the cursor changes meanwhile
+		go func() { ahead <- next.fetch(next.background) }()
+	}
+	return nil
+}
+
+// acceptLocks records the row locks and the interval that a page brought.
+func (s *source) acceptLocks(p page) error {
+	t := s.c.t
+	if err := t.granted(s.part, p.lock); err != nil {
+		return err
+	}
+	fresh := 0
+	for _, r := range p.rows {
+		if s.part.holds(r.Key, s.c.o.Lock) {
+			fresh++
+		}
+	}
+	if s.c.o.Wait != SkipLocked && t.o.Isolation != ReadCommitted {
+		s.part.ranges = append(s.part.ranges, lockedRange(p, s.c.span.reverse))
+		fresh++
+	}
+	t.addLocks(fresh)
+	return nil
+}
+
+// lockedRange is the interval that a page's lock request left locked: all that
+// was asked for, or up to where a limit cut it.
+func lockedRange(p page, reverse bool) shard.LockRef {
+	r := shard.LockRef{Mode: shard.LockGap, Lo: p.span.Lo, Hi: p.span.Hi}
+	switch {
+	case !p.more:
+	case reverse:
+		r.Lo = p.resume
+	default:
+		r.Hi = p.resume
+	}
+	return r
+}
+
+// advance finds the source's next row: the smaller of the shard's next row and
+// the next own write, which hides a row with its key.
+func (s *source) advance(ctx context.Context) error {
+	s.head, s.ok = Row{}, false
+	for {
+		for len(s.rows) == 0 && s.more {
+			if err := s.turn(ctx); err != nil {
+				return err
+			}
+		}
+		switch {
+		case !s.ownOK && len(s.rows) == 0:
+			return nil
+		case !s.ownOK || len(s.rows) > 0 && s.c.before(s.rows[0].Key, s.own.key):
+			s.head, s.ok = Row{Key: s.rows[0].Key, Value: s.rows[0].Value, Found: true}, true
+			s.rows = s.rows[1:]
+			return nil
+		}
+		own := s.own
+		if len(s.rows) > 0 && bytes.Equal(s.rows[0].Key, own.key) {
+			s.rows = s.rows[1:]
+		}
+		s.own, s.ownOK = s.c.t.buffer.next(s.shard, s.c.span, own.key, s.c.sequence)
+		if !own.tombstone {
+			s.head, s.ok = Row{Key: own.key, Value: own.value, Found: true}, true
+			return nil
+		}
+	}
+}
+
+// turn goes to the next page: the one read ahead, or a fetch now.
+func (s *source) turn(ctx context.Context) error {
+	if s.ahead == nil {
+		return s.accept(s.fetch(ctx))
+	}
+	ahead := s.ahead
+	s.ahead = nil
+	select {
+	case p := <-ahead:
+		return s.accept(p)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
