@@ -69,10 +69,12 @@ func readForShare(s *scanner) (clause string, end int, next string) {
 	}
 	switch t {
 	case "NOWAIT":
-		tail, end, t = " NOWAIT", s.pos, s.word()
+		tail, end = " NOWAIT", s.pos
+		t = s.word()
 	case "SKIP":
-		if s.word() == "LOCKED" {
-			tail, end, t = " SKIP LOCKED", s.pos, s.word()
+		if t = s.word(); t == "LOCKED" {
+			tail, end = " SKIP LOCKED", s.pos
+			t = s.word()
 		}
 	}
 	if of == "" && tail == "" {
