@@ -1,0 +1,220 @@
+//go:build cgo || gms_pure_go
+
+package rowlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/paxos/dragon"
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/sqlfront"
+	"github.com/rowlockdb/rowlock/storage"
+	"github.com/rowlockdb/rowlock/txn"
+)
+
+// Node is one member of a cluster: stores, log, shards, transactions and SQL.
+type Node struct {
+	options     Options
+	identity    identity
+	log         *slog.Logger
+	engine      *storage.Engine
+	host        paxos.Host
+	shards      *shard.Node
+	coordinator *txn.Coordinator
+	server      *sqlfront.Server
+
+	// closers undo Open, the last one first.
+	closers  []closer
+	closing  sync.Once
+	closed   chan struct{}
+	closeErr error
+}
+
+// closer undoes one step of Open.
+type closer struct {
+	what string
+	do   func(context.Context) error
+}
+
+// Open starts a node on its data directory, which it creates when it is new.
+// It returns when every shard serves; ctx bounds the start only.
+func Open(ctx context.Context, o Options) (*Node, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{options: o, log: o.Logger, closed: make(chan struct{})}
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"data directory", n.openDirectory},
+		{"data store", n.openEngine},
+		{"log", n.openHost},
+		{"shards", n.openShards},
+		{"SQL server", n.openServer},
+	} {
+		if err := step.do(ctx); err != nil {
+			err = fmt.Errorf("rowlock: open %s of %s: %w", step.what, o.Dir, err)
+			return nil, errors.Join(err, n.Close(context.WithoutCancel(ctx)))
+		}
+	}
+	return n, nil
+}
+
+func (n *Node) onClose(what string, do func(context.Context) error) {
+	n.closers = append(n.closers, closer{what, do})
+}
+
+// openDirectory makes, locks and identifies the directory.
+func (n *Node) openDirectory(context.Context) error {
+	if err := os.MkdirAll(n.options.Dir, 0o755); err != nil {
+		return err
+	}
+	lock, err := lockDirectory(n.options.Dir)
+	if errors.Is(err, errHeld) {
+		return fmt.Errorf("%w by another process", ErrLocked)
+	}
+	if err != nil {
+		return err
+	}
+	n.onClose("lock", func(context.Context) error { return lock.Close() })
+	n.identity, err = loadIdentity(n.options.Dir)
+	switch {
+	case errors.Is(err, errIdentityFormat):
+		return fmt.Errorf("%w: %w", ErrFormat, err)
+	case errors.Is(err, errIdentityCorrupt):
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return err
+}
+
+// DataDir is the folder of rows, LogDir that of the replicated log.
+func (n *Node) DataDir() string { return filepath.Join(n.options.Dir, "data") }
+
+// LogDir is the folder of the replicated log.
+func (n *Node) LogDir() string { return filepath.Join(n.options.Dir, "log") }
+
+func (n *Node) openEngine(context.Context) error {
+	o := storage.Options{Dir: n.DataDir(), CacheBytes: n.options.CacheBytes, Logger: n.log}
+	if n.options.adjustStorage != nil {
+		n.options.adjustStorage(&o)
+	}
+	engine, err := storage.Open(o)
+	if err != nil {
+		return err
+	}
+	n.engine = engine
+	n.onClose("data store", func(context.Context) error { return engine.Close() })
+	return nil
+}
+
+func (n *Node) openHost(context.Context) error {
+	o := dragon.Options{Dir: n.LogDir(), Logger: n.log}
+	if n.options.adjustLog != nil {
+		n.options.adjustLog(&o)
+	}
+	host, err := dragon.Open(o)
+	if err != nil {
+		return err
+	}
+	n.host = host
+	n.onClose("log", func(context.Context) error { return host.Close() })
+	return nil
+}
+
+func (n *Node) openShards(ctx context.Context) error {
+	shards, err := shard.Open(ctx, shard.Config{
+		NodeID: n.identity.Node, Engine: n.engine, Host: n.host,
+		Shards: n.options.Shards, Retention: n.options.Retention, Logger: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.shards = shards
+	n.onClose("shards", shards.Close)
+	n.coordinator = txn.New(txn.Config{
+		Router: shards.Router(), Gateway: shards.Gateway(), Logger: n.log, LockWait: n.options.LockWait,
+		// Node ids are never used twice, so an older incarnation is dead.
+		Predecessor: func(gateway uint64) bool {
+			return gateway>>48 == shards.Gateway()>>48 && gateway < shards.Gateway()
+		},
+	})
+	n.onClose("coordinator", n.coordinator.Close)
+	return nil
+}
+
+func (n *Node) openServer(context.Context) error {
+	server, err := sqlfront.New(sqlfront.Config{
+		Coordinator: n.coordinator, Logger: n.log,
+		MaxConnections: uint64(n.options.MaxConnections), Sources: n.sources(),
+	})
+	if err != nil {
+		return err
+	}
+	n.server = server
+	n.onClose("SQL server", server.Close)
+	return nil
+}
+
+// ListenMySQL serves MySQL clients at addr, "host:port", in the background, and
+// returns the address with the port that was chosen for port 0. It may be
+// called several times.
+func (n *Node) ListenMySQL(addr string) (net.Addr, error) {
+	select {
+	case <-n.closed:
+		return nil, ErrClosed
+	default:
+	}
+	bound, err := n.server.Listen(addr)
+	if err != nil {
+		return nil, fmt.Errorf("rowlock: listen for MySQL clients: %w", err)
+	}
+	return bound, nil
+}
+
+// Status describes the node's shards, the system shard first.
+func (n *Node) Status() []ShardStatus {
+	var status []ShardStatus
+	for _, s := range n.shards.Status() {
+		status = append(status, ShardStatus{
+			Shard: uint64(s.Shard), Owner: s.Owner, Epoch: s.Epoch, Share: s.TokenShare, Bytes: s.Bytes,
+		})
+	}
+	return status
+}
+
+// ShardStatus is the state of one shard. Shard 0 holds the schema and users.
+type ShardStatus struct {
+	Shard uint64
+	Owner uint64 // node that serves it; 0 = none is known
+	Epoch uint64 // grows with every change of owner
+	Share float64
+	Bytes uint64 // estimate
+}
+
+// Close ends client connections, rolls back what was open, and closes the
+// stores. Commits under way finish first, until ctx ends; the stores are closed
+// in any case. Further calls wait for the first and return its error.
+func (n *Node) Close(ctx context.Context) error {
+	n.closing.Do(func() {
+		close(n.closed)
+		var errs []error
+		for _, c := range slices.Backward(n.closers) {
+			if err := c.do(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("rowlock: close %s: %w", c.what, err))
+			}
+		}
+		n.closeErr = errors.Join(errs...)
+	})
+	return n.closeErr
+}

@@ -1,0 +1,81 @@
+//go:build cgo || gms_pure_go
+
+package rowlock
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/rowlockdb/rowlock/paxos/dragon"
+	"github.com/rowlockdb/rowlock/ring"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// The errors of Open that a caller may decide by; compare with errors.Is.
+var (
+	// ErrLocked: another process, or another Node of this one, has the directory open.
+	ErrLocked = storage.ErrLocked
+	// ErrFormat: the directory was written by a release this one does not know,
+	// or is not a Rowlock directory.
+	ErrFormat = storage.ErrFormat
+	// ErrCorrupt: stored bytes are damaged.
+	ErrCorrupt = storage.ErrCorrupt
+	// ErrClosed: the node was closed.
+	ErrClosed = errors.New("rowlock: node is closed")
+)
+
+// maxShards bounds Options.Shards. Each shard is a replica group of its own.
+const maxShards = 4096
+
+// Options say where a node keeps its data and how it behaves. Only Dir is
+// required.
+type Options struct {
+	// Dir is the data directory; it is created if it does not exist.
+	Dir string
+	// Shards is the number of data shards of a new directory; 0 = 16. An
+	// existing directory keeps the number it was made with.
+	Shards int
+	// CacheBytes bounds the cache of stored blocks; 0 = 64 MiB.
+	CacheBytes int64
+	// LockWait is how long a statement waits for a row lock before error 1205;
+	// 0 = 50 s, as in MySQL. Sessions can set innodb_lock_wait_timeout.
+	LockWait time.Duration
+	// Retention is how long superseded row versions stay readable; 0 = 10 minutes.
+	Retention time.Duration
+	// MaxConnections bounds simultaneous client connections; 0 = 1000.
+	MaxConnections int
+	// User and Password are what Connector logs in with; "" = root without a
+	// password, which is what a new directory accepts.
+	User, Password string
+	// Logger receives what an operator should see; nil = nothing.
+	Logger *slog.Logger
+
+	// Tests put other file systems under the stores.
+	adjustStorage func(*storage.Options)
+	adjustLog     func(*dragon.Options)
+}
+
+// withDefaults checks the options and fills in what is not set.
+func (o Options) withDefaults() (Options, error) {
+	if o.Dir == "" {
+		return o, errors.New("rowlock: Options.Dir is empty")
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return o, fmt.Errorf("rowlock: data directory: %w", err)
+	}
+	o.Dir = dir
+	if o.Shards < 0 || o.Shards > maxShards {
+		return o, fmt.Errorf("rowlock: %d shards; 1 to %d are possible", o.Shards, maxShards)
+	}
+	o.Shards = cmp.Or(o.Shards, ring.DefaultShards)
+	o.User = cmp.Or(o.User, "root")
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}

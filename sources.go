@@ -1,0 +1,99 @@
+//go:build cgo || gms_pure_go
+
+package rowlock
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/sqlfront"
+)
+
+// sources feed the views of the rowlock database: what the layers below know,
+// in the words of the layer above.
+func (n *Node) sources() sqlfront.Sources {
+	return sqlfront.Sources{Shards: n.shardRows, Nodes: n.nodeRows, Transactions: n.transactionRows, Locks: n.lockRows, Metrics: n.metricRows}
+}
+
+func (n *Node) shardRows(context.Context) ([]sqlfront.ShardInfo, error) {
+	var rows []sqlfront.ShardInfo
+	for _, s := range n.shards.Status() {
+		state := "serving"
+		if s.Owner == 0 {
+			state = "without owner"
+		}
+		rows = append(rows, sqlfront.ShardInfo{
+			Shard: uint64(s.Shard), Owner: s.Owner, Epoch: s.Epoch, State: state,
+			Bytes: s.Bytes, Share: s.TokenShare, Applied: s.Applied,
+		})
+	}
+	return rows, nil
+}
+
+func (n *Node) nodeRows(context.Context) ([]sqlfront.NodeInfo, error) {
+	return []sqlfront.NodeInfo{{Node: n.identity.Node, State: "up"}}, nil
+}
+
+func (n *Node) transactionRows(context.Context) ([]sqlfront.TransactionInfo, error) {
+	var rows []sqlfront.TransactionInfo
+	for _, t := range n.coordinator.Active() {
+		rows = append(rows, sqlfront.TransactionInfo{
+			ID: t.ID.String(), State: string(t.State), Isolation: t.Isolation.String(), Started: t.Begun,
+			Writes: uint64(t.Writes), Label: t.Label, Statement: t.Statement,
+		})
+	}
+	return rows, nil
+}
+
+// metricRows sums the counters of the shards.
+func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
+	var sum shard.ShardStatus
+	for _, s := range n.shards.Status() {
+		sum.Reads += s.Reads
+		sum.Proposals += s.Proposals
+		sum.Commits += s.Commits
+		sum.LockWaits += s.LockWaits
+		sum.Bytes += s.Bytes
+	}
+	return []sqlfront.MetricInfo{
+		{Name: "shard_reads", Value: float64(sum.Reads), Help: "read requests answered by shard owners"},
+		{Name: "shard_proposals", Value: float64(sum.Proposals), Help: "commands proposed to replica groups"},
+		{Name: "shard_commits", Value: float64(sum.Commits), Help: "transactions committed, once for each shard"},
+		{Name: "shard_lock_waits", Value: float64(sum.LockWaits), Help: "lock requests that had to wait"},
+		{Name: "shard_bytes", Value: float64(sum.Bytes), Help: "estimated size of all shards"},
+	}, nil
+}
+
+func (n *Node) lockRows(ctx context.Context) ([]sqlfront.LockInfo, error) {
+	var rows []sqlfront.LockInfo
+	router := n.shards.Router()
+	for _, id := range append([]shard.ID{shard.System}, router.DataShards()...) {
+		held, err := router.Locks(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range held {
+			rows = append(rows, lockRow(id, l))
+		}
+	}
+	return rows, nil
+}
+
+// lockRow writes a range as "lo..hi", open at the top when hi is empty.
+func lockRow(id shard.ID, l shard.LockInfo) sqlfront.LockInfo {
+	key := hex.EncodeToString(l.Lo)
+	if l.Hi != nil {
+		key += ".." + hex.EncodeToString(l.Hi)
+	}
+	var waits []string
+	for _, other := range l.BlockedBy {
+		waits = append(waits, other.String())
+	}
+	return sqlfront.LockInfo{
+		Shard: uint64(id), Transaction: l.Txn.String(), Mode: fmt.Sprint(l.Mode), Key: key,
+		Granted: !l.Waiting, WaitsFor: strings.Join(waits, " "), Statement: l.Statement,
+	}
+}
