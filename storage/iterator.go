@@ -37,7 +37,7 @@ type Iterator struct {
 
 // Scan starts a scan. Errors appear in the iterator's Err.
 func (s *Snapshot) Scan(o ScanOptions) *Iterator {
-	it := &Iterator{o: o, err: s.err}
+	it := &Iterator{o: o, err: s.err, value: []byte{}}
 	if s.err != nil {
 		return it
 	}
