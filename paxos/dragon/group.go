@@ -1,0 +1,382 @@
+package dragon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/client"
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+
+	"github.com/rowlockdb/rowlock/paxos"
+)
+
+// group implements paxos.Group.
+type group struct {
+	host    *host
+	id      paxos.GroupID
+	replica paxos.ReplicaID
+	machine *machine
+	user    dragonboat.INodeUser
+	session *client.Session
+
+	started   chan struct{} // Start is over, one way or the other
+	ready     chan struct{} // a leader has been known since the start
+	readyOnce sync.Once
+	stopped   chan struct{} // Stop was called
+	stopOnce  sync.Once
+	cutting   chan struct{} // holds one token while the log is being cut
+}
+
+var _ paxos.Group = (*group)(nil)
+
+func newGroup(h *host, spec paxos.GroupSpec) *group {
+	return &group{
+		host:    h,
+		id:      spec.Group,
+		replica: spec.Replica,
+		started: make(chan struct{}),
+		ready:   make(chan struct{}),
+		stopped: make(chan struct{}),
+		cutting: make(chan struct{}, 1),
+	}
+}
+
+// start opens the state machine, compares it with the log and starts the
+// replica.
+func (g *group) start(spec paxos.GroupSpec, sm paxos.StateMachine) error {
+	defer close(g.started)
+	applied, err := sm.Open()
+	if err != nil {
+		return fmt.Errorf("open state machine: %w", err)
+	}
+	if err := g.preflight(applied); err != nil {
+		return errors.Join(err, sm.Close())
+	}
+	m := &machine{
+		group:  g.id,
+		sm:     sm,
+		opened: applied,
+		logMax: g.host.options.LogBytes,
+		full:   g.cutLog,
+		restore: func() {
+			g.host.events.post(paxos.Event{Kind: paxos.Restored, Group: g.id})
+		},
+		log:    g.host.log,
+		closed: make(chan struct{}),
+	}
+	m.applied.Store(uint64(applied))
+	g.machine = m
+	members := make(map[uint64]dragonboat.Target, len(spec.Members))
+	if !spec.Join {
+		for r, target := range spec.Members {
+			members[uint64(r)] = target
+		}
+	}
+	nh := g.host.nh
+	if err := g.startReplica(members, spec, m); err != nil {
+		g.machine = nil
+		return errors.Join(err, sm.Close())
+	}
+	g.session = nh.GetNoOPSession(uint64(g.id))
+	user, err := nh.GetNodeUser(uint64(g.id))
+	if err != nil {
+		// The replica was removed from its group before it was even up.
+		<-m.closed
+		return errors.Join(err, m.err)
+	}
+	g.user = user
+	return nil
+}
+
+// startReplica starts the replica. Dragonboat lets go of a replica a moment
+// after it has closed its state machine, so a start that follows a stop may
+// have to wait.
+func (g *group) startReplica(members map[uint64]dragonboat.Target, spec paxos.GroupSpec, m *machine) error {
+	deadline := time.Now().Add(paxos.DefaultTimeout)
+	for {
+		err := g.host.nh.StartOnDiskReplica(members, spec.Join, factory(m), g.config(spec))
+		if !errors.Is(err, dragonboat.ErrShardAlreadyExist) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// preflight refuses a state machine that does not fit the log, before
+// Dragonboat panics over it.
+func (g *group) preflight(applied paxos.Index) error {
+	ss, err := g.host.store.GetSnapshot(uint64(g.id), uint64(g.replica))
+	if err != nil {
+		return err
+	}
+	if ss.OnDiskIndex > uint64(applied) {
+		return fmt.Errorf("state machine is at index %d, but had promised %d, and the log before that is gone: %w",
+			applied, ss.OnDiskIndex, paxos.ErrBehind)
+	}
+	if applied == 0 {
+		return nil
+	}
+	last := ss.Index
+	rs, err := g.host.store.ReadRaftState(uint64(g.id), uint64(g.replica), ss.Index)
+	if err != nil && !errors.Is(err, raftio.ErrNoSavedLog) {
+		return err
+	}
+	if rs.EntryCount > 0 {
+		last = rs.FirstIndex + rs.EntryCount - 1
+	}
+	if uint64(applied) > last {
+		return fmt.Errorf("state machine is at index %d, its log ends at %d: they are not of the same replica: %w",
+			applied, last, paxos.ErrForeign)
+	}
+	return nil
+}
+
+// config returns Dragonboat's settings for the group. PreVote and CheckQuorum
+// must be the same on all replicas for ever.
+func (g *group) config(spec paxos.GroupSpec) config.Config {
+	o := g.host.options
+	alone := !spec.Join && len(spec.Members) == 1
+	election, overhead := uint64(peerElection), uint64(20_000)
+	if alone {
+		// Nobody lags behind a single voter, but it may get company.
+		election, overhead = soloElection, 1_000
+	}
+	if o.Election != 0 {
+		election = o.Election
+	}
+	if o.Overhead != 0 {
+		overhead = o.Overhead
+	}
+	return config.Config{
+		ShardID:             uint64(g.id),
+		ReplicaID:           uint64(g.replica),
+		CheckQuorum:         true,
+		PreVote:             true,
+		OrderedConfigChange: true,
+		ElectionRTT:         election,
+		HeartbeatRTT:        max(1, election/10),
+		SnapshotEntries:     o.SnapshotEntries,
+		CompactionOverhead:  overhead,
+		MaxInMemLogSize:     maxUnapplied,
+		IsNonVoting:         spec.Learner,
+		WaitReady:           true,
+	}
+}
+
+func (g *group) markReady() { g.readyOnce.Do(func() { close(g.ready) }) }
+
+// cutLog asks for a snapshot, which lets Dragonboat drop the log before it,
+// because many bytes were written since the last. One request at a time.
+func (g *group) cutLog() {
+	select {
+	case g.cutting <- struct{}{}:
+	default:
+		return
+	}
+	h := g.host
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mu.closed {
+		return
+	}
+	h.cuts.Go(func() {
+		defer func() { <-g.cutting }()
+		// No entries stay behind: they may be large. A replica that lags gets
+		// the snapshot.
+		opt := dragonboat.SnapshotOption{OverrideCompactionOverhead: true, CompactionOverhead: 16}
+		rs, err := h.nh.RequestSnapshot(uint64(g.id), opt, paxos.DefaultTimeout)
+		if err != nil {
+			h.log.Debug("log not cut", "group", g.id, "error", err)
+			return
+		}
+		select {
+		case <-rs.AppliedC():
+			rs.Release()
+		case <-g.stopped:
+		}
+	})
+}
+
+// stop ends the replica and waits until its state machine is closed.
+func (g *group) stop() error {
+	if g.machine == nil {
+		return nil // its start failed
+	}
+	g.stopOnce.Do(func() {
+		close(g.stopped)
+		err := g.host.nh.StopShard(uint64(g.id))
+		if err != nil && !errors.Is(err, dragonboat.ErrShardNotFound) {
+			g.host.log.Error("group does not stop", "group", g.id, "error", err)
+		}
+	})
+	<-g.machine.closed
+	if g.machine.err != nil {
+		return fmt.Errorf("dragon: close state machine of group %d: %w", g.id, g.machine.err)
+	}
+	return nil
+}
+
+// await waits until a leader has been known, which is at once but for the
+// first moments after a start.
+func (g *group) await(ctx context.Context) error {
+	select {
+	case <-g.ready:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(remaining(ctx))
+	defer timer.Stop()
+	select {
+	case <-g.ready:
+		return nil
+	case <-g.stopped:
+		return paxos.ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
+	case <-timer.C:
+		return fmt.Errorf("%w: no leader", paxos.ErrNotSent)
+	}
+}
+
+// remaining returns the time that a call has.
+func remaining(ctx context.Context) time.Duration {
+	d, ok := ctx.Deadline()
+	if !ok {
+		return paxos.DefaultTimeout
+	}
+	return time.Until(d)
+}
+
+// ticks rounds a timeout up to what Dragonboat accepts.
+func (g *group) ticks(d time.Duration) time.Duration {
+	return max(d, 0) + 2*g.host.options.RTT
+}
+
+// Propose implements paxos.Group.
+func (g *group) Propose(ctx context.Context, command []byte) ([]byte, error) {
+	result, err := g.propose(ctx, command)
+	if err != nil {
+		return nil, fmt.Errorf("dragon: propose to group %d: %w", g.id, err)
+	}
+	return result, nil
+}
+
+func (g *group) propose(ctx context.Context, command []byte) ([]byte, error) {
+	switch {
+	case len(command) == 0:
+		panic("dragon: empty command")
+	case len(command) > paxos.MaxCommand:
+		return nil, fmt.Errorf("%d bytes: %w", len(command), paxos.ErrTooLarge)
+	case isClosed(g.stopped):
+		return nil, paxos.ErrClosed
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
+	}
+	if err := g.await(ctx); err != nil {
+		return nil, err
+	}
+	rs, err := g.user.Propose(g.session, command, g.ticks(remaining(ctx)))
+	if err != nil {
+		return nil, describe(err)
+	}
+	select {
+	case r := <-rs.AppliedC():
+		rs.Release()
+		if r.Completed() {
+			return r.GetResult().Data, nil
+		}
+		return nil, outcome(r)
+	case <-ctx.Done():
+		// The request stays with Dragonboat until it expires there.
+		return nil, fmt.Errorf("%w: %w", paxos.ErrUnknownOutcome, ctx.Err())
+	}
+}
+
+// outcome maps the end of a proposal that was not applied.
+func outcome(r dragonboat.RequestResult) error {
+	switch {
+	case r.Dropped():
+		return fmt.Errorf("%w: no leader", paxos.ErrNotSent)
+	case r.Rejected():
+		return paxos.ErrRejected
+	case r.Timeout():
+		return fmt.Errorf("%w: timeout", paxos.ErrUnknownOutcome)
+	}
+	return fmt.Errorf("%w: replica stopped", paxos.ErrUnknownOutcome)
+}
+
+// ReadBarrier implements paxos.Group. A leader that has not committed anything
+// in its term yet cannot answer; the barrier then asks again.
+func (g *group) ReadBarrier(ctx context.Context) error {
+	if err := g.readBarrier(ctx); err != nil {
+		return fmt.Errorf("dragon: read barrier of group %d: %w", g.id, err)
+	}
+	return nil
+}
+
+func (g *group) readBarrier(ctx context.Context) error {
+	if isClosed(g.stopped) {
+		return paxos.ErrClosed
+	}
+	if err := g.await(ctx); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(remaining(ctx))
+	for {
+		err := g.tryBarrier(ctx)
+		if err == nil || !errors.Is(err, paxos.ErrNotSent) || ctx.Err() != nil || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-time.After(g.host.options.RTT):
+		case <-ctx.Done():
+		case <-g.stopped:
+			return paxos.ErrClosed
+		}
+	}
+}
+
+func (g *group) tryBarrier(ctx context.Context) error {
+	rs, err := g.host.nh.ReadIndex(uint64(g.id), g.ticks(remaining(ctx)))
+	if err != nil {
+		return describe(err)
+	}
+	select {
+	case r := <-rs.AppliedC():
+		rs.Release()
+		switch {
+		case r.Completed():
+			return nil
+		case r.Terminated():
+			return paxos.ErrClosed
+		}
+		return fmt.Errorf("%w: no leader", paxos.ErrNotSent)
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
+	}
+}
+
+// Leader implements paxos.Group.
+func (g *group) Leader() (paxos.ReplicaID, uint64, bool) {
+	id, term, ok, err := g.host.nh.GetLeaderID(uint64(g.id))
+	return paxos.ReplicaID(id), term, ok && err == nil
+}
+
+// Replica implements paxos.Group.
+func (g *group) Replica() paxos.ReplicaID { return g.replica }
+
+// Applied implements paxos.Group.
+func (g *group) Applied() paxos.Index { return paxos.Index(g.machine.applied.Load()) }
+
+// TransferLeadership implements paxos.Group.
+func (g *group) TransferLeadership(to paxos.ReplicaID) error {
+	if err := g.host.nh.RequestLeaderTransfer(uint64(g.id), uint64(to)); err != nil {
+		return fmt.Errorf("dragon: transfer group %d to replica %d: %w", g.id, to, describe(err))
+	}
+	return nil
+}
