@@ -49,7 +49,8 @@ type Group interface {
 	//   ErrUnknownOutcome  in the log or not, applied now, later or never
 	//   ErrClosed          the replica was stopped before anything was sent
 	//
-	// The command must not be changed afterwards. A context without a
+	// The command must not be changed while Propose runs; an empty one is a bug
+	// and panics. A context without a
 	// deadline gets DefaultTimeout; a context that ends while the proposal is
 	// under way gives ErrUnknownOutcome.
 	Propose(ctx context.Context, command []byte) ([]byte, error)

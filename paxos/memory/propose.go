@@ -31,15 +31,15 @@ func (p *proposal) finish(result []byte, err error) {
 
 // Propose implements paxos.Group.
 func (r *replica) Propose(ctx context.Context, command []byte) ([]byte, error) {
+	if len(command) == 0 {
+		panic("memory: empty command")
+	}
 	if len(command) > paxos.MaxCommand {
 		return nil, fmt.Errorf("memory: propose %d bytes to group %d: %w", len(command), r.group.id, paxos.ErrTooLarge)
 	}
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
 	p := &proposal{replica: r, command: bytes.Clone(command), done: make(chan struct{})}
-	if p.command == nil {
-		p.command = []byte{}
-	}
 	observe, seq := r.submit(ctx, p)
 	if observe != nil {
 		observe(Proposal{Group: r.group.id, Replica: r.id, Seq: seq, Command: p.command})
