@@ -144,6 +144,9 @@ func (k kind) native(ctx context.Context, t sql.Type, v any) (any, error) {
 	if v == nil || k.holds(v) {
 		return v, nil
 	}
+	if floats, ok := v.([]float32); ok && k == kindBytes {
+		return sql.EncodeVector(floats), nil // the zero of the VECTOR type, which its own Convert does not take
+	}
 	converted, inRange, err := t.Convert(ctx, v)
 	if err != nil {
 		return nil, err
