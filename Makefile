@@ -1,0 +1,68 @@
+# The build needs Go and nothing else. ICU=1 builds with cgo and the ICU library
+# (libicu-dev) for regular expressions, instead of the static default.
+ICU ?=
+ifeq ($(ICU),)
+export CGO_ENABLED := 0
+TAGS := gms_pure_go
+else
+export CGO_ENABLED := 1
+TAGS :=
+endif
+
+GO ?= go
+BIN := bin/rowlock
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BUILD := $(GO) build -buildvcs=false -tags '$(TAGS)'
+TEST := $(GO) test -buildvcs=false -tags '$(TAGS)'
+
+# Where `make run` keeps its data, and other flags for it: make run ARGS=--listen=...
+ARGS ?=
+# Scripts for `make slt`.
+SCRIPTS ?= sqllogictest/testdata
+# Time for each fuzz target of `make fuzz`.
+FUZZTIME ?= 10s
+
+.PHONY: run build test check race fuzz bench slt crash clean
+
+run: build
+	./$(BIN) start $(ARGS)
+
+build:
+	$(BUILD) -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/rowlock
+
+# Every package, with the test runner's own lines last.
+test:
+	$(TEST) -timeout 14m ./...
+
+check:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
+	$(GO) vet -tags '$(TAGS)' ./...
+	$(TEST) -run 'TestImports|TestPins' .
+
+race:
+	CGO_ENABLED=1 $(GO) test -buildvcs=false -race -tags gms_pure_go -timeout 30m ./...
+
+# Each fuzz target in turn.
+fuzz:
+	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
+	    echo "== $$target in $$(dirname $$file)"; \
+	    $(TEST) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) || exit 1; \
+	  done; \
+	done
+
+bench:
+	$(TEST) -run '^$$' -bench . -benchmem ./...
+
+slt: build
+	./$(BIN) sqllogictest --timeout 10s $(SCRIPTS)
+
+# Load on a server that is killed again and again, then power cuts in memory.
+crash: build
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/crash -binary ./$(BIN)
+	$(TEST) -count=1 -run TestPowerCuts -v . -power-cuts 200
+
+clean:
+	rm -rf bin

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/knadh/koanf/parsers/toml/v2"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/providers/posflag"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+)
+
+// envPrefix begins the environment variables of the configuration: the flag
+// --lock-wait is ROWLOCK_LOCK_WAIT.
+const envPrefix = "ROWLOCK_"
+
+// startConfig is the configuration of a server. The names are those of the
+// flags and of the keys of the TOML file.
+type startConfig struct {
+	Data           string        `koanf:"data"`
+	Listen         string        `koanf:"listen"`
+	Shards         int           `koanf:"shards"`
+	CacheMB        int64         `koanf:"cache-mb"`
+	LockWait       time.Duration `koanf:"lock-wait"`
+	Retention      time.Duration `koanf:"retention"`
+	MaxConnections int           `koanf:"max-connections"`
+	Log            string        `koanf:"log"`
+	LogLevel       string        `koanf:"log-level"`
+	LogFormat      string        `koanf:"log-format"`
+	Insecure       bool          `koanf:"insecure"`
+}
+
+func startFlags(flags *pflag.FlagSet) {
+	flags.StringP("data", "d", "./rowlock-data", "data directory; made if it does not exist")
+	flags.StringP("listen", "l", "127.0.0.1:3306", "address for MySQL clients")
+	flags.Int("shards", 16, "number of shards of a new data directory")
+	flags.Int64("cache-mb", 64, "cache of stored blocks, in MiB")
+	flags.Duration("lock-wait", 50*time.Second, "how long a statement waits for a row lock")
+	flags.Duration("retention", 10*time.Minute, "how long superseded row versions stay readable")
+	flags.Int("max-connections", 1000, "most client connections at a time")
+	flags.String("log", "", "file for messages, or 'stderr' (default <data>/server.log)")
+	flags.String("log-level", "info", "least level of messages: debug, info, warn, error")
+	flags.String("log-format", "text", "form of messages: text or json")
+	flags.Bool("insecure", false, "listen on addresses other machines reach while root has no password")
+	flags.StringP("config", "c", "", "TOML file with these settings")
+}
+
+// loadConfig puts the layers together: flags that were given win over ROWLOCK_*
+// variables, these over the TOML file, this over the flags' defaults.
+func loadConfig(flags *pflag.FlagSet, environ func() []string) (startConfig, error) {
+	var c startConfig
+	k := koanf.New(".")
+	fromEnv := env.Provider(".", env.Opt{Prefix: envPrefix, EnvironFunc: environ, TransformFunc: func(name, value string) (string, any) {
+		key := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, envPrefix)), "_", "-")
+		if flags.Lookup(key) == nil {
+			return "", nil // a variable of another tool
+		}
+		return key, value
+	}})
+	path, err := configPath(flags, fromEnv)
+	if err != nil {
+		return c, err
+	}
+	if path != "" {
+		if err := k.Load(file.Provider(path), toml.Parser()); err != nil {
+			return c, usagef("configuration file %s: %w", path, err)
+		}
+		for _, key := range k.Keys() {
+			if flags.Lookup(key) == nil || key == "config" {
+				return c, usagef("configuration file %s: unknown setting %q", path, key)
+			}
+		}
+	}
+	if err := k.Load(fromEnv, nil); err != nil {
+		return c, usagef("environment: %w", err)
+	}
+	if err := k.Load(posflag.Provider(flags, ".", k), nil); err != nil {
+		return c, usagef("flags: %w", err)
+	}
+	if err := k.Unmarshal("", &c); err != nil {
+		return c, usagef("configuration: %w", err)
+	}
+	return c, c.check()
+}
+
+// configPath finds the TOML file: by its flag, else by its variable.
+func configPath(flags *pflag.FlagSet, fromEnv *env.Env) (string, error) {
+	if flags.Changed("config") {
+		return flags.GetString("config")
+	}
+	values, err := fromEnv.Read()
+	if err != nil {
+		return "", usagef("environment: %w", err)
+	}
+	path, _ := values["config"].(string)
+	return path, nil
+}
+
+var logFormats = []string{"text", "json"}
+
+func (c *startConfig) check() error {
+	if !slices.Contains(logFormats, c.LogFormat) {
+		return usagef("log-format is %q; it can be %s", c.LogFormat, strings.Join(logFormats, " or "))
+	}
+	if _, err := c.level(); err != nil {
+		return err
+	}
+	if c.Shards < 1 {
+		return usagef("shards is %d; at least 1 is needed", c.Shards)
+	}
+	if c.CacheMB < 1 {
+		return usagef("cache-mb is %d; at least 1 is needed", c.CacheMB)
+	}
+	return nil
+}
+
+func (c *startConfig) level() (slog.Level, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return level, usagef("log-level is %q; it can be debug, info, warn or error", c.LogLevel)
+	}
+	return level, nil
+}

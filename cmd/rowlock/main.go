@@ -1,0 +1,71 @@
+// Command rowlock is the database server, its SQL client and its test runner in
+// one binary.
+//
+//	rowlock start          run a server
+//	rowlock sql            talk to one
+//	rowlock sqllogictest   run SQL test scripts
+//	rowlock version        say what this is
+//
+// Every error is one sentence on standard error and a non-zero exit code.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitFailed = 1 // the command ran and something in it failed
+	exitUsage  = 2 // wrong flags, configuration or environment
+)
+
+// errFailed ends the program with exitFailed and says nothing more: what failed
+// has been printed.
+var errFailed = errors.New("failed")
+
+func main() {
+	command := rootCommand()
+	command.SetArgs(clientArguments(os.Args[1:]))
+	if err := command.Execute(); err != nil {
+		os.Exit(report(err))
+	}
+}
+
+// report prints an error and chooses the exit code.
+func report(err error) int {
+	if errors.Is(err, errFailed) {
+		return exitFailed
+	}
+	fmt.Fprintln(os.Stderr, "rowlock:", explain(err))
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// usageError is a mistake in flags, configuration files or the environment.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "rowlock",
+		Short:         "A distributed SQL database that speaks the MySQL protocol",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usagef("%w; see '%s --help'", err, c.CommandPath())
+	})
+	root.AddCommand(startCommand(), sqlCommand(), sqllogictestCommand(), versionCommand())
+	return root
+}

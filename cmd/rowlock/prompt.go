@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+
+	"github.com/reeflective/readline"
+)
+
+const promptHelp = `Statements end with ';', or with \G for a line per value.
+  help, \h        this text
+  source FILE     run the statements of a file
+  use NAME        change the database
+  quit, exit, \q  leave (or Ctrl-D)
+Ctrl-C stops the statement that runs, or clears the line.
+`
+
+// prompt reads statements from the terminal until the user leaves. An error of a
+// statement is shown and does not end it.
+func (c *client) prompt() error {
+	fmt.Fprintf(c.out, "Connected to %s:%d, server %s. Type help for help.\n", c.config.host, c.config.port, c.server)
+	shell := readline.NewShell()
+	shell.Prompt.Primary(func() string { return c.promptText() + "> " })
+	shell.Prompt.Secondary(func() string { return strings.Repeat(" ", len(c.promptText())-1) + "-> " })
+	shell.AcceptMultiline = func(line []rune) bool {
+		text := string(line)
+		return isCommand(text) || complete(text)
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		shell.History.AddFromFile("statements", filepath.Join(home, ".rowlock_history"))
+	}
+	for {
+		line, err := shell.Readline()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, readline.ErrInterrupt):
+			continue
+		case err != nil:
+			return fmt.Errorf("read the terminal: %w", err)
+		}
+		if c.typed(line) {
+			return nil
+		}
+	}
+}
+
+func (c *client) promptText() string {
+	if c.database == "" {
+		return "rowlock"
+	}
+	return "rowlock " + c.database
+}
+
+// isCommand reports whether a line is for the prompt, not for the server.
+func isCommand(line string) bool {
+	words := strings.Fields(strings.TrimRight(strings.TrimSpace(line), ";"))
+	if len(words) == 0 {
+		return true
+	}
+	switch strings.ToLower(words[0]) {
+	case "quit", "exit", `\q`, "help", `\h`, `\?`, "?":
+		return len(words) == 1
+	case "source", `\.`, "use":
+		return len(words) == 2
+	}
+	return false
+}
+
+// typed handles what was entered and reports whether to leave.
+func (c *client) typed(line string) (leave bool) {
+	if !isCommand(line) {
+		s := newSplitter(strings.NewReader(line))
+		for {
+			next, err := s.next()
+			if err != nil {
+				return false
+			}
+			c.interruptible(next)
+		}
+	}
+	words := strings.Fields(strings.TrimRight(strings.TrimSpace(line), ";"))
+	if len(words) == 0 {
+		return false
+	}
+	switch strings.ToLower(words[0]) {
+	case "quit", "exit", `\q`:
+		return true
+	case "help", `\h`, `\?`, "?":
+		fmt.Fprint(c.out, promptHelp)
+	case "use":
+		c.interruptible(statement{text: "USE " + quoteName(strings.Trim(words[1], "`"))})
+	case "source", `\.`:
+		c.source(words[1])
+	}
+	return false
+}
+
+func (c *client) source(path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		fmt.Fprintln(c.errors, "ERROR", err)
+		return
+	}
+	defer f.Close()
+	if err := c.script(f); err != nil && !errors.Is(err, errFailed) {
+		fmt.Fprintln(c.errors, "ERROR", err)
+	}
+}
+
+// interruptible runs a statement that Ctrl-C stops. Stopping it ends the
+// connection, which makes the server roll back; a new one takes its place.
+func (c *client) interruptible(s statement) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	c.run(ctx, s)
+	if err := c.conn.PingContext(context.Background()); err == nil {
+		return
+	}
+	c.conn.Close()
+	limited, cancel := context.WithTimeout(context.Background(), connectLimit)
+	defer cancel()
+	if err := c.reconnect(limited); err != nil {
+		fmt.Fprintln(c.errors, "ERROR the connection was lost:", err)
+		return
+	}
+	fmt.Fprintln(c.errors, "The connection was lost and made again; an open transaction was rolled back.")
+}
