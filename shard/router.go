@@ -2,50 +2,309 @@ package shard
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowlockdb/rowlock/ring"
 	"github.com/rowlockdb/rowlock/storage"
 )
 
-// Router sends each request to the owner of its shard. It is how every layer
+// ownerPatience is how long a request without a deadline looks for the owner of
+// its shard.
+const ownerPatience = 10 * time.Second
+
+// Router sends each request to the owner of its shard: a direct call if the
+// owner is on this node, through the Transport otherwise. It is how every layer
 // above reaches the key space. Safe for concurrent use.
-type Router struct{}
+//
+// NotOwner answers are retried inside, at the next member, until the context
+// ends (or for ten seconds, without a deadline). No other error is.
+type Router struct {
+	ring      *ring.Ring
+	shards    []ID
+	self      NodeAddr
+	server    *Server
+	directory *Directory
+	transport Transport
+	encode    bool
+	issued    atomic.Uint64 // largest timestamp seen from the oracle
+}
 
 // Shard returns the data shard of a token.
-func (r *Router) Shard(t ring.Token) ID { panic("skeleton") }
+func (r *Router) Shard(t ring.Token) ID { return r.ring.Shard(t) }
 
-// DataShards returns the data shards in ascending order.
-func (r *Router) DataShards() []ID { panic("skeleton") }
+// DataShards returns the data shards in ascending order. The caller must not
+// change the slice.
+func (r *Router) DataShards() []ID { return r.shards }
 
-// Timestamp draws a timestamp from the oracle: greater than every one drawn before the call.
-func (r *Router) Timestamp(ctx context.Context) (storage.Timestamp, error) { panic("skeleton") }
+// Ring returns the ring that places tokens on shards.
+func (r *Router) Ring() *ring.Ring { return r.ring }
 
+// Timestamp draws a timestamp from the oracle: greater than every one that was
+// drawn before the call.
+func (r *Router) Timestamp(ctx context.Context) (storage.Timestamp, error) {
+	if local := r.local(System); local != nil && !r.encode {
+		if t, err := local.Timestamps(ctx, 1); CodeOf(err) != NotOwner {
+			return t, err
+		}
+	}
+	response := &TimestampResponse{}
+	err := r.call(ctx, System, methodTimestamp, &TimestampRequest{Count: 1}, response)
+	if err != nil {
+		return 0, err
+	}
+	r.see(response.First)
+	return response.First, nil
+}
+
+func (r *Router) see(t storage.Timestamp) {
+	for {
+		old := r.issued.Load()
+		if old >= uint64(t) || r.issued.CompareAndSwap(old, uint64(t)) {
+			return
+		}
+	}
+}
+
+// Issued returns a recent timestamp that the oracle has issued; it satisfies
+// TimestampSource.
+func (r *Router) Issued() storage.Timestamp {
+	t := storage.Timestamp(r.issued.Load())
+	if local := r.local(System); local != nil && local.serving.Load() != nil {
+		t = max(t, local.oracle.Issued())
+	}
+	return t
+}
+
+// local returns this node's replica of the shard if the directory says that it
+// is the owner.
+func (r *Router) local(s ID) *Replica {
+	if addr, ok := r.directory.Owner(s); !ok || addr != r.self {
+		return nil
+	}
+	return r.server.Replica(s)
+}
+
+// Read reads at a snapshot. Errors: SnapshotTooOld, Undecided, BadRequest,
+// Unavailable, NotOwner, the context's.
 func (r *Router) Read(ctx context.Context, s ID, q *ReadRequest) (*ReadResponse, error) {
-	panic("skeleton")
+	if local := r.local(s); local != nil && !r.encode {
+		if response, err := local.Read(ctx, q); CodeOf(err) != NotOwner {
+			return response, err
+		}
+	}
+	return callFor[ReadResponse](ctx, r, s, methodRead, q)
 }
+
+// Lock takes locks and reads under them. Errors: Deadlock, LockTimeout,
+// WouldBlock, LockLost, Conflict, Undecided, Unavailable, NotOwner, the
+// context's. Locks granted before the error stay until Release.
 func (r *Router) Lock(ctx context.Context, s ID, q *LockRequest) (*LockResponse, error) {
-	panic("skeleton")
+	if local := r.local(s); local != nil && !r.encode {
+		if response, err := local.Lock(ctx, q); CodeOf(err) != NotOwner {
+			return response, err
+		}
+	}
+	return callFor[LockResponse](ctx, r, s, methodLock, q)
 }
+
+// OnePC commits a transaction on its only shard. Errors: NeedFloor, TooLarge,
+// SchemaChanged, BadRequest, Unavailable (nothing was written), Unknown. A
+// transaction whose locks are lost is answered ABORTED, not with an error.
 func (r *Router) OnePC(ctx context.Context, s ID, q *OnePCRequest) (*VoteResponse, error) {
-	panic("skeleton")
+	if local := r.local(s); local != nil && !r.encode {
+		if response, err := local.OnePC(ctx, q); CodeOf(err) != NotOwner {
+			return response, err
+		}
+	}
+	return callFor[VoteResponse](ctx, r, s, methodOnePC, q)
 }
+
+// Prepare asks one participant for its vote. Errors as of OnePC.
 func (r *Router) Prepare(ctx context.Context, s ID, q *PrepareRequest) (*VoteResponse, error) {
-	panic("skeleton")
+	if local := r.local(s); local != nil && !r.encode {
+		if response, err := local.Prepare(ctx, q); CodeOf(err) != NotOwner {
+			return response, err
+		}
+	}
+	return callFor[VoteResponse](ctx, r, s, methodPrepare, q)
 }
-func (r *Router) Resolve(ctx context.Context, s ID, q *ResolveRequest) error { panic("skeleton") }
+
+// Resolve hands the outcome to one participant. Without Wait it returns once
+// the owner has queued it.
+func (r *Router) Resolve(ctx context.Context, s ID, q *ResolveRequest) error {
+	return r.call(ctx, s, methodResolve, q, &Done{})
+}
+
+// CloseVote returns the vote, after writing ABORTED where there was none. It
+// may be repeated.
 func (r *Router) CloseVote(ctx context.Context, s ID, q *CloseVoteRequest) (*VoteResponse, error) {
-	panic("skeleton")
+	return callFor[VoteResponse](ctx, r, s, methodCloseVote, q)
 }
-func (r *Router) Release(ctx context.Context, s ID, q *ReleaseRequest) error { panic("skeleton") }
-func (r *Router) Renew(ctx context.Context, s ID, q *RenewRequest) error     { panic("skeleton") }
+
+// Release drops locks that have not voted. It may be repeated.
+func (r *Router) Release(ctx context.Context, s ID, q *ReleaseRequest) error {
+	return r.call(ctx, s, methodRelease, q, &Done{})
+}
+
+// Renew renews a gateway's lease at the shard's owner.
+func (r *Router) Renew(ctx context.Context, s ID, q *RenewRequest) error {
+	return r.call(ctx, s, methodRenew, q, &Done{})
+}
+
+// Undecided lists the shard's PREPARED votes that are at least olderThan old,
+// oldest first.
 func (r *Router) Undecided(ctx context.Context, s ID, olderThan time.Duration) ([]UndecidedVote, error) {
-	panic("skeleton")
+	response, err := callFor[UndecidedResponse](ctx, r, s, methodUndecided, &UndecidedRequest{OlderThan: olderThan})
+	if err != nil {
+		return nil, err
+	}
+	return response.Votes, nil
 }
-func (r *Router) Locks(ctx context.Context, s ID) ([]LockInfo, error) { panic("skeleton") }
 
-// RaiseSchema raises the least acceptable version of a table's schema on every shard (H11).
-func (r *Router) RaiseSchema(ctx context.Context, table, version uint64) error { panic("skeleton") }
+// Locks lists the locks held and waited for at the shard.
+func (r *Router) Locks(ctx context.Context, s ID) ([]LockInfo, error) {
+	response, err := callFor[LocksResponse](ctx, r, s, methodLocks, &LocksRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return response.Locks, nil
+}
 
-// Rounds returns the number of proposals this node's replicas have made.
-func (r *Router) Rounds() uint64 { panic("skeleton") }
+// RaiseSchema raises the least acceptable version of a table's schema on every
+// shard, the system shard included (H11). When it returns nil, no transaction
+// that planned with an older version can vote any more.
+func (r *Router) RaiseSchema(ctx context.Context, table, version uint64) error {
+	for _, s := range r.allShards() {
+		if err := r.call(ctx, s, methodRaiseSchema, &SchemaRequest{Table: table, Version: version}, &Done{}); err != nil {
+			return fmt.Errorf("raise schema of table %d on shard %d: %w", table, s, err)
+		}
+	}
+	return nil
+}
+
+func (r *Router) allShards() []ID { return append([]ID{System}, r.shards...) }
+
+// Rounds returns how many proposals this node's replicas have made. Tests
+// count the rounds of a commit with it.
+func (r *Router) Rounds() uint64 {
+	var n uint64
+	for _, s := range r.allShards() {
+		if local := r.server.Replica(s); local != nil {
+			n += local.counters.proposals.Load()
+		}
+	}
+	return n
+}
+
+func callFor[R any, M interface {
+	*R
+	Message
+}](ctx context.Context, r *Router, s ID, m method, q Message) (*R, error) {
+	response := new(R)
+	if err := r.call(ctx, s, m, q, M(response)); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// call sends a request until a node answers that is the owner.
+func (r *Router) call(ctx context.Context, s ID, m method, q, response Message) error {
+	deadline := time.Now().Add(ownerPatience)
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		addr, ok := r.directory.Owner(s)
+		if !ok {
+			return &Error{Code: NotOwner, Shard: s, Detail: "no node is known to have a replica"}
+		}
+		err := r.callNode(ctx, addr, s, m, q, response)
+		if CodeOf(err) != NotOwner {
+			return err
+		}
+		r.directory.Wrong(s, addr)
+		if time.Now().After(deadline) || pause(ctx, context.Background(), wait) != nil {
+			return err
+		}
+	}
+}
+
+func (r *Router) callNode(ctx context.Context, addr NodeAddr, s ID, m method, q, response Message) error {
+	if addr == r.self && !r.encode {
+		answer, err := r.server.Dispatch(ctx, s, q)
+		if err != nil {
+			return err
+		}
+		assign(response, answer)
+		return nil
+	}
+	e := envelope{method: m, shard: s}
+	if deadline, ok := ctx.Deadline(); ok {
+		if e.timeout = time.Until(deadline); e.timeout < time.Millisecond {
+			e.timeout = time.Millisecond
+		}
+	}
+	request := q.AppendBinary(e.appendHeader(make([]byte, 0, 256)))
+	if addr == r.self {
+		return r.decoded(ctx, r.server.Serve(ctx, request), response)
+	}
+	if r.transport == nil {
+		return &Error{Code: NotOwner, Shard: s, Detail: "no transport to node " + string(addr)}
+	}
+	b, err := r.transport.Call(ctx, addr, request)
+	if err != nil {
+		return r.unanswered(ctx, s, m, err)
+	}
+	return r.decoded(ctx, b, response)
+}
+
+func (r *Router) decoded(ctx context.Context, b []byte, response Message) error {
+	err := decodeResponse(b, response)
+	var e *Error
+	if err != nil && !errors.As(err, &e) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// unanswered is what a lost call means: a request that may have reached the log
+// has an unknown outcome, any other can be sent again.
+func (r *Router) unanswered(ctx context.Context, s ID, m method, err error) error {
+	if m == methodOnePC || m == methodPrepare {
+		return &Error{Code: Unknown, Shard: s, Detail: err.Error()}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return &Error{Code: Unavailable, Shard: s, Detail: err.Error()}
+}
+
+// assign copies an answer of the direct path into the caller's response.
+func assign(response, answer Message) {
+	switch a := answer.(type) {
+	case *TimestampResponse:
+		*response.(*TimestampResponse) = *a
+	case *ReadResponse:
+		*response.(*ReadResponse) = *a
+	case *LockResponse:
+		*response.(*LockResponse) = *a
+	case *VoteResponse:
+		*response.(*VoteResponse) = *a
+	case *UndecidedResponse:
+		*response.(*UndecidedResponse) = *a
+	case *LocksResponse:
+		*response.(*LocksResponse) = *a
+	case *OldestResponse:
+		*response.(*OldestResponse) = *a
+	case *Done:
+	default:
+		panic(fmt.Sprintf("shard: response %T", answer))
+	}
+}
+
+func sortedIDs(ids []ID) []ID {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	return ids
+}

@@ -1,0 +1,214 @@
+package shard
+
+import (
+	"fmt"
+
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// Kind is the sort of a command. The numbers are part of the log's format.
+type Kind uint8
+
+// The commands of a shard's log.
+const (
+	// KindBeginEpoch moves the owner epoch from Epoch to Epoch+1 (a compare and
+	// swap) and names the process that owns it.
+	KindBeginEpoch Kind = 1
+	// KindOnePC writes versions and a COMMITTED marker.
+	KindOnePC Kind = 2
+	// KindPrepare writes intents and a PREPARED vote.
+	KindPrepare Kind = 3
+	// KindResolve ends PREPARED votes; several transactions at once.
+	KindResolve Kind = 4
+	// KindCloseVote writes ABORTED where no vote is.
+	KindCloseVote Kind = 5
+	// KindRaiseFence raises the timestamp below which nothing new may vote and
+	// nothing may be read.
+	KindRaiseFence Kind = 6
+	// KindCollectGarbage removes dead versions of Keys, or of at most Limit keys
+	// in [Lo, Hi).
+	KindCollectGarbage Kind = 7
+	// KindCollectVotes removes at most Limit vote markers.
+	KindCollectVotes Kind = 8
+	// KindRaiseSchema raises the least acceptable schema version of a table.
+	KindRaiseSchema Kind = 9
+	// KindTimestampWindow raises the top of the oracle's window.
+	KindTimestampWindow Kind = 10
+	// KindPutRecord stores a named record.
+	KindPutRecord Kind = 11
+)
+
+// Resolution is the outcome of one transaction: committed at Commit, or
+// aborted if that is 0.
+type Resolution struct {
+	Txn    storage.TxnID
+	Commit storage.Timestamp
+}
+
+// Command is one entry of a shard's log. Everything in it was decided by the
+// owner before it was proposed; a replica only compares and writes. Which
+// fields count depends on Kind, as noted.
+type Command struct {
+	Kind Kind
+	// Epoch is the proposer's epoch; for BeginEpoch the one to be replaced.
+	Epoch uint64
+
+	// Node, Process and Sole: BeginEpoch. Process is drawn at random when a
+	// process opens the replica, so that an epoch belongs to one life of one
+	// process (H1). Sole says that reads need no barrier in this epoch (H14).
+	Node, Process uint64
+	Sole          bool
+
+	// Txn: OnePC, Prepare, CloseVote. The others: OnePC, Prepare.
+	Txn storage.TxnID
+	// At is the commit timestamp of a OnePC, the prepare timestamp of a vote.
+	At           storage.Timestamp
+	Hash         uint64
+	Participants []ID   // Prepare
+	Locks        []byte // Prepare: the encoded lock set, kept in the vote
+	Schemas      []SchemaRef
+	Writes       []Write
+
+	Resolutions []Resolution // Resolve
+
+	Below  storage.Timestamp // RaiseFence, CollectGarbage, CollectVotes, TimestampWindow (the top)
+	Keys   []storage.Key     // CollectGarbage
+	Lo, Hi storage.Key       // CollectGarbage
+	Limit  int               // CollectGarbage, CollectVotes
+
+	Table, Version uint64 // RaiseSchema
+
+	Name     string // PutRecord
+	Value    []byte // PutRecord
+	IfAbsent bool   // PutRecord: keep what is there
+}
+
+// AppendBinary appends the command's encoding: version, kind, epoch, and the
+// fields of the kind.
+func (c *Command) AppendBinary(b []byte) []byte {
+	b = appendUint(append(b, formatVersion, byte(c.Kind)), c.Epoch)
+	switch c.Kind {
+	case KindBeginEpoch:
+		b = appendBool(appendUint(appendUint(b, c.Node), c.Process), c.Sole)
+	case KindOnePC:
+		b = c.appendVote(b)
+	case KindPrepare:
+		b = appendBytes(appendIDs(c.appendVote(b), c.Participants), c.Locks)
+	case KindResolve:
+		b = appendUint(b, uint64(len(c.Resolutions)))
+		for _, r := range c.Resolutions {
+			b = appendUint(appendTxn(b, r.Txn), uint64(r.Commit))
+		}
+	case KindCloseVote:
+		b = appendTxn(b, c.Txn)
+	case KindRaiseFence, KindTimestampWindow:
+		b = appendUint(b, uint64(c.Below))
+	case KindCollectGarbage:
+		b = appendKeys(appendUint(b, uint64(c.Below)), c.Keys)
+		b = appendUint(appendOptional(appendOptional(b, c.Lo), c.Hi), uint64(c.Limit))
+	case KindCollectVotes:
+		b = appendUint(appendUint(b, uint64(c.Below)), uint64(c.Limit))
+	case KindRaiseSchema:
+		b = appendUint(appendUint(b, c.Table), c.Version)
+	case KindPutRecord:
+		b = appendBool(appendBytes(appendString(b, c.Name), c.Value), c.IfAbsent)
+	default:
+		panic(fmt.Sprintf("shard: command of kind %d", c.Kind))
+	}
+	return b
+}
+
+func (c *Command) appendVote(b []byte) []byte {
+	b = appendUint(appendTxn(b, c.Txn), uint64(c.At))
+	b = appendUint(b, c.Hash)
+	return appendWrites(appendSchemas(b, c.Schemas), c.Writes)
+}
+
+// Decode reads what AppendBinary wrote; byte strings alias b.
+func (c *Command) Decode(b []byte) error {
+	d := newDecoder(b)
+	*c = Command{Kind: Kind(d.byte()), Epoch: d.uint()}
+	switch c.Kind {
+	case KindBeginEpoch:
+		c.Node, c.Process, c.Sole = d.uint(), d.uint(), d.bool()
+	case KindOnePC:
+		c.decodeVote(&d)
+	case KindPrepare:
+		c.decodeVote(&d)
+		c.Participants, c.Locks = d.ids(), d.bytes()
+	case KindResolve:
+		c.Resolutions = list(&d, func(d *decoder) Resolution {
+			return Resolution{Txn: d.txn(), Commit: d.time()}
+		})
+	case KindCloseVote:
+		c.Txn = d.txn()
+	case KindRaiseFence, KindTimestampWindow:
+		c.Below = d.time()
+	case KindCollectGarbage:
+		c.Below, c.Keys, c.Lo, c.Hi, c.Limit = d.time(), d.keys(), d.optional(), d.optional(), d.small()
+	case KindCollectVotes:
+		c.Below, c.Limit = d.time(), d.small()
+	case KindRaiseSchema:
+		c.Table, c.Version = d.uint(), d.uint()
+	case KindPutRecord:
+		c.Name, c.Value, c.IfAbsent = d.string(), d.bytes(), d.bool()
+	default:
+		d.fail()
+	}
+	return d.done()
+}
+
+func (c *Command) decodeVote(d *decoder) {
+	c.Txn, c.At, c.Hash = d.txn(), d.time(), d.uint()
+	c.Schemas, c.Writes = d.schemas(), d.writes()
+}
+
+// Verdict is what the state machine did with a command.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// VerdictDone: applied.
+	VerdictDone Verdict = 1
+	// VerdictNotOwner: another epoch is current, nothing was written.
+	VerdictNotOwner Verdict = 2
+	// VerdictVote: the vote register holds Result.Vote, written now or before.
+	VerdictVote Verdict = 3
+	// VerdictFenced: no vote, and none may be written any more (H8).
+	VerdictFenced Verdict = 4
+	// VerdictSchema: a schema version is too old (H11), nothing was written.
+	VerdictSchema Verdict = 5
+	// VerdictRefused: a condition of the command does not hold.
+	VerdictRefused Verdict = 6
+)
+
+// Result is the state machine's answer to one command.
+type Result struct {
+	Verdict Verdict
+	// Epoch is the current epoch after the command.
+	Epoch uint64
+	// Vote (State, Prepare, Commit and Hash only): VerdictVote.
+	Vote storage.Vote
+	// Value is the stored record (PutRecord), or the key to go on from
+	// (CollectGarbage; nil at the end).
+	Value []byte
+	// Count is how many versions or markers were removed.
+	Count int
+}
+
+// AppendBinary appends the result's encoding.
+func (r *Result) AppendBinary(b []byte) []byte {
+	b = appendUint(append(b, formatVersion, byte(r.Verdict)), r.Epoch)
+	b = appendUint(append(b, byte(r.Vote.State)), uint64(r.Vote.Prepare))
+	b = appendUint(appendUint(b, uint64(r.Vote.Commit)), r.Vote.Hash)
+	return appendUint(appendOptional(b, r.Value), uint64(r.Count))
+}
+
+// Decode reads what AppendBinary wrote; Value aliases b.
+func (r *Result) Decode(b []byte) error {
+	d := newDecoder(b)
+	*r = Result{Verdict: Verdict(d.byte()), Epoch: d.uint()}
+	r.Vote.State, r.Vote.Prepare, r.Vote.Commit, r.Vote.Hash = d.voteState(), d.time(), d.time(), d.uint()
+	r.Value, r.Count = d.optional(), d.small()
+	return d.done()
+}

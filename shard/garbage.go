@@ -1,0 +1,188 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+const (
+	// garbageKeys bounds the keys remembered for the next collection; beyond it
+	// the whole shard is walked instead.
+	garbageKeys = 1 << 16
+	// garbageChunk bounds the versions or markers that one command looks at, so
+	// that collection never holds up the commands behind it for long.
+	garbageChunk = 1000
+)
+
+// garbage remembers which keys were written since the last collection. It is a
+// hint of the owner's; what is removed is decided by the state machine.
+type garbage struct {
+	mu    sync.Mutex
+	dirty map[string]storage.Timestamp // key -> latest commit
+	walk  bool                         // the hints are not complete: walk over everything
+}
+
+// note records committed keys.
+func (g *garbage) note(keys []storage.Key, commit storage.Timestamp) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.walk {
+		return
+	}
+	if len(g.dirty)+len(keys) > garbageKeys {
+		g.walk, g.dirty = true, nil
+		return
+	}
+	if g.dirty == nil {
+		g.dirty = make(map[string]storage.Timestamp)
+	}
+	for _, k := range keys {
+		g.dirty[string(k)] = commit
+	}
+}
+
+// take returns what a collection below a timestamp has to look at: everything,
+// or the keys whose latest write lies below it.
+func (g *garbage) take(below storage.Timestamp) (walk bool, keys []storage.Key) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.walk {
+		g.walk = false
+		return true, nil
+	}
+	for k, commit := range g.dirty {
+		if commit <= below {
+			keys = append(keys, storage.Key(k))
+			delete(g.dirty, k)
+		}
+	}
+	slices.SortFunc(keys, func(a, b storage.Key) int { return strings.Compare(string(a), string(b)) })
+	return false, keys
+}
+
+// again makes the next collection walk over everything.
+func (g *garbage) again() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.walk, g.dirty = true, nil
+}
+
+// RaiseFence raises the shard's fence.
+func (r *Replica) RaiseFence(ctx context.Context, below storage.Timestamp) error {
+	return r.command(ctx, &Command{Kind: KindRaiseFence, Below: below})
+}
+
+// RaiseSchema raises a table's least acceptable schema version.
+func (r *Replica) RaiseSchema(ctx context.Context, table, version uint64) error {
+	return r.command(ctx, &Command{Kind: KindRaiseSchema, Table: table, Version: version})
+}
+
+// command proposes an idempotent command of the current epoch.
+func (r *Replica) command(ctx context.Context, c *Command) error {
+	_, err := r.run(ctx, c)
+	return err
+}
+
+func (r *Replica) run(ctx context.Context, c *Command) (Result, error) {
+	t, err := r.current()
+	if err != nil {
+		return Result{}, err
+	}
+	c.Epoch = t.epoch
+	result, err := r.proposeUntilKnown(ctx, c)
+	switch {
+	case err != nil:
+		return result, &Error{Code: Unavailable, Shard: r.c.Shard, Detail: err.Error()}
+	case result.Verdict == VerdictNotOwner:
+		r.stepDown(t)
+		return result, r.notOwner()
+	case result.Verdict == VerdictRefused && c.Kind != KindPutRecord:
+		return result, r.bad(fmt.Sprintf("command of kind %d is refused", c.Kind))
+	}
+	return result, nil
+}
+
+// PutRecord stores a named record; with ifAbsent it returns what is there
+// already, if anything, instead.
+func (r *Replica) PutRecord(ctx context.Context, name string, value []byte, ifAbsent bool) ([]byte, error) {
+	result, err := r.run(ctx, &Command{Kind: KindPutRecord, Name: name, Value: value, IfAbsent: ifAbsent})
+	if err != nil {
+		return nil, err
+	}
+	if result.Verdict == VerdictRefused {
+		return slices.Clone(result.Value), nil
+	}
+	return value, nil
+}
+
+// Collect removes dead versions and vote markers below a timestamp that is at
+// most the fence of every shard, and below which no vote is PREPARED anywhere.
+func (r *Replica) Collect(ctx context.Context, below storage.Timestamp) error {
+	walk, keys := r.garbage.take(below)
+	err := r.collectKeys(ctx, below, keys)
+	if err == nil && walk {
+		err = r.collectAll(ctx, below)
+	}
+	if err != nil {
+		r.garbage.again()
+		return err
+	}
+	for {
+		result, err := r.run(ctx, &Command{Kind: KindCollectVotes, Below: below, Limit: garbageChunk})
+		if err != nil || result.Count < garbageChunk {
+			return err
+		}
+	}
+}
+
+func (r *Replica) collectKeys(ctx context.Context, below storage.Timestamp, keys []storage.Key) error {
+	for len(keys) > 0 {
+		n := min(len(keys), garbageChunk/4)
+		result, err := r.run(ctx, &Command{Kind: KindCollectGarbage, Below: below, Keys: keys[:n], Limit: garbageChunk})
+		if err != nil {
+			return err
+		}
+		if result.Value != nil { // the limit was reached at this key
+			i, _ := slices.BinarySearchFunc(keys, result.Value, func(k storage.Key, v []byte) int { return strings.Compare(string(k), string(v)) })
+			keys = keys[i:]
+		} else {
+			keys = keys[n:]
+		}
+	}
+	return nil
+}
+
+func (r *Replica) collectAll(ctx context.Context, below storage.Timestamp) error {
+	var lo storage.Key
+	for {
+		result, err := r.run(ctx, &Command{Kind: KindCollectGarbage, Below: below, Lo: lo, Limit: garbageChunk})
+		if err != nil || result.Value == nil {
+			return err
+		}
+		lo = slices.Clone(result.Value)
+	}
+}
+
+// Oldest returns the oldest timestamp in use that gateways have reported to
+// this owner, and the start of its oldest PREPARED vote.
+func (r *Replica) Oldest() (*OldestResponse, error) {
+	t, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	response := &OldestResponse{Oldest: t.mu.oldest(), Undecided: storage.MaxTimestamp}
+	for id := range t.mu.voted {
+		response.Undecided = min(response.Undecided, id.Start)
+	}
+	for id := range t.mu.proposals {
+		response.Undecided = min(response.Undecided, id.Start)
+	}
+	return response, nil
+}

@@ -1,0 +1,104 @@
+package shard
+
+import (
+	"time"
+
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// leaseTTL is how long a gateway may stay silent before its locks that have not
+// voted are dropped. Gateways renew every second.
+const leaseTTL = 5 * time.Second
+
+// holder is a transaction with locks on this shard.
+type holder struct {
+	// points and ranges count grants, repeats included.
+	points, ranges int
+	// seen is the largest commit timestamp among the versions that the
+	// transaction's locking requests met here (H6).
+	seen storage.Timestamp
+}
+
+// gateway is what an owner knows about one gateway: its lease, and what its last
+// renewal said.
+type gateway struct {
+	renewed    time.Time
+	generation uint64 // rises whenever its unvoted locks are dropped (H2)
+	cut        uint64
+	open       map[uint64]struct{} // sequence numbers <= cut of open transactions
+	oldest     storage.Timestamp
+	reported   bool // oldest is stated
+}
+
+// over reports whether the gateway said that the transaction has ended (H16).
+func (g *gateway) over(id storage.TxnID) bool {
+	if id.Seq > g.cut {
+		return false
+	}
+	_, open := g.open[id.Seq]
+	return !open
+}
+
+// holders is the owner's memory of transactions without a vote and of their
+// gateways. It is plain data; Replica.mu protects it.
+type holders struct {
+	txns     map[storage.TxnID]*holder
+	gateways map[uint64]*gateway
+}
+
+func newHolders() holders {
+	return holders{txns: make(map[storage.TxnID]*holder), gateways: make(map[uint64]*gateway)}
+}
+
+// gateway returns the entry of a gateway; the first request counts as a renewal.
+func (h *holders) gateway(id uint64, now func() time.Time) *gateway {
+	g := h.gateways[id]
+	if g == nil {
+		g = &gateway{renewed: now(), generation: 1}
+		h.gateways[id] = g
+	}
+	return g
+}
+
+// renew takes a renewal in. Renewals that arrive late and out of order say
+// nothing new about who has ended: the largest cut counts.
+func (h *holders) renew(q *RenewRequest, now func() time.Time) {
+	g := h.gateway(q.Gateway, now)
+	g.renewed = now()
+	if q.Oldest != 0 {
+		g.oldest, g.reported = q.Oldest, true
+	}
+	if q.Cut < g.cut || q.Cut == 0 {
+		return
+	}
+	g.cut, g.open = q.Cut, make(map[uint64]struct{}, len(q.Open))
+	for _, id := range q.Open {
+		g.open[id.Seq] = struct{}{}
+	}
+}
+
+// lapsed removes the leases that ran out and returns their gateways with the
+// generation raised. keep is this process's own gateway, whose lease is its life.
+func (h *holders) lapsed(now time.Time, keep uint64) []uint64 {
+	var ids []uint64
+	for id, g := range h.gateways {
+		if id != keep && now.Sub(g.renewed) > leaseTTL {
+			ids = append(ids, id)
+			g.generation++
+			g.reported = false
+			g.renewed = now // the next drop is a lease away
+		}
+	}
+	return ids
+}
+
+// oldest returns the smallest timestamp that a gateway has reported in use.
+func (h *holders) oldest() storage.Timestamp {
+	t := storage.MaxTimestamp
+	for _, g := range h.gateways {
+		if g.reported {
+			t = min(t, g.oldest)
+		}
+	}
+	return t
+}

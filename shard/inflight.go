@@ -1,0 +1,125 @@
+package shard
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// proposal is a OnePC or Prepare between the check of its locks and the moment
+// its outcome is known. Its keys are the memory locks of rule R2: while ts is 0
+// ("not known yet") or at most R, a reader at R must wait.
+type proposal struct {
+	txn  storage.TxnID
+	keys []storage.Key // ascending
+	ts   storage.Timestamp
+	hash uint64
+	done chan struct{} // closed by finish; response and err are set then
+
+	response VoteResponse
+	err      error
+}
+
+// votedTxn is a transaction whose vote here is PREPARED.
+type votedTxn struct {
+	since        time.Time
+	participants []ID
+	prepare      storage.Timestamp
+	keys         []storage.Key
+	// allWritten says that the transaction held no lock on anything it did not
+	// write (H6).
+	allWritten bool
+	done       chan struct{} // closed when the vote is resolved
+}
+
+// inflight is the owner's memory of votes that are under way (proposals) or
+// cast and not resolved (voted). It is plain data; Replica.mu protects it.
+type inflight struct {
+	proposals map[storage.TxnID]*proposal
+	keys      map[string]*proposal
+	voted     map[storage.TxnID]*votedTxn
+}
+
+func newInflight() inflight {
+	return inflight{
+		proposals: make(map[storage.TxnID]*proposal),
+		keys:      make(map[string]*proposal),
+		voted:     make(map[storage.TxnID]*votedTxn),
+	}
+}
+
+// add enters a proposal with an unknown timestamp.
+func (f *inflight) add(p *proposal) {
+	f.proposals[p.txn] = p
+	for _, k := range p.keys {
+		f.keys[string(k)] = p
+	}
+}
+
+// remove takes a proposal out. If it is replaced by a vote, the caller enters
+// that under the same hold of the mutex, so that nobody sees neither.
+func (f *inflight) remove(p *proposal) {
+	delete(f.proposals, p.txn)
+	for _, k := range p.keys {
+		if f.keys[string(k)] == p {
+			delete(f.keys, string(k))
+		}
+	}
+}
+
+// blocks reports whether a reader at r must wait for the proposal.
+func (p *proposal) blocks(r storage.Timestamp) bool { return p.ts == 0 || p.ts <= r }
+
+// onKey returns a proposal that a reader of the key at r must wait for.
+func (f *inflight) onKey(k storage.Key, r storage.Timestamp) *proposal {
+	if p := f.keys[string(k)]; p != nil && p.blocks(r) {
+		return p
+	}
+	return nil
+}
+
+// onSpan returns a proposal that a reader of the span at r must wait for.
+// Proposals are few at any moment, so they are simply looked through.
+func (f *inflight) onSpan(s Span, r storage.Timestamp) *proposal {
+	for _, p := range f.proposals {
+		if p.blocks(r) && p.touches(s) {
+			return p
+		}
+	}
+	return nil
+}
+
+func (p *proposal) touches(s Span) bool {
+	i := sort.Search(len(p.keys), func(i int) bool { return string(p.keys[i]) >= string(s.Lo) })
+	return i < len(p.keys) && (s.Hi == nil || string(p.keys[i]) < string(s.Hi))
+}
+
+// sortedKeys returns the keys of writes in ascending order, or false if one of
+// them is written twice.
+func sortedKeys(writes []Write) ([]storage.Key, bool) {
+	keys := make([]storage.Key, len(writes))
+	for i := range writes {
+		keys[i] = writes[i].Key
+	}
+	compare := func(a, b storage.Key) int { return bytes.Compare(a, b) }
+	if !slices.IsSortedFunc(keys, compare) {
+		slices.SortFunc(keys, compare)
+	}
+	for i := 1; i < len(keys); i++ {
+		if string(keys[i-1]) == string(keys[i]) {
+			return nil, false
+		}
+	}
+	return keys, true
+}
+
+// sortUndecided puts the oldest vote first.
+func sortUndecided(votes []UndecidedVote) {
+	slices.SortFunc(votes, func(a, b UndecidedVote) int {
+		return cmp.Or(cmp.Compare(b.Age, a.Age), a.Txn.Compare(b.Txn))
+	})
+}

@@ -1,0 +1,243 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// The names of a shard's meta records.
+const (
+	metaOwner   = "owner"   // owner
+	metaFence   = "fence"   // timestamp
+	metaSchemas = "schemas" // least schema versions
+	metaWindow  = "window"  // top of the oracle's window (system shard)
+	metaRecord  = "record/" // + name: PutRecord
+)
+
+// ownership is the owner register of a shard. Epoch 0 means that nobody has
+// owned the shard yet.
+type ownership struct {
+	Epoch, Node, Process uint64
+	Sole                 bool
+}
+
+func (o ownership) appendBinary(b []byte) []byte {
+	b = appendUint(append(b, formatVersion), o.Epoch)
+	return appendBool(appendUint(appendUint(b, o.Node), o.Process), o.Sole)
+}
+
+func decodeOwnership(b []byte) (ownership, error) {
+	d := newDecoder(b)
+	o := ownership{Epoch: d.uint(), Node: d.uint(), Process: d.uint(), Sole: d.bool()}
+	return o, d.done()
+}
+
+// Machine is the replicated state machine of one shard: it applies committed
+// commands to a storage space. What it does depends on the commands and their
+// order alone; it knows no clock, no lock table and no owner but the epoch
+// register. It satisfies paxos.StateMachine.
+//
+// The registers that every command is checked against (epoch, fence, schema
+// minimums, votes still PREPARED) are kept in memory beside the stored ones, so
+// that the common command reads nothing from disk.
+type Machine struct {
+	space   *storage.Space
+	sync    func() error
+	replica uint64
+
+	// Published for readers on other goroutines. They are set while a command
+	// is applied, hence before its batch is visible: a reader that opens a
+	// snapshot first and loads the fence afterwards never misses a fence whose
+	// consequences it can see.
+	owner      atomic.Pointer[ownership]
+	fence      atomic.Uint64
+	window     atomic.Uint64
+	lastCommit atomic.Uint64 // largest commit timestamp applied since Open
+
+	mu struct {
+		sync.Mutex
+		prepared map[storage.TxnID]*preparedVote
+	}
+
+	// The rest belongs to the goroutine that applies.
+	schemas map[uint64]uint64
+	recent  recentVotes
+	batch   *storage.Batch
+	pending map[storage.TxnID]storage.Vote // votes of batch; VoteNone: deleted
+	last    paxos.Index                    // last entry of batch
+	result  []byte                         // arena of the results of one Apply
+}
+
+// preparedVote is a PREPARED vote and, if they are small, its writes.
+type preparedVote struct {
+	vote   storage.Vote
+	writes []Write // nil: read the intents
+}
+
+// cachedWrites is the size up to which the writes of a PREPARED vote are kept
+// in memory until it is resolved.
+const cachedWrites = 64 << 10
+
+// NewMachine returns the state machine over a space. sync makes everything
+// committed to the space durable; replica is stored with the applied index.
+func NewMachine(space *storage.Space, sync func() error, replica uint64) *Machine {
+	m := &Machine{space: space, sync: sync, replica: replica}
+	m.owner.Store(&ownership{})
+	return m
+}
+
+// Open loads the registers and returns the applied index.
+func (m *Machine) Open() (paxos.Index, error) {
+	return m.load()
+}
+
+func (m *Machine) load() (paxos.Index, error) {
+	snap := m.space.Snapshot()
+	defer snap.Close()
+	m.pending = make(map[storage.TxnID]storage.Vote)
+	m.recent = newRecentVotes()
+	if err := m.loadRegisters(snap); err != nil {
+		return 0, fmt.Errorf("load registers of space %d: %w", m.space.ID(), err)
+	}
+	prepared := make(map[storage.TxnID]*preparedVote)
+	err := snap.Votes(func(id storage.TxnID, v storage.Vote) error {
+		m.recent.raise(id)
+		if v.State == storage.VotePrepared {
+			prepared[id] = &preparedVote{vote: v}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("load votes of space %d: %w", m.space.ID(), err)
+	}
+	m.mu.Lock()
+	m.mu.prepared = prepared
+	m.mu.Unlock()
+	applied, _, err := snap.Applied()
+	if err != nil {
+		return 0, fmt.Errorf("load applied record of space %d: %w", m.space.ID(), err)
+	}
+	m.last = paxos.Index(applied.Index)
+	return m.last, nil
+}
+
+func (m *Machine) loadRegisters(snap *storage.Snapshot) error {
+	var o ownership
+	if b, ok, err := snap.Meta(metaOwner); err != nil {
+		return err
+	} else if ok {
+		if o, err = decodeOwnership(b); err != nil {
+			return fmt.Errorf("owner: %w", err)
+		}
+	}
+	fence, err := metaTime(snap, metaFence)
+	if err != nil {
+		return err
+	}
+	window, err := metaTime(snap, metaWindow)
+	if err != nil {
+		return err
+	}
+	m.schemas = make(map[uint64]uint64)
+	if b, ok, err := snap.Meta(metaSchemas); err != nil {
+		return err
+	} else if ok {
+		d := newDecoder(b)
+		for _, s := range d.schemas() {
+			m.schemas[s.Table] = s.Version
+		}
+		if err := d.done(); err != nil {
+			return fmt.Errorf("schemas: %w", err)
+		}
+	}
+	m.owner.Store(&o)
+	m.fence.Store(uint64(fence))
+	m.window.Store(uint64(window))
+	return nil
+}
+
+func metaTime(snap *storage.Snapshot, name string) (storage.Timestamp, error) {
+	b, ok, err := snap.Meta(name)
+	if err != nil || !ok {
+		return 0, err
+	}
+	d := newDecoder(b)
+	t := d.time()
+	if err := d.done(); err != nil {
+		return 0, fmt.Errorf("%s: %w", name, err)
+	}
+	return t, nil
+}
+
+func encodeTime(t storage.Timestamp) []byte {
+	return appendUint([]byte{formatVersion}, uint64(t))
+}
+
+// Sync makes everything applied durable.
+func (m *Machine) Sync() error { return m.sync() }
+
+// Close does nothing: the space belongs to the engine.
+func (m *Machine) Close() error { return nil }
+
+// Snapshot returns a point in time of the whole space.
+func (m *Machine) Snapshot() (paxos.Snapshot, error) {
+	return machineSnapshot{m.space.StreamSnapshot()}, nil
+}
+
+type machineSnapshot struct{ stream *storage.Stream }
+
+func (s machineSnapshot) Write(w io.Writer, stop <-chan struct{}) error {
+	return s.stream.WriteTo(w, stop)
+}
+
+func (s machineSnapshot) Close() error { return s.stream.Close() }
+
+// Restore replaces the space. While it does, the published fence refuses every
+// read: none may see half of each state.
+func (m *Machine) Restore(r io.Reader, stop <-chan struct{}) error {
+	before := m.fence.Swap(uint64(storage.MaxTimestamp))
+	if err := m.space.Restore(r); err != nil {
+		m.fence.Store(before)
+		return err
+	}
+	_, err := m.load()
+	return err
+}
+
+// Owner returns the owner register.
+func (m *Machine) Owner() (epoch, node, process uint64, sole bool) {
+	o := m.owner.Load()
+	return o.Epoch, o.Node, o.Process, o.Sole
+}
+
+// Fence returns the timestamp below which nothing may be read or newly voted.
+func (m *Machine) Fence() storage.Timestamp { return storage.Timestamp(m.fence.Load()) }
+
+// Window returns the top of the oracle's window.
+func (m *Machine) Window() storage.Timestamp { return storage.Timestamp(m.window.Load()) }
+
+// Prepared calls fn for every vote that is PREPARED, in no order.
+func (m *Machine) Prepared(fn func(storage.TxnID, storage.Vote)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, p := range m.mu.prepared {
+		fn(id, p.vote)
+	}
+}
+
+// Record returns a record that PutRecord stored, as of what is applied now.
+func (m *Machine) Record(name string) ([]byte, bool, error) {
+	snap := m.space.Snapshot()
+	defer snap.Close()
+	b, ok, err := snap.Meta(metaRecord + name)
+	return append([]byte(nil), b...), ok, err
+}
+
+// errStop ends an iteration early.
+var errStop = errors.New("stop")

@@ -1,0 +1,413 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// Apply applies entries in order and fills in their results. Data and applied
+// index go into one batch; usually one batch takes all the entries. An error is
+// a failure of the disk or a log that this version cannot read: either way the
+// replica must stop.
+func (m *Machine) Apply(entries []paxos.Entry) error {
+	m.result = make([]byte, 0, 24*len(entries))
+	for i := range entries {
+		e := &entries[i]
+		var c Command
+		if err := c.Decode(e.Command); err != nil {
+			return fmt.Errorf("entry %d: %w", e.Index, err)
+		}
+		r, err := m.apply(&c)
+		if err != nil {
+			return fmt.Errorf("apply entry %d, kind %d: %w", e.Index, c.Kind, err)
+		}
+		r.Epoch = m.owner.Load().Epoch
+		start := len(m.result)
+		m.result = r.AppendBinary(m.result)
+		e.Result = m.result[start:len(m.result):len(m.result)]
+		m.last = e.Index
+		m.begin() // even a refused command moves the applied index
+	}
+	return m.flush()
+}
+
+// begin returns the open batch, opening one if need be.
+func (m *Machine) begin() *storage.Batch {
+	if m.batch == nil {
+		m.batch = m.space.NewBatch()
+	}
+	return m.batch
+}
+
+// flush commits the open batch with the applied index of its last entry.
+func (m *Machine) flush() error {
+	if m.batch == nil {
+		return nil
+	}
+	m.batch.SetApplied(storage.Applied{Replica: m.replica, Index: uint64(m.last)})
+	err := m.batch.Commit()
+	m.batch.Close()
+	m.batch = nil
+	clear(m.pending)
+	if err != nil {
+		return fmt.Errorf("commit batch at index %d: %w", m.last, err)
+	}
+	return nil
+}
+
+// apply carries out one command. The order of checks is fixed by H8: epoch,
+// vote register, fence, and then what the command itself asks for.
+func (m *Machine) apply(c *Command) (Result, error) {
+	if c.Kind == KindBeginEpoch {
+		return m.beginEpoch(c), nil
+	}
+	if c.Epoch != m.owner.Load().Epoch || c.Epoch == 0 {
+		return Result{Verdict: VerdictNotOwner}, nil
+	}
+	switch c.Kind {
+	case KindOnePC, KindPrepare, KindCloseVote:
+		return m.vote(c)
+	case KindResolve:
+		return m.resolveAll(c)
+	case KindRaiseFence:
+		return m.raiseFence(c), nil
+	case KindCollectGarbage:
+		return m.collectGarbage(c)
+	case KindCollectVotes:
+		return m.collectVotes(c)
+	case KindRaiseSchema:
+		return m.raiseSchema(c), nil
+	case KindTimestampWindow:
+		return m.raiseWindow(c), nil
+	case KindPutRecord:
+		return m.putRecord(c)
+	}
+	panic(fmt.Sprintf("shard: command of kind %d passed its decoder", c.Kind))
+}
+
+// beginEpoch is a compare and swap. A copy of a BeginEpoch that was applied
+// already finds its own process in the register and is answered alike.
+func (m *Machine) beginEpoch(c *Command) Result {
+	now := m.owner.Load()
+	if now.Epoch == c.Epoch+1 && now.Process == c.Process && now.Node == c.Node {
+		return Result{Verdict: VerdictDone}
+	}
+	if now.Epoch != c.Epoch {
+		return Result{Verdict: VerdictNotOwner}
+	}
+	next := &ownership{Epoch: c.Epoch + 1, Node: c.Node, Process: c.Process, Sole: c.Sole}
+	m.begin().PutMeta(metaOwner, next.appendBinary(nil))
+	m.owner.Store(next)
+	return Result{Verdict: VerdictDone}
+}
+
+// vote applies OnePC, Prepare and CloseVote: whatever the register holds is the
+// answer; only an empty register is written.
+func (m *Machine) vote(c *Command) (Result, error) {
+	v, ok, err := m.lookup(c.Txn)
+	if err != nil {
+		return Result{}, err
+	}
+	if ok {
+		return voteResult(v), nil
+	}
+	if uint64(c.Txn.Start) < m.fence.Load() {
+		return Result{Verdict: VerdictFenced}, nil
+	}
+	if !m.schemasCurrent(c.Schemas) {
+		return Result{Verdict: VerdictSchema}, nil
+	}
+	switch c.Kind {
+	case KindOnePC:
+		v = m.commitOnePC(c)
+	case KindPrepare:
+		v = m.prepare(c)
+	case KindCloseVote:
+		v = storage.Vote{State: storage.VoteAborted}
+	}
+	m.putVote(c.Txn, v)
+	return voteResult(v), nil
+}
+
+func voteResult(v storage.Vote) Result {
+	return Result{Verdict: VerdictVote,
+		Vote: storage.Vote{State: v.State, Prepare: v.Prepare, Commit: v.Commit, Hash: v.Hash}}
+}
+
+func (m *Machine) schemasCurrent(refs []SchemaRef) bool {
+	for _, s := range refs {
+		if s.Version < m.schemas[s.Table] {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *Machine) commitOnePC(c *Command) storage.Vote {
+	b := m.begin()
+	for i := range c.Writes {
+		putWrite(b, &c.Writes[i], c.At, c.Txn.Start)
+	}
+	m.committed(c.At)
+	return storage.Vote{State: storage.VoteCommitted, Prepare: c.At, Commit: c.At, Hash: c.Hash}
+}
+
+func putWrite(b *storage.Batch, w *Write, commit, start storage.Timestamp) {
+	if w.Tombstone {
+		b.PutTombstone(w.Key, commit, start)
+	} else {
+		b.PutVersion(w.Key, commit, start, w.Value)
+	}
+}
+
+// committed raises lastCommit; only the applying goroutine writes it.
+func (m *Machine) committed(at storage.Timestamp) {
+	if uint64(at) > m.lastCommit.Load() {
+		m.lastCommit.Store(uint64(at))
+	}
+}
+
+func (m *Machine) prepare(c *Command) storage.Vote {
+	b := m.begin()
+	v := storage.Vote{State: storage.VotePrepared, Prepare: c.At, Hash: c.Hash, Locks: slices.Clone(c.Locks)}
+	for _, p := range c.Participants {
+		v.Participants = append(v.Participants, uint64(p))
+	}
+	size := 0
+	for i := range c.Writes {
+		w := &c.Writes[i]
+		b.PutIntent(w.Key, storage.Intent{Txn: c.Txn, Prepare: c.At, Value: w.Value, Tombstone: w.Tombstone})
+		size += len(w.Key) + len(w.Value)
+	}
+	p := &preparedVote{}
+	if size <= cachedWrites {
+		p.writes = cloneWrites(c.Writes, size)
+	}
+	for i := range c.Writes {
+		if p.writes != nil {
+			v.Keys = append(v.Keys, p.writes[i].Key)
+		} else {
+			v.Keys = append(v.Keys, slices.Clone(c.Writes[i].Key))
+		}
+	}
+	p.vote = v
+	m.mu.Lock()
+	m.mu.prepared[c.Txn] = p
+	m.mu.Unlock()
+	return v
+}
+
+// cloneWrites copies writes out of the log's buffer, into one allocation. The
+// result is not nil.
+func cloneWrites(writes []Write, size int) []Write {
+	buf := make([]byte, 0, size)
+	out := make([]Write, len(writes))
+	for i, w := range writes {
+		k := len(buf)
+		buf = append(buf, w.Key...)
+		v := len(buf)
+		buf = append(buf, w.Value...)
+		out[i] = Write{Key: buf[k:v:v], Value: buf[v:len(buf):len(buf)], Tombstone: w.Tombstone}
+	}
+	return out
+}
+
+// resolveAll ends votes. A resolution is a no-op unless its vote is PREPARED:
+// duplicates and late messages change nothing.
+func (m *Machine) resolveAll(c *Command) (Result, error) {
+	if m.mustReadIntents(c.Resolutions) {
+		// The intents may lie in the open batch: commit it, before this entry
+		// has written anything.
+		if err := m.flush(); err != nil {
+			return Result{}, err
+		}
+	}
+	for _, r := range c.Resolutions {
+		if err := m.resolve(r); err != nil {
+			return Result{}, fmt.Errorf("resolve %s: %w", r.Txn, err)
+		}
+	}
+	return Result{Verdict: VerdictDone}, nil
+}
+
+func (m *Machine) mustReadIntents(rs []Resolution) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(rs, func(r Resolution) bool {
+		p := m.mu.prepared[r.Txn]
+		return p != nil && p.writes == nil
+	})
+}
+
+func (m *Machine) resolve(r Resolution) error {
+	m.mu.Lock()
+	p := m.mu.prepared[r.Txn]
+	m.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	if r.Commit != 0 && r.Commit < p.vote.Prepare {
+		return nil // no coordinator computes this: the commit is the largest prepare timestamp
+	}
+	writes := p.writes
+	if writes == nil {
+		var err error
+		if writes, err = m.intents(r.Txn, p.vote.Keys); err != nil {
+			return err
+		}
+	}
+	b := m.begin()
+	for i := range writes {
+		b.DeleteIntent(writes[i].Key)
+		if r.Commit != 0 {
+			putWrite(b, &writes[i], r.Commit, r.Txn.Start)
+		}
+	}
+	v := storage.Vote{State: storage.VoteAborted, Prepare: p.vote.Prepare, Hash: p.vote.Hash}
+	if r.Commit != 0 {
+		v.State, v.Commit = storage.VoteCommitted, r.Commit
+		m.committed(r.Commit)
+	}
+	m.mu.Lock()
+	delete(m.mu.prepared, r.Txn)
+	m.mu.Unlock()
+	m.putVote(r.Txn, v)
+	return nil
+}
+
+// intents reads the writes of a PREPARED vote back.
+func (m *Machine) intents(id storage.TxnID, keys []storage.Key) ([]Write, error) {
+	snap := m.space.Snapshot()
+	defer snap.Close()
+	writes := make([]Write, 0, len(keys))
+	for _, k := range keys {
+		read, err := snap.Get(k, 0)
+		if err != nil {
+			return nil, err
+		}
+		if read.Intent == nil || read.Intent.Txn != id {
+			return nil, fmt.Errorf("vote without its intent at key %x", []byte(k))
+		}
+		writes = append(writes, Write{Key: k, Value: slices.Clone(read.Intent.Value), Tombstone: read.Intent.Tombstone})
+	}
+	return writes, nil
+}
+
+func (m *Machine) raiseFence(c *Command) Result {
+	if uint64(c.Below) > m.fence.Load() {
+		m.fence.Store(uint64(c.Below))
+		m.begin().PutMeta(metaFence, encodeTime(c.Below))
+	}
+	return Result{Verdict: VerdictDone}
+}
+
+func (m *Machine) raiseWindow(c *Command) Result {
+	if uint64(c.Below) > m.window.Load() {
+		m.window.Store(uint64(c.Below))
+		m.begin().PutMeta(metaWindow, encodeTime(c.Below))
+	}
+	return Result{Verdict: VerdictDone}
+}
+
+func (m *Machine) raiseSchema(c *Command) Result {
+	if c.Version > m.schemas[c.Table] {
+		m.schemas[c.Table] = c.Version
+		refs := make([]SchemaRef, 0, len(m.schemas))
+		for t, v := range m.schemas {
+			refs = append(refs, SchemaRef{Table: t, Version: v})
+		}
+		slices.SortFunc(refs, func(a, b SchemaRef) int {
+			if a.Table < b.Table {
+				return -1
+			}
+			return 1
+		})
+		m.begin().PutMeta(metaSchemas, appendSchemas([]byte{formatVersion}, refs))
+	}
+	return Result{Verdict: VerdictDone}
+}
+
+func (m *Machine) putRecord(c *Command) (Result, error) {
+	if c.IfAbsent {
+		if err := m.flush(); err != nil { // an earlier entry may have written it
+			return Result{}, err
+		}
+		if old, ok, err := m.Record(c.Name); err != nil || ok {
+			return Result{Verdict: VerdictRefused, Value: old}, err
+		}
+	}
+	m.begin().PutMeta(metaRecord+c.Name, c.Value)
+	return Result{Verdict: VerdictDone}, nil
+}
+
+// collectGarbage removes dead versions. It reads what is stored, so the open
+// batch is committed first: where batches end depends on timing, what this
+// command sees must not.
+func (m *Machine) collectGarbage(c *Command) (Result, error) {
+	if uint64(c.Below) > m.fence.Load() {
+		return Result{Verdict: VerdictRefused}, nil
+	}
+	if err := m.flush(); err != nil {
+		return Result{}, err
+	}
+	b := m.begin()
+	result := Result{Verdict: VerdictDone}
+	left := c.Limit
+	for _, k := range c.Keys {
+		next, n, err := b.CollectGarbage(k, successor(k), c.Below, left)
+		if err != nil {
+			return Result{}, err
+		}
+		result.Count += n
+		if left -= n + 1; next != nil || left <= 0 {
+			result.Value = slices.Clone(k) // perhaps not done: go on with this key
+			break
+		}
+	}
+	if c.Keys == nil {
+		next, n, err := b.CollectGarbage(c.Lo, c.Hi, c.Below, c.Limit)
+		if err != nil {
+			return Result{}, err
+		}
+		result.Count, result.Value = n, slices.Clone(next)
+	}
+	return result, nil
+}
+
+// collectVotes removes resolved markers of transactions that began below
+// Below, oldest first. PREPARED votes stay, whoever asked.
+func (m *Machine) collectVotes(c *Command) (Result, error) {
+	if uint64(c.Below) > m.fence.Load() {
+		return Result{Verdict: VerdictRefused}, nil
+	}
+	if err := m.flush(); err != nil {
+		return Result{}, err
+	}
+	snap := m.space.Snapshot()
+	defer snap.Close()
+	b, n := m.begin(), 0
+	err := snap.Votes(func(id storage.TxnID, v storage.Vote) error {
+		if id.Start >= c.Below || n >= c.Limit { // votes come in the order of their start
+			return errStop
+		}
+		if v.State != storage.VotePrepared {
+			b.DeleteVote(id)
+			m.pending[id] = storage.Vote{State: storage.VoteNone}
+			n++
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errStop) {
+		return Result{}, err
+	}
+	return Result{Verdict: VerdictDone, Count: n}, nil
+}
+
+// successor returns the smallest key above k.
+func successor(k storage.Key) storage.Key {
+	return append(append(make(storage.Key, 0, len(k)+1), k...), 0)
+}

@@ -1,0 +1,394 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rowlockdb/rowlock/locks"
+	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+const (
+	// proposeTimeout bounds one attempt to get a command applied. Attempts are
+	// not tied to the context of the request that caused them: a client that
+	// goes away must not turn a commit into an unknown outcome.
+	proposeTimeout = 5 * time.Second
+	// undecidedAge is the age at which an unresolved vote is reported to those
+	// who wait for it, so that they finish its transaction.
+	undecidedAge = 2 * time.Second
+)
+
+// TimestampSource is the oracle as a replica sees it.
+type TimestampSource interface {
+	// Timestamp draws a timestamp.
+	Timestamp(ctx context.Context) (storage.Timestamp, error)
+	// Issued returns a timestamp that the oracle has issued, as recent a one as
+	// is known without asking.
+	Issued() storage.Timestamp
+}
+
+// ReplicaConfig is what a replica is made of. Group must run Machine.
+type ReplicaConfig struct {
+	Shard   ID
+	Node    uint64
+	Process uint64 // random, one life of one process
+	Space   *storage.Space
+	Machine *Machine
+	Group   paxos.Group
+	Times   TimestampSource
+	Graph   *locks.WaitGraph
+	Logger  *slog.Logger
+	Clock   func() time.Time // paces leases and the oracle
+}
+
+// Replica is one node's copy of one shard. While it owns the shard it serves
+// requests in a tenure; otherwise it only applies what others propose.
+type Replica struct {
+	c       ReplicaConfig
+	oracle  *Oracle // system shard only
+	serving atomic.Pointer[tenure]
+	// maxTS is at least every timestamp at which somebody has read here. Only
+	// timestamps of the oracle raise it (R4, H12).
+	maxTS atomic.Uint64
+	epoch atomic.Uint64 // the epoch whose BeginEpoch this process proposed
+
+	takeover sync.Mutex // one BecomeOwner at a time; held across I/O on purpose
+
+	resolver resolver
+	garbage  garbage
+	counters counters
+
+	life   context.Context // ends with Close
+	end    context.CancelFunc
+	settle sync.WaitGroup // background work of this replica
+}
+
+// counters are the figures of ShardStatus.
+type counters struct {
+	reads, proposals, commits, lockWaits atomic.Uint64
+}
+
+// NewReplica returns a replica that serves nothing yet.
+func NewReplica(c ReplicaConfig) *Replica {
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Graph == nil {
+		c.Graph = locks.NewWaitGraph()
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Replica{c: c}
+	r.life, r.end = context.WithCancel(context.Background())
+	r.garbage.walk = true
+	if c.Shard == System {
+		r.oracle = &Oracle{clock: c.Clock, persist: r.persistWindow}
+	}
+	return r
+}
+
+// tenure is everything an owner keeps in memory, for one epoch. It dies with the
+// epoch; its successor rebuilds what votes imply and nothing else.
+type tenure struct {
+	epoch uint64
+	sole  bool
+	table *locks.Table
+
+	mu struct {
+		sync.Mutex
+		inflight
+		holders
+		// unwrittenRelease is the largest commit timestamp of a transaction that
+		// released a lock on something it had not written (H6).
+		unwrittenRelease storage.Timestamp
+	}
+	// pending counts proposals in flight, so that readers can skip the mutex.
+	// It is raised before the proposal loads maxTS (R2).
+	pending atomic.Int64
+}
+
+func ownerOf(id storage.TxnID) locks.Owner {
+	return locks.Owner{Start: uint64(id.Start), Gateway: id.Gateway, Seq: id.Seq}
+}
+
+func txnOf(o locks.Owner) storage.TxnID {
+	return storage.TxnID{Start: storage.Timestamp(o.Start), Gateway: o.Gateway, Seq: o.Seq}
+}
+
+// current returns the tenure that serves, or NotOwner.
+func (r *Replica) current() (*tenure, error) {
+	if t := r.serving.Load(); t != nil {
+		return t, nil
+	}
+	return nil, r.notOwner()
+}
+
+func (r *Replica) notOwner() error {
+	_, node, _, _ := r.c.Machine.Owner()
+	return &Error{Code: NotOwner, Shard: r.c.Shard, Detail: fmt.Sprintf("last known owner is node %d", node)}
+}
+
+// prove establishes that this replica owned the shard at some moment after the
+// call began. In a sole epoch (H14) no other process can own it: the directory
+// lock and the epoch are proof enough. Otherwise a barrier that began after the
+// request arrived must show the epoch unchanged.
+func (r *Replica) prove(ctx context.Context, t *tenure) error {
+	if !t.sole {
+		if err := r.c.Group.ReadBarrier(ctx); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return &Error{Code: Unavailable, Shard: r.c.Shard, Detail: err.Error()}
+		}
+		if epoch, _, process, _ := r.c.Machine.Owner(); epoch != t.epoch || process != r.c.Process {
+			r.stepDown(t)
+			return r.notOwner()
+		}
+	}
+	if r.serving.Load() != t {
+		return r.notOwner()
+	}
+	return nil
+}
+
+// raiseMaxTS makes maxTS at least t, which the oracle issued.
+func (r *Replica) raiseMaxTS(t storage.Timestamp) {
+	for {
+		old := r.maxTS.Load()
+		if old >= uint64(t) || r.maxTS.CompareAndSwap(old, uint64(t)) {
+			return
+		}
+	}
+}
+
+// BecomeOwner takes the shard over in a new epoch (R3): the epoch is applied
+// here, then a timestamp is drawn, then requests are served. It needs the
+// oracle, except on the system shard, which draws from its own new window.
+func (r *Replica) BecomeOwner(ctx context.Context) error {
+	r.takeover.Lock()
+	defer r.takeover.Unlock()
+	if t := r.serving.Load(); t != nil {
+		r.stepDown(t)
+	}
+	epoch, sole, err := r.beginEpoch(ctx)
+	if err != nil {
+		return fmt.Errorf("take over shard %d: %w", r.c.Shard, err)
+	}
+	r.epoch.Store(epoch)
+	m, err := r.firstTimestamp(ctx)
+	if err != nil {
+		return fmt.Errorf("take over shard %d: draw the first timestamp: %w", r.c.Shard, err)
+	}
+	r.raiseMaxTS(m)
+	t := r.newTenure(epoch, sole, m)
+	r.serving.Store(t)
+	if now, _, process, _ := r.c.Machine.Owner(); now != epoch || process != r.c.Process {
+		r.stepDown(t)
+		return fmt.Errorf("take over shard %d: %w", r.c.Shard, r.notOwner())
+	}
+	return nil
+}
+
+// beginEpoch proposes BeginEpoch until its fate is known.
+func (r *Replica) beginEpoch(ctx context.Context) (epoch uint64, sole bool, err error) {
+	if err := r.c.Group.ReadBarrier(ctx); err != nil {
+		return 0, false, err
+	}
+	members, err := r.c.Group.Membership(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	_, voter := members.Voters[r.c.Group.Replica()]
+	sole = voter && len(members.Voters) == 1
+	prev, _, _, _ := r.c.Machine.Owner()
+	c := Command{Kind: KindBeginEpoch, Epoch: prev, Node: r.c.Node, Process: r.c.Process, Sole: sole}
+	result, err := r.proposeUntilKnown(ctx, &c)
+	if err != nil {
+		return 0, false, err
+	}
+	if result.Verdict != VerdictDone {
+		return 0, false, r.notOwner()
+	}
+	return prev + 1, sole, nil
+}
+
+// proposeUntilKnown proposes an idempotent command until a copy is applied.
+func (r *Replica) proposeUntilKnown(ctx context.Context, c *Command) (Result, error) {
+	b := c.AppendBinary(nil)
+	for wait := time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		result, err := r.propose(ctx, b)
+		if err == nil || errors.Is(err, paxos.ErrClosed) || errors.Is(err, paxos.ErrTooLarge) {
+			return result, err
+		}
+		if pause(ctx, r.life, wait) != nil {
+			return Result{}, err
+		}
+	}
+}
+
+// pause waits; it returns an error if either context ends first.
+func pause(ctx, life context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-life.Done():
+		return life.Err()
+	}
+}
+
+// propose makes one attempt to have a command applied.
+func (r *Replica) propose(ctx context.Context, command []byte) (Result, error) {
+	r.counters.proposals.Add(1)
+	b, err := r.c.Group.Propose(ctx, command)
+	if err != nil {
+		return Result{}, err
+	}
+	var result Result
+	if err := result.Decode(b); err != nil {
+		panic(fmt.Sprintf("shard %d: result of an applied command: %v", r.c.Shard, err))
+	}
+	return result, nil
+}
+
+func (r *Replica) firstTimestamp(ctx context.Context) (storage.Timestamp, error) {
+	if r.oracle == nil {
+		return r.c.Times.Timestamp(ctx)
+	}
+	if err := r.oracle.start(ctx, r.c.Machine.Window()); err != nil {
+		return 0, err
+	}
+	return r.oracle.next(ctx, 1)
+}
+
+func (r *Replica) persistWindow(ctx context.Context, top storage.Timestamp) error {
+	c := Command{Kind: KindTimestampWindow, Epoch: r.epoch.Load(), Below: top}
+	result, err := r.proposeUntilKnown(ctx, &c)
+	if err != nil {
+		return err
+	}
+	if result.Verdict != VerdictDone {
+		r.oracle.stop()
+		return r.notOwner()
+	}
+	return nil
+}
+
+// newTenure builds an owner's memory from the PREPARED votes: their locks, held
+// and pinned until they are resolved.
+func (r *Replica) newTenure(epoch uint64, sole bool, m storage.Timestamp) *tenure {
+	t := &tenure{epoch: epoch, sole: sole,
+		table: locks.NewTable(fmt.Sprintf("shard %d", r.c.Shard), r.c.Graph)}
+	t.mu.inflight, t.mu.holders = newInflight(), newHolders()
+	t.mu.unwrittenRelease = m
+	r.c.Machine.Prepared(func(id storage.TxnID, v storage.Vote) {
+		owner := ownerOf(id)
+		t.table.Install(owner, votedLocks(v))
+		t.table.Pin(owner)
+		t.mu.voted[id] = &votedTxn{since: r.c.Clock(), participants: shardIDs(v.Participants), prepare: v.Prepare,
+			keys: v.Keys, done: make(chan struct{})}
+	})
+	return t
+}
+
+// votedLocks is the lock set of a PREPARED vote: exclusive on what it writes,
+// and the locks recorded beside.
+func votedLocks(v storage.Vote) []locks.Lock {
+	var ls []locks.Lock
+	for _, k := range v.Keys {
+		ls = append(ls, locks.Lock{Mode: locks.Exclusive, Span: locks.Span{Lo: k}})
+	}
+	if len(v.Locks) > 0 {
+		d := newDecoder(v.Locks)
+		for _, l := range d.lockRefs() {
+			ls = append(ls, locks.Lock{Mode: l.Mode, Span: locks.Span{Lo: l.Lo, Hi: l.Hi}})
+		}
+		if err := d.done(); err != nil {
+			panic(fmt.Sprintf("shard: lock set of a stored vote: %v", err))
+		}
+	}
+	return ls
+}
+
+func shardIDs(ps []uint64) []ID {
+	ids := make([]ID, len(ps))
+	for i, p := range ps {
+		ids[i] = ID(p)
+	}
+	return ids
+}
+
+// stepDown ends a tenure: no further request is served in it, those that wait
+// for locks or outcomes are let go. Proposals under way stay what they are,
+// their outcome is for the register to tell.
+func (r *Replica) stepDown(t *tenure) {
+	if !r.serving.CompareAndSwap(t, nil) {
+		return
+	}
+	if r.oracle != nil {
+		r.oracle.stop()
+	}
+	t.table.Clear()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, v := range t.mu.voted {
+		delete(t.mu.voted, id)
+		close(v.done)
+	}
+}
+
+// Close ends the service and waits for background work. The group is stopped by
+// whoever started it.
+func (r *Replica) Close() {
+	if t := r.serving.Load(); t != nil {
+		r.drainResolves(t)
+		r.stepDown(t)
+	}
+	r.end()
+	r.settle.Wait()
+}
+
+// Timestamps draws n consecutive timestamps and returns the first. Only the
+// system shard's owner can.
+func (r *Replica) Timestamps(ctx context.Context, n uint64) (storage.Timestamp, error) {
+	t := r.serving.Load()
+	if t == nil || r.oracle == nil {
+		return 0, r.notOwner()
+	}
+	first, err := r.oracle.next(ctx, n)
+	if err != nil {
+		return 0, err
+	}
+	// The proof comes after the draw and before the answer: at a moment between
+	// the request's arrival and its answer this replica was the owner, and
+	// nobody had drawn above its window.
+	if err := r.prove(ctx, t); err != nil {
+		return 0, err
+	}
+	return first, nil
+}
+
+// issued makes sure that the oracle has issued a timestamp (H12).
+func (r *Replica) issued(ctx context.Context, at storage.Timestamp) error {
+	if at <= r.c.Times.Issued() {
+		return nil
+	}
+	now, err := r.c.Times.Timestamp(ctx)
+	if err != nil {
+		return fmt.Errorf("check a read timestamp: %w", err)
+	}
+	if at > now {
+		return &Error{Code: BadRequest, Shard: r.c.Shard, Detail: fmt.Sprintf("timestamp %s lies in the future of %s", at, now)}
+	}
+	return nil
+}

@@ -1,0 +1,447 @@
+package shard
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/rowlockdb/rowlock/locks"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// lockPage bounds the rows of one page of a locking scan.
+const lockPage = 4096
+
+// openEnd stands for the end of an interval without one: lock intervals have
+// two ends. No key of the layers above begins like it.
+var openEnd = bytes.Repeat([]byte{0xff}, 256)
+
+// Lock takes locks and, if asked, reads the latest committed versions under
+// them. Before a grant is answered it is checked that the transaction's locks
+// were not dropped meanwhile (H2) and that the shard is still owned.
+func (r *Replica) Lock(ctx context.Context, q *LockRequest) (*LockResponse, error) {
+	t, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	if q.Mode > locks.Insert || q.Wait > locks.WaitSkip {
+		return nil, r.bad("unknown lock mode or wait")
+	}
+	token, err := r.admit(t, q)
+	if err != nil {
+		return nil, err
+	}
+	g := grant{r: r, t: t, q: q, response: &LockResponse{Token: token}}
+	if q.Span != nil {
+		err = g.span(ctx)
+	} else {
+		err = g.keys(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	g.see()
+	return g.response, nil
+}
+
+// admit refuses transactions that are over and those whose earlier locks were
+// dropped, and returns the token that a grant will carry.
+func (r *Replica) admit(t *tenure, q *LockRequest) (LockToken, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := t.mu.gateway(q.Txn.Gateway, r.c.Clock)
+	token := LockToken{Epoch: t.epoch, Generation: g.generation}
+	if g.over(q.Txn) {
+		return token, r.lost(q.Txn, "the transaction has ended")
+	}
+	if !q.Token.IsZero() && q.Token != token {
+		return token, r.lost(q.Txn, "the owner of its locks has changed or has dropped them")
+	}
+	return token, nil
+}
+
+func (r *Replica) lost(id storage.TxnID, why string) error {
+	return &Error{Code: LockLost, Shard: r.c.Shard, Other: id, Detail: why}
+}
+
+// grant is one Lock request on its way.
+type grant struct {
+	r        *Replica
+	t        *tenure
+	q        *LockRequest
+	response *LockResponse
+	unread   bool // versions were locked without being looked at
+}
+
+// acquire takes a mode on spans and then makes sure that the transaction still
+// has everything it had.
+func (g *grant) acquire(ctx context.Context, mode LockMode, spans []locks.Span) ([]int, error) {
+	request := locks.Request{Owner: ownerOf(g.q.Txn), Mode: mode, Spans: spans, Statement: g.q.Statement, Weight: g.q.Weight}
+	skipped, err := g.try(ctx, request)
+	if err != nil {
+		return nil, g.translate(ctx, err, spans)
+	}
+	return skipped, g.confirm(spans)
+}
+
+// try acquires without waiting first, so that the usual request, which meets no
+// lock, needs no timer.
+func (g *grant) try(ctx context.Context, request locks.Request) ([]int, error) {
+	if g.q.Wait == locks.WaitBlock {
+		if _, err := g.t.table.Acquire(ctx, request, locks.WaitNone); !errors.Is(err, locks.ErrWouldBlock) {
+			return nil, err
+		}
+		g.r.counters.lockWaits.Add(1)
+	}
+	wait := ctx
+	if g.q.Timeout > 0 {
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, g.q.Timeout)
+		defer cancel()
+	}
+	return g.t.table.Acquire(wait, request, g.q.Wait)
+}
+
+func (g *grant) translate(ctx context.Context, err error, spans []locks.Span) error {
+	e := &Error{Shard: g.r.c.Shard}
+	if len(spans) > 0 {
+		e.Key = slices.Clone(spans[0].Lo)
+	}
+	switch {
+	case g.r.serving.Load() != g.t:
+		return g.r.notOwner()
+	case errors.Is(err, locks.ErrDeadlock):
+		e.Code = Deadlock
+	case errors.Is(err, locks.ErrWouldBlock):
+		e.Code = WouldBlock
+	case errors.Is(err, locks.ErrDropped):
+		return g.r.lost(g.q.Txn, "dropped while waiting")
+	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return ctx.Err()
+	case errors.Is(err, locks.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		e.Code = LockTimeout
+	default:
+		return err
+	}
+	return e
+}
+
+// confirm checks, after the grant, that the gateway's locks were not dropped
+// since the request was admitted, and counts the grant.
+func (g *grant) confirm(spans []locks.Span) error {
+	t, q := g.t, g.q
+	if g.r.serving.Load() != t {
+		t.table.Release(ownerOf(q.Txn)) // the dead tenure's table; nobody will ask it again
+		return g.r.notOwner()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	gw := t.mu.gateway(q.Txn.Gateway, g.r.c.Clock)
+	if gw.generation != g.response.Token.Generation || gw.over(q.Txn) {
+		if t.mu.proposals[q.Txn] == nil && t.mu.voted[q.Txn] == nil {
+			t.table.Release(ownerOf(q.Txn))
+			delete(t.mu.txns, q.Txn)
+		}
+		return g.r.lost(q.Txn, "dropped while the request was under way")
+	}
+	h := t.mu.txns[q.Txn]
+	if h == nil {
+		h = &holder{}
+		t.mu.txns[q.Txn] = h
+	}
+	for _, s := range spans {
+		if len(s.Hi) == 0 {
+			h.points++
+		} else {
+			h.ranges++
+		}
+	}
+	return nil
+}
+
+// see records what the transaction has met (H6). Where it locked without
+// looking, everything committed so far counts as met.
+func (g *grant) see() {
+	seen := g.response.MaxCommit
+	if g.unread {
+		seen = max(seen, storage.Timestamp(g.r.c.Machine.lastCommit.Load()))
+	}
+	g.t.mu.Lock()
+	defer g.t.mu.Unlock()
+	if h := g.t.mu.txns[g.q.Txn]; h != nil {
+		h.seen = max(h.seen, seen)
+	}
+}
+
+// keys locks single keys and reads them.
+func (g *grant) keys(ctx context.Context) error {
+	spans := make([]locks.Span, len(g.q.Keys))
+	for i, k := range g.q.Keys {
+		spans[i] = locks.Span{Lo: k}
+	}
+	skipped, err := g.acquire(ctx, g.q.Mode, spans)
+	if err != nil {
+		return err
+	}
+	g.response.Skipped = skipped
+	if err := g.r.prove(ctx, g.t); err != nil {
+		return err
+	}
+	if !g.q.Read && g.q.Snapshot == 0 {
+		g.unread = true
+		return nil
+	}
+	return g.readKeys(ctx)
+}
+
+// readKeys reads the latest versions of the locked keys.
+func (g *grant) readKeys(ctx context.Context) error {
+	snap, err := g.r.open(storage.MaxTimestamp)
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	rows := make([]Row, len(g.q.Keys))
+	for i, k := range g.q.Keys {
+		rows[i] = Row{Key: k}
+		if len(g.response.Skipped) > 0 && slices.Contains(g.response.Skipped, i) {
+			continue
+		}
+		read, err := g.r.readKey(ctx, g.t, snap, k, storage.MaxTimestamp)
+		if err != nil {
+			return err
+		}
+		if g.q.Snapshot != 0 && read.Newest > g.q.Snapshot {
+			return g.conflict(k, read.Newest)
+		}
+		g.response.MaxCommit = max(g.response.MaxCommit, read.Newest)
+		rows[i] = rowOf(k, &read)
+	}
+	if g.q.Read {
+		g.response.Rows = rows
+	}
+	return nil
+}
+
+func (g *grant) conflict(k storage.Key, newest storage.Timestamp) error {
+	return &Error{Code: Conflict, Shard: g.r.c.Shard, Key: slices.Clone(k),
+		Detail: "changed at " + newest.String() + ", after the snapshot at " + g.q.Snapshot.String()}
+}
+
+// span locks and reads an interval. Where the interval ends is only known after
+// a look without locks, if a limit cuts it; what that look saw is read again
+// under the lock.
+func (g *grant) span(ctx context.Context) error {
+	page := scan{span: *g.q.Span, reverse: g.q.Reverse, limit: g.limit(), at: storage.MaxTimestamp, blind: true}
+	if err := g.r.prove(ctx, g.t); err != nil {
+		return err
+	}
+	if err := g.r.runScan(ctx, g.t, &page); err != nil {
+		return err
+	}
+	g.response.More, g.response.Resume = page.more, page.resume
+	locked := *g.q.Span
+	if page.more {
+		if g.q.Reverse {
+			locked.Lo = page.resume
+		} else {
+			locked.Hi = page.resume
+		}
+	}
+	if g.q.RowsOnly || g.q.Wait == locks.WaitSkip {
+		return g.rows(ctx, locked, page.rows)
+	}
+	if _, err := g.acquire(ctx, g.q.Mode, []locks.Span{{Lo: locked.Lo, Hi: end(locked.Hi)}}); err != nil {
+		return err
+	}
+	if err := g.r.prove(ctx, g.t); err != nil {
+		return err
+	}
+	again, err := g.scanLocked(ctx, locked)
+	if err != nil {
+		return err
+	}
+	g.response.Rows = again.rows
+	if again.more { // more rows than before the lock: the page ends earlier than the lock
+		g.response.More, g.response.Resume = true, again.resume
+	}
+	return nil
+}
+
+func (g *grant) limit() int {
+	if g.q.Limit > 0 {
+		return min(g.q.Limit, lockPage)
+	}
+	return lockPage
+}
+
+func end(hi storage.Key) []byte {
+	if hi == nil {
+		return openEnd
+	}
+	return hi
+}
+
+// scanLocked reads the latest rows of a locked span and checks every version in
+// it, tombstones too, before any predicate is evaluated (H13).
+func (g *grant) scanLocked(ctx context.Context, s Span) (*scan, error) {
+	page := &scan{span: s, reverse: g.q.Reverse, limit: g.limit(), at: storage.MaxTimestamp,
+		since: g.q.Snapshot, tombstones: true}
+	if err := g.r.runScan(ctx, g.t, page); err != nil {
+		return nil, err
+	}
+	if page.conflict != nil {
+		return nil, g.conflict(page.conflict, page.newest)
+	}
+	g.response.MaxCommit = max(g.response.MaxCommit, page.newest)
+	return page, nil
+}
+
+// rows locks the rows found, without the interval, and returns those that are
+// still there afterwards.
+func (g *grant) rows(ctx context.Context, s Span, found []Row) error {
+	if g.q.Snapshot != 0 {
+		if _, err := g.scanLocked(ctx, s); err != nil {
+			return err
+		}
+	}
+	spans := make([]locks.Span, len(found))
+	for i := range found {
+		spans[i] = locks.Span{Lo: found[i].Key}
+	}
+	if len(spans) == 0 {
+		return nil
+	}
+	skipped, err := g.acquire(ctx, g.q.Mode, spans)
+	if err != nil {
+		return err
+	}
+	if err := g.r.prove(ctx, g.t); err != nil {
+		return err
+	}
+	snap, err := g.r.open(storage.MaxTimestamp)
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	for i := range found {
+		if len(skipped) > 0 && slices.Contains(skipped, i) {
+			continue
+		}
+		if err := g.row(ctx, snap, found[i].Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *grant) row(ctx context.Context, snap *storage.Snapshot, k storage.Key) error {
+	read, err := g.r.readKey(ctx, g.t, snap, k, storage.MaxTimestamp)
+	if err != nil {
+		return err
+	}
+	if g.q.Snapshot != 0 && read.Newest > g.q.Snapshot {
+		return g.conflict(k, read.Newest)
+	}
+	g.response.MaxCommit = max(g.response.MaxCommit, read.Newest)
+	if row := rowOf(k, &read); row.Found {
+		g.response.Rows = append(g.response.Rows, row)
+	}
+	return nil
+}
+
+// Release gives up locks that have not voted.
+func (r *Replica) Release(q *ReleaseRequest) error {
+	t, err := r.current()
+	if err != nil {
+		return err
+	}
+	if q.Keys == nil {
+		r.dropUnvoted(t, q.Txn)
+		return nil
+	}
+	spans := make([]locks.Span, len(q.Keys))
+	for i, k := range q.Keys {
+		spans[i] = locks.Span{Lo: k}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.proposals[q.Txn] == nil && t.mu.voted[q.Txn] == nil {
+		t.table.ReleaseSpans(ownerOf(q.Txn), spans)
+	}
+	return nil
+}
+
+// Renew takes a gateway's renewal in and drops the locks of its transactions
+// that are over (H16).
+func (r *Replica) Renew(q *RenewRequest) error {
+	t, err := r.current()
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.renew(q, r.c.Clock)
+	g := t.mu.gateways[q.Gateway]
+	if g.cut == 0 {
+		return nil
+	}
+	for _, o := range t.table.DropUnpinned(func(o locks.Owner) bool {
+		return o.Gateway == q.Gateway && g.over(txnOf(o))
+	}) {
+		delete(t.mu.txns, txnOf(o))
+	}
+	return nil
+}
+
+// DropLapsed drops the unvoted locks of gateways that have been silent for
+// longer than their lease. The generation rises under the same hold of the
+// mutex as the locks go: no grant falls in between (H2).
+func (r *Replica) DropLapsed(own uint64) {
+	t := r.serving.Load()
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lapsed := t.mu.lapsed(r.c.Clock(), own)
+	if len(lapsed) == 0 {
+		return
+	}
+	for _, o := range t.table.DropUnpinned(func(o locks.Owner) bool { return slices.Contains(lapsed, o.Gateway) }) {
+		delete(t.mu.txns, txnOf(o))
+	}
+	r.c.Logger.Warn("gateway leases lapsed, their locks are dropped", "shard", uint64(r.c.Shard), "gateways", lapsed)
+}
+
+// Locks lists the locks held and waited for.
+func (r *Replica) Locks() ([]LockInfo, error) {
+	t, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	var infos []LockInfo
+	for _, l := range t.table.All() {
+		infos = append(infos, LockInfo{Shard: r.c.Shard, Txn: txnOf(l.Owner), Mode: l.Mode,
+			Lo: l.Span.Lo, Hi: nilIfEmpty(l.Span.Hi), Voted: l.Pinned})
+	}
+	now := time.Now()
+	for _, w := range t.table.Waits() {
+		info := LockInfo{Shard: r.c.Shard, Txn: txnOf(w.Owner), Mode: w.Mode, Lo: w.Span.Lo, Hi: nilIfEmpty(w.Span.Hi),
+			Waiting: true, Since: max(now.Sub(w.Since), 0), Statement: w.Statement}
+		for _, b := range w.Blockers {
+			info.BlockedBy = append(info.BlockedBy, txnOf(b))
+		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+func nilIfEmpty(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
+}

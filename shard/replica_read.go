@@ -1,0 +1,315 @@
+package shard
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// DefaultByteLimit ends a page of a span read once its rows reach this size.
+const DefaultByteLimit = 4 << 20
+
+// Read is a snapshot read. The order of its steps is rule R1: the timestamp is
+// the oracle's, maxTS is raised, ownership is proved, proposals in flight on the
+// keys are waited for, and only then the storage snapshot is opened.
+func (r *Replica) Read(ctx context.Context, q *ReadRequest) (*ReadResponse, error) {
+	t, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	r.counters.reads.Add(1)
+	if err := r.issued(ctx, q.At); err != nil {
+		return nil, err
+	}
+	r.raiseMaxTS(q.At)
+	if err := r.prove(ctx, t); err != nil {
+		return nil, err
+	}
+	if err := r.awaitProposals(ctx, t, q); err != nil {
+		return nil, err
+	}
+	if q.Span == nil {
+		return r.readKeys(ctx, t, q)
+	}
+	s := scan{span: *q.Span, reverse: q.Reverse, limit: q.Limit, byteLimit: q.ByteLimit, at: q.At}
+	if err := r.runScan(ctx, t, &s); err != nil {
+		return nil, err
+	}
+	return &ReadResponse{Rows: s.rows, More: s.more, Resume: s.resume}, nil
+}
+
+// awaitProposals waits until no proposal in flight blocks the read. Those that
+// begin afterwards choose timestamps above maxTS, hence above the read.
+func (r *Replica) awaitProposals(ctx context.Context, t *tenure, q *ReadRequest) error {
+	for t.pending.Load() != 0 {
+		t.mu.Lock()
+		p := t.blocker(q)
+		t.mu.Unlock()
+		if p == nil {
+			return nil
+		}
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.life.Done():
+			return r.notOwner()
+		}
+		if r.serving.Load() != t {
+			return r.notOwner()
+		}
+	}
+	return nil
+}
+
+func (t *tenure) blocker(q *ReadRequest) *proposal {
+	if q.Span != nil {
+		return t.mu.onSpan(*q.Span, q.At)
+	}
+	for _, k := range q.Keys {
+		if p := t.mu.onKey(k, q.At); p != nil {
+			return p
+		}
+	}
+	return nil
+}
+
+// open opens a storage snapshot and checks the fence in it (H10). The fence is
+// published before anything that relies on it is visible, so loading it after
+// the snapshot was opened is enough.
+func (r *Replica) open(at storage.Timestamp) (*storage.Snapshot, error) {
+	snap := r.c.Space.Snapshot()
+	if fence := r.c.Machine.Fence(); at < fence {
+		snap.Close()
+		return nil, &Error{Code: SnapshotTooOld, Shard: r.c.Shard,
+			Detail: "read at " + at.String() + " is older than what is kept, " + fence.String()}
+	}
+	return snap, nil
+}
+
+func (r *Replica) readKeys(ctx context.Context, t *tenure, q *ReadRequest) (*ReadResponse, error) {
+	response := &ReadResponse{Rows: make([]Row, len(q.Keys))}
+	snap, err := r.open(q.At)
+	if err != nil {
+		return nil, err
+	}
+	defer snap.Close()
+	for i, k := range q.Keys {
+		read, err := r.readKey(ctx, t, snap, k, q.At)
+		if err != nil {
+			return nil, err
+		}
+		response.Rows[i] = rowOf(k, &read)
+	}
+	return response, nil
+}
+
+// readKey reads a key, first from snap; if an undecided vote is in the way,
+// after its resolution from a later snapshot (H10).
+func (r *Replica) readKey(ctx context.Context, t *tenure, snap *storage.Snapshot, k storage.Key, at storage.Timestamp) (storage.Read, error) {
+	read, err := snap.Get(k, at)
+	if err != nil {
+		return read, r.failed(err)
+	}
+	if read.Intent == nil {
+		return read, nil
+	}
+	blocked, err := r.blocked(snap, read.Intent, at)
+	if err != nil || !blocked {
+		return read, err
+	}
+	if err := r.awaitResolution(ctx, t, k, read.Intent.Txn); err != nil {
+		return read, err
+	}
+	later, err := r.open(at)
+	if err != nil {
+		return read, err
+	}
+	defer later.Close()
+	return r.readKey(ctx, t, later, k, at)
+}
+
+func rowOf(k storage.Key, read *storage.Read) Row {
+	if read.Commit == 0 || read.Tombstone {
+		return Row{Key: k}
+	}
+	return Row{Key: k, Value: read.Value, Commit: read.Commit, Found: true}
+}
+
+// blocked judges an intent with the vote of the same snapshot (H10). One above
+// the read is not visible whatever becomes of it; one without a vote belongs to
+// nobody (H9); one whose vote is PREPARED must be resolved first.
+func (r *Replica) blocked(snap *storage.Snapshot, in *storage.Intent, at storage.Timestamp) (bool, error) {
+	if in == nil || in.Prepare > at {
+		return false, nil
+	}
+	v, ok, err := snap.Vote(in.Txn)
+	if err != nil {
+		return false, r.failed(err)
+	}
+	return ok && v.State == storage.VotePrepared, nil
+}
+
+// awaitResolution waits until a vote seen PREPARED in a snapshot is resolved. It
+// may return at once, if it is by now; the caller reads again either way. A vote
+// that nobody resolves is reported as Undecided.
+func (r *Replica) awaitResolution(ctx context.Context, t *tenure, k storage.Key, id storage.TxnID) error {
+	t.mu.Lock()
+	v := t.mu.voted[id]
+	var voting <-chan struct{}
+	if p := t.mu.proposals[id]; p != nil {
+		voting = p.done
+	}
+	t.mu.Unlock()
+	if r.serving.Load() != t {
+		return r.notOwner()
+	}
+	if v == nil {
+		if voting == nil {
+			return nil
+		}
+		return r.await(ctx, voting, undecidedAge, &Error{Code: Undecided, Shard: r.c.Shard, Key: k, Other: id})
+	}
+	patience := undecidedAge - r.c.Clock().Sub(v.since)
+	return r.await(ctx, v.done, patience, &Error{Code: Undecided, Shard: r.c.Shard, Key: slices.Clone(k),
+		Other: id, Participants: v.participants})
+}
+
+func (r *Replica) await(ctx context.Context, done <-chan struct{}, patience time.Duration, late *Error) error {
+	select {
+	case <-done:
+		return nil
+	default:
+	}
+	if patience <= 0 {
+		return late
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-timer.C:
+		return late
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.life.Done():
+		return r.notOwner()
+	}
+}
+
+// scan is one page of a span read.
+type scan struct {
+	span             Span
+	reverse          bool
+	limit, byteLimit int
+	at               storage.Timestamp
+	// blind passes over intents: the caller reads again under its locks.
+	blind bool
+	// since, if not 0, stops with a conflict at anything newer (H13).
+	since storage.Timestamp
+	// tombstones visits deleted keys too, for since and newest.
+	tombstones bool
+
+	rows     []Row
+	bytes    int
+	more     bool
+	resume   storage.Key
+	newest   storage.Timestamp // largest newest commit of all keys met
+	conflict storage.Key
+	arena    []byte
+}
+
+// runScan reads the page, from several snapshots if it meets undecided votes:
+// what was read before one is final, what follows is read after it is resolved.
+func (r *Replica) runScan(ctx context.Context, t *tenure, s *scan) error {
+	if s.byteLimit <= 0 || s.byteLimit > DefaultByteLimit {
+		s.byteLimit = DefaultByteLimit
+	}
+	for {
+		snap, err := r.open(s.at)
+		if err != nil {
+			return err
+		}
+		at, id, err := s.run(r, snap)
+		snap.Close()
+		if err != nil || at == nil {
+			return err
+		}
+		if err := r.awaitResolution(ctx, t, at, id); err != nil {
+			return err
+		}
+		if s.reverse {
+			s.span.Hi = successor(at)
+		} else {
+			s.span.Lo = at
+		}
+	}
+}
+
+// run reads until the page is full, the span ends, or an undecided vote is met,
+// whose key and transaction it returns.
+func (s *scan) run(r *Replica, snap *storage.Snapshot) (at storage.Key, id storage.TxnID, err error) {
+	it := snap.Scan(storage.ScanOptions{Lower: s.span.Lo, Upper: s.span.Hi, At: s.at, Reverse: s.reverse, Tombstones: s.tombstones})
+	defer func() {
+		if e := it.Close(); err == nil && e != nil {
+			err = r.failed(e)
+		}
+	}()
+	for it.Next() {
+		read := it.Read()
+		if !s.blind {
+			blocked, err := r.blocked(snap, read.Intent, s.at)
+			if err != nil {
+				return nil, id, err
+			}
+			if blocked {
+				return slices.Clone(it.Key()), read.Intent.Txn, nil
+			}
+		}
+		s.newest = max(s.newest, read.Newest)
+		if s.since != 0 && read.Newest > s.since {
+			s.conflict = slices.Clone(it.Key())
+			return nil, id, nil
+		}
+		if read.Commit == 0 || read.Tombstone {
+			continue
+		}
+		s.add(it.Key(), &read)
+		if s.full() {
+			return nil, id, nil
+		}
+	}
+	return nil, id, nil
+}
+
+// add copies a row out of the iterator, many rows into one allocation.
+func (s *scan) add(k storage.Key, read *storage.Read) {
+	n := len(k) + len(read.Value)
+	if cap(s.arena)-len(s.arena) < n {
+		s.arena = make([]byte, 0, max(n, min(16<<10, 1024+2*cap(s.arena))))
+	}
+	a := len(s.arena)
+	s.arena = append(s.arena, k...)
+	b := len(s.arena)
+	s.arena = append(s.arena, read.Value...)
+	s.rows = append(s.rows, Row{Key: s.arena[a:b:b], Value: s.arena[b:len(s.arena):len(s.arena)], Commit: read.Commit, Found: true})
+	s.bytes += n
+}
+
+// full ends the page if a limit is reached, and says where to go on.
+func (s *scan) full() bool {
+	if (s.limit <= 0 || len(s.rows) < s.limit) && s.bytes < s.byteLimit {
+		return false
+	}
+	last := s.rows[len(s.rows)-1].Key
+	s.more = true
+	if s.reverse {
+		s.resume = last
+	} else {
+		s.resume = successor(last)
+	}
+	return true
+}

@@ -1,0 +1,201 @@
+package shard
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// resolver collects outcomes and proposes those that came together as one
+// command. It runs on a goroutine that lives while there is work.
+type resolver struct {
+	mu struct {
+		sync.Mutex
+		queue   []pendingResolve
+		running bool
+		idle    chan struct{} // closed when running ends; nil if nobody asked
+	}
+}
+
+type pendingResolve struct {
+	Resolution
+	tenure *tenure
+	done   chan error // buffered; nil: nobody waits
+}
+
+// resolveBatch bounds one Resolve command.
+const resolveBatch = 512
+
+// Resolve hands the outcome of a PREPARED transaction in.
+func (r *Replica) Resolve(ctx context.Context, q *ResolveRequest) error {
+	t, err := r.current()
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	voting, voted := t.mu.proposals[q.Txn], t.mu.voted[q.Txn]
+	t.mu.Unlock()
+	if voting == nil && voted == nil {
+		// No vote of it is open here: there is nothing to write. Locks that it
+		// may hold go, since the transaction is over.
+		r.dropUnvoted(t, q.Txn)
+		return nil
+	}
+	item := pendingResolve{Resolution: Resolution{Txn: q.Txn, Commit: q.Commit}, tenure: t}
+	if q.Wait {
+		item.done = make(chan error, 1)
+	}
+	if voting != nil {
+		// The outcome is known before this owner knows its own vote: a recoverer
+		// was faster. The vote must be entered before it can be resolved.
+		r.settle.Add(1)
+		go r.enqueueAfter(voting, item)
+	} else {
+		r.enqueue(item)
+	}
+	if !q.Wait {
+		return nil
+	}
+	select {
+	case err := <-item.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *Replica) enqueueAfter(p *proposal, item pendingResolve) {
+	defer r.settle.Done()
+	<-p.done // settleVote closes it at the latest when the replica is closed
+	r.enqueue(item)
+}
+
+func (r *Replica) enqueue(item pendingResolve) {
+	s := &r.resolver
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.queue = append(s.mu.queue, item)
+	if !s.mu.running {
+		s.mu.running = true
+		r.settle.Add(1)
+		go r.resolveQueue()
+	}
+}
+
+// resolveQueue proposes what is queued until nothing is.
+func (r *Replica) resolveQueue() {
+	defer r.settle.Done()
+	s := &r.resolver
+	for {
+		s.mu.Lock()
+		n := min(len(s.mu.queue), resolveBatch)
+		if n == 0 {
+			s.mu.queue = nil
+			s.mu.running = false
+			if s.mu.idle != nil {
+				close(s.mu.idle)
+				s.mu.idle = nil
+			}
+			s.mu.Unlock()
+			return
+		}
+		batch := s.mu.queue[:n:n]
+		s.mu.queue = s.mu.queue[n:]
+		s.mu.Unlock()
+		r.resolveBatch(batch)
+	}
+}
+
+// resolveBatch applies outcomes. They are retried while their epoch lasts: a
+// Resolve may be applied any number of times.
+func (r *Replica) resolveBatch(batch []pendingResolve) {
+	t := batch[0].tenure
+	c := Command{Kind: KindResolve, Epoch: t.epoch, Resolutions: make([]Resolution, 0, len(batch))}
+	for _, item := range batch {
+		if item.tenure == t {
+			c.Resolutions = append(c.Resolutions, item.Resolution)
+		}
+	}
+	result, err := r.proposeUntilKnown(r.life, &c)
+	if err == nil && result.Verdict == VerdictNotOwner {
+		r.stepDown(t)
+		err = r.notOwner()
+	}
+	for _, item := range batch {
+		answer := err
+		switch {
+		case item.tenure != t: // queued across a change of epoch: the new owner's business
+			answer = r.notOwner()
+		case err == nil:
+			r.resolved(t, item.Resolution)
+		}
+		if item.done != nil {
+			item.done <- answer
+		}
+	}
+}
+
+// resolved lets the locks of a resolved transaction go and wakes who waited.
+func (r *Replica) resolved(t *tenure, res Resolution) {
+	t.mu.Lock()
+	v := t.mu.voted[res.Txn]
+	if v == nil {
+		t.mu.Unlock()
+		return
+	}
+	if res.Commit != 0 && res.Commit < v.prepare { // refused by the state machine
+		t.mu.Unlock()
+		return
+	}
+	delete(t.mu.voted, res.Txn)
+	delete(t.mu.txns, res.Txn)
+	if res.Commit != 0 && !v.allWritten {
+		t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, res.Commit)
+	}
+	t.mu.Unlock()
+	t.table.ForceRelease(ownerOf(res.Txn))
+	if res.Commit != 0 {
+		r.counters.commits.Add(1)
+		r.garbage.note(v.keys, res.Commit)
+	}
+	close(v.done)
+}
+
+// drainResolves waits, for a moment, until the queue is empty: a clean stop
+// leaves nothing to recover.
+func (r *Replica) drainResolves(t *tenure) {
+	s := &r.resolver
+	s.mu.Lock()
+	if !s.mu.running {
+		s.mu.Unlock()
+		return
+	}
+	if s.mu.idle == nil {
+		s.mu.idle = make(chan struct{})
+	}
+	idle := s.mu.idle
+	s.mu.Unlock()
+	select {
+	case <-idle:
+	case <-time.After(time.Second):
+	}
+}
+
+// Undecided lists PREPARED votes at least olderThan old, oldest first.
+func (r *Replica) Undecided(olderThan time.Duration) ([]UndecidedVote, error) {
+	t, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	now := r.c.Clock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var votes []UndecidedVote
+	for id, v := range t.mu.voted {
+		if age := now.Sub(v.since); age >= olderThan {
+			votes = append(votes, UndecidedVote{Txn: id, Participants: v.participants, Prepare: v.prepare, Age: max(age, 0)})
+		}
+	}
+	sortUndecided(votes)
+	return votes, nil
+}

@@ -1,0 +1,440 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/rowlockdb/rowlock/locks"
+	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// OnePC commits a transaction of this shard alone.
+func (r *Replica) OnePC(ctx context.Context, q *OnePCRequest) (*VoteResponse, error) {
+	t, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	if len(q.Writes) == 0 {
+		return r.commitReadOnly(ctx, t, q)
+	}
+	return r.castVote(ctx, t, &voteRequest{OnePCRequest: q})
+}
+
+// Prepare casts this shard's vote on a transaction of several.
+func (r *Replica) Prepare(ctx context.Context, q *PrepareRequest) (*VoteResponse, error) {
+	t, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	if len(q.Participants) == 0 {
+		return nil, r.bad("prepare without participants")
+	}
+	return r.castVote(ctx, t, &voteRequest{OnePCRequest: &q.OnePCRequest, participants: q.Participants})
+}
+
+// voteRequest is a OnePC (no participants) or a Prepare.
+type voteRequest struct {
+	*OnePCRequest
+	participants []ID
+}
+
+func (r *Replica) bad(detail string) error {
+	return &Error{Code: BadRequest, Shard: r.c.Shard, Detail: detail}
+}
+
+// contentHash identifies what is voted on. The floor and the token are not part
+// of it: a retry may draw a newer floor (H7).
+func (q *voteRequest) contentHash() uint64 {
+	b := appendIDs(appendTxn(make([]byte, 0, 256), q.Txn), q.participants)
+	b = appendWrites(appendSchemas(appendLockRefs(b, q.Locked), q.Schemas), q.Writes)
+	return xxh3.Hash(b)
+}
+
+// castVote leads a transaction to its vote on this shard: join an attempt that
+// is under way, check and pin the locks, enter the memory locks, choose the
+// timestamp, propose. The answer is always the register's.
+func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*VoteResponse, error) {
+	keys, ok := sortedKeys(q.Writes)
+	if !ok {
+		return nil, r.bad("a key is written twice")
+	}
+	p := &proposal{txn: q.Txn, keys: keys, hash: q.contentHash(), done: make(chan struct{})}
+	other, voted, locked := t.enter(p, q.OnePCRequest)
+	switch {
+	case other != nil:
+		return r.join(ctx, other, p.hash)
+	case voted != nil && q.participants != nil:
+		return &VoteResponse{State: storage.VotePrepared, Prepare: voted.prepare}, nil
+	case !locked:
+		// The register must say ABORTED before anybody is told so.
+		return r.closeVote(t, q.Txn)
+	}
+	base := max(storage.Timestamp(r.maxTS.Load()), q.Floor, q.Txn.Start)
+	if err := r.checkFloor(t, q, base); err != nil {
+		t.withdraw(p, err)
+		return nil, err
+	}
+	ts := base + 1
+	t.mu.Lock()
+	p.ts = ts
+	t.mu.Unlock()
+	command := r.voteCommand(t, q, p)
+	if len(command) > paxos.MaxCommand {
+		err := &Error{Code: TooLarge, Shard: r.c.Shard, Detail: fmt.Sprintf("%d bytes of writes, at most %d fit one log entry", len(command), paxos.MaxCommand)}
+		t.withdraw(p, err)
+		return nil, err
+	}
+	r.proposeVote(t, p, q, command)
+	return r.outcome(ctx, p)
+}
+
+// enter checks and pins the transaction's locks and enters its proposal with an
+// unknown timestamp, all at once: after the check nothing but the outcome can
+// release the locks (H4), and from the entry on readers of its keys wait (R2).
+func (t *tenure) enter(p *proposal, q *OnePCRequest) (other *proposal, voted *votedTxn, locked bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if other := t.mu.proposals[p.txn]; other != nil {
+		return other, nil, false
+	}
+	if voted := t.mu.voted[p.txn]; voted != nil {
+		return nil, voted, false
+	}
+	g := t.mu.gateways[p.txn.Gateway]
+	if g == nil || q.Token != (LockToken{Epoch: t.epoch, Generation: g.generation}) {
+		return nil, nil, false
+	}
+	owner := ownerOf(p.txn)
+	if !t.table.Pin(owner) {
+		return nil, nil, false
+	}
+	if !t.holdsAll(owner, q) {
+		t.table.Unpin(owner)
+		return nil, nil, false
+	}
+	t.mu.inflight.add(p)
+	t.pending.Add(1)
+	return nil, nil, true
+}
+
+func (t *tenure) holdsAll(owner locks.Owner, q *OnePCRequest) bool {
+	for i := range q.Writes {
+		if !t.table.Holds(owner, locks.Exclusive, locks.Span{Lo: q.Writes[i].Key}) {
+			return false
+		}
+	}
+	for _, l := range q.Locked {
+		if !t.table.Holds(owner, l.Mode, locks.Span{Lo: l.Lo, Hi: l.Hi}) {
+			return false
+		}
+	}
+	return true
+}
+
+// withdraw takes back a proposal that was never sent.
+func (t *tenure) withdraw(p *proposal, err error) {
+	t.mu.Lock()
+	t.mu.inflight.remove(p)
+	t.mu.Unlock()
+	t.pending.Add(-1)
+	t.table.Unpin(ownerOf(p.txn))
+	p.err = err
+	close(p.done)
+}
+
+// checkFloor answers NeedFloor if base+1 could lie at or below a version that
+// the transaction follows (R4), or, when it brought no floor, below anything it
+// read or anything that a reader before it has protected (H6).
+func (r *Replica) checkFloor(t *tenure, q *voteRequest, base storage.Timestamp) error {
+	need := func() error { return &Error{Code: NeedFloor, Shard: r.c.Shard} }
+	if q.Floor == 0 {
+		if q.participants != nil {
+			return need()
+		}
+		t.mu.Lock()
+		h := t.mu.txns[q.Txn]
+		low := h == nil || h.seen > base || t.mu.unwrittenRelease > base
+		t.mu.Unlock()
+		if low {
+			return need()
+		}
+	}
+	if r.c.Machine.lastCommit.Load() <= uint64(base) {
+		return nil
+	}
+	snap := r.c.Space.Snapshot()
+	defer snap.Close()
+	for i := range q.Writes {
+		read, err := snap.Get(q.Writes[i].Key, 0)
+		if err != nil {
+			return r.failed(err)
+		}
+		if read.Newest > base {
+			return need()
+		}
+	}
+	return nil
+}
+
+// failed reports a storage error of a read: this request cannot be answered.
+func (r *Replica) failed(err error) error {
+	return &Error{Code: Unavailable, Shard: r.c.Shard, Detail: err.Error()}
+}
+
+func (r *Replica) voteCommand(t *tenure, q *voteRequest, p *proposal) []byte {
+	c := Command{Kind: KindOnePC, Epoch: t.epoch, Txn: q.Txn, At: p.ts, Hash: p.hash, Schemas: q.Schemas, Writes: q.Writes}
+	size := 128
+	for i := range q.Writes {
+		size += len(q.Writes[i].Key) + len(q.Writes[i].Value) + 12
+	}
+	if q.participants != nil {
+		c.Kind, c.Participants = KindPrepare, q.participants
+		c.Locks = t.lockSet(q)
+		size += 10*len(q.participants) + len(c.Locks)
+	}
+	return c.AppendBinary(make([]byte, 0, size))
+}
+
+// lockSet encodes the locks that the vote must keep besides those of its writes.
+func (t *tenure) lockSet(q *voteRequest) []byte {
+	var refs []LockRef
+	written := make(map[string]struct{}, len(q.Writes))
+	for i := range q.Writes {
+		written[string(q.Writes[i].Key)] = struct{}{}
+	}
+	for _, l := range t.table.Held(ownerOf(q.Txn)) {
+		if _, ok := written[string(l.Span.Lo)]; ok && len(l.Span.Hi) == 0 {
+			continue
+		}
+		refs = append(refs, LockRef{Mode: l.Mode, Lo: l.Span.Lo, Hi: l.Span.Hi})
+	}
+	if len(refs) == 0 {
+		return nil
+	}
+	return appendLockRefs([]byte{formatVersion}, refs)
+}
+
+// proposeVote sends the command once. If the outcome is unknown, the memory
+// locks and the pin stay, and the same bytes are proposed again in the
+// background until the register's answer is known (H7).
+func (r *Replica) proposeVote(t *tenure, p *proposal, q *voteRequest, command []byte) {
+	ctx, cancel := context.WithTimeout(r.life, proposeTimeout)
+	defer cancel()
+	result, err := r.propose(ctx, command)
+	switch {
+	case err == nil:
+		r.finish(t, p, q, result)
+	case errors.Is(err, paxos.ErrUnknownOutcome):
+		r.settle.Add(1)
+		go func() {
+			defer r.settle.Done()
+			r.settleVote(t, p, q, command)
+		}()
+	default: // nothing was sent
+		t.withdraw(p, &Error{Code: Unavailable, Shard: r.c.Shard, Detail: err.Error()})
+	}
+}
+
+// settleVote proposes the same bytes until one copy is applied. If this epoch
+// has ended meanwhile the answer is NotOwner, and no copy can apply any more.
+func (r *Replica) settleVote(t *tenure, p *proposal, q *voteRequest, command []byte) {
+	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
+		ctx, cancel := context.WithTimeout(r.life, proposeTimeout)
+		result, err := r.propose(ctx, command)
+		cancel()
+		if err == nil {
+			r.finish(t, p, q, result)
+			return
+		}
+		if errors.Is(err, paxos.ErrClosed) || pause(r.life, r.life, wait) != nil {
+			p.err = &Error{Code: Unknown, Shard: r.c.Shard, Other: p.txn, Detail: err.Error()}
+			close(p.done)
+			return
+		}
+	}
+}
+
+// finish takes the register's answer in: memory locks go, and the locks are
+// released, kept by the vote, or given back to the transaction.
+func (r *Replica) finish(t *tenure, p *proposal, q *voteRequest, result Result) {
+	v := result.Vote
+	p.response = VoteResponse{State: v.State, Prepare: v.Prepare, Commit: v.Commit}
+	release := false
+	t.mu.Lock()
+	t.mu.inflight.remove(p)
+	switch result.Verdict {
+	case VerdictVote:
+		if v.Hash != p.hash && v.State != storage.VoteAborted {
+			p.err = r.bad(fmt.Sprintf("transaction %s has voted on other content", p.txn))
+		}
+		release = v.State != storage.VotePrepared
+		if v.State == storage.VotePrepared {
+			t.mu.voted[p.txn] = &votedTxn{since: r.c.Clock(), participants: q.participants, prepare: v.Prepare,
+				keys: p.keys, allWritten: t.allWrittenLocked(p), done: make(chan struct{})}
+		}
+		if v.State == storage.VoteCommitted && !t.allWrittenLocked(p) {
+			t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, v.Commit)
+		}
+	case VerdictFenced:
+		p.response, release = VoteResponse{Fenced: true}, true
+	case VerdictSchema:
+		p.err = &Error{Code: SchemaChanged, Shard: r.c.Shard}
+	case VerdictNotOwner:
+		p.err = r.notOwner()
+	default:
+		panic(fmt.Sprintf("shard %d: verdict %d on a vote", r.c.Shard, result.Verdict))
+	}
+	if release {
+		delete(t.mu.txns, p.txn)
+	}
+	t.mu.Unlock()
+	t.pending.Add(-1)
+	r.settleLocks(t, p, result, release)
+	close(p.done)
+}
+
+func (r *Replica) settleLocks(t *tenure, p *proposal, result Result, release bool) {
+	switch {
+	case result.Verdict == VerdictNotOwner:
+		r.stepDown(t)
+	case release:
+		t.table.ForceRelease(ownerOf(p.txn))
+	case result.Verdict == VerdictSchema:
+		t.table.Unpin(ownerOf(p.txn))
+	}
+	if result.Vote.State == storage.VoteCommitted {
+		r.counters.commits.Add(1)
+		r.garbage.note(p.keys, result.Vote.Commit)
+	}
+}
+
+// allWrittenLocked reports that every lock of the transaction is on a key that
+// it writes: as many grants as writes, each of a single key, and the writes'
+// keys are locked. When in doubt it says no.
+func (t *tenure) allWrittenLocked(p *proposal) bool {
+	h := t.mu.txns[p.txn]
+	return h != nil && h.ranges == 0 && h.points == len(p.keys)
+}
+
+// outcome waits for a proposal's outcome, which usually is known already.
+func (r *Replica) outcome(ctx context.Context, p *proposal) (*VoteResponse, error) {
+	select {
+	case <-p.done:
+	default:
+		timer := time.NewTimer(proposeTimeout)
+		defer timer.Stop()
+		select {
+		case <-p.done:
+		case <-timer.C:
+			return nil, &Error{Code: Unknown, Shard: r.c.Shard, Other: p.txn}
+		case <-ctx.Done():
+			return nil, &Error{Code: Unknown, Shard: r.c.Shard, Other: p.txn, Detail: ctx.Err().Error()}
+		}
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	response := p.response
+	return &response, nil
+}
+
+func (r *Replica) join(ctx context.Context, p *proposal, hash uint64) (*VoteResponse, error) {
+	if p.hash != hash {
+		return nil, r.bad(fmt.Sprintf("transaction %s is voting on other content", p.txn))
+	}
+	return r.outcome(ctx, p)
+}
+
+// commitReadOnly ends a transaction that wrote nothing: its locks were held up
+// to now, so there is nothing to vote on. What it locked counts as released at
+// a timestamp of now (H6).
+func (r *Replica) commitReadOnly(ctx context.Context, t *tenure, q *OnePCRequest) (*VoteResponse, error) {
+	p := &proposal{txn: q.Txn, done: make(chan struct{})}
+	other, voted, locked := t.enter(p, q)
+	switch {
+	case other != nil:
+		return r.outcome(ctx, other)
+	case voted != nil:
+		return nil, r.bad("a prepared transaction asks for a commit on one shard")
+	case !locked:
+		return r.closeVote(t, q.Txn)
+	}
+	ts := max(storage.Timestamp(r.maxTS.Load()), q.Floor, q.Txn.Start) + 1
+	if err := r.prove(ctx, t); err != nil {
+		t.withdraw(p, err)
+		return nil, err
+	}
+	t.mu.Lock()
+	t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, ts)
+	if h := t.mu.txns[q.Txn]; h != nil {
+		t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, h.seen)
+	}
+	delete(t.mu.txns, q.Txn)
+	t.mu.inflight.remove(p)
+	t.mu.Unlock()
+	t.pending.Add(-1)
+	t.table.ForceRelease(ownerOf(q.Txn))
+	p.response = VoteResponse{State: storage.VoteCommitted, Prepare: ts, Commit: ts}
+	close(p.done)
+	return r.outcome(ctx, p)
+}
+
+// CloseVote returns the transaction's vote, after writing ABORTED where there
+// was none.
+func (r *Replica) CloseVote(ctx context.Context, q *CloseVoteRequest) (*VoteResponse, error) {
+	t, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	// A vote under way is waited for, for a while: closing it would abort a
+	// transaction that is about to commit. Safety does not depend on it.
+	t.mu.Lock()
+	p := t.mu.proposals[q.Txn]
+	t.mu.Unlock()
+	if p != nil {
+		wait, cancel := context.WithTimeout(ctx, undecidedAge)
+		defer cancel()
+		if response, err := r.outcome(wait, p); err == nil && !response.Fenced {
+			return response, nil
+		}
+	}
+	return r.closeVote(t, q.Txn)
+}
+
+func (r *Replica) closeVote(t *tenure, id storage.TxnID) (*VoteResponse, error) {
+	ctx, cancel := context.WithTimeout(r.life, proposeTimeout)
+	defer cancel()
+	result, err := r.proposeUntilKnown(ctx, &Command{Kind: KindCloseVote, Epoch: t.epoch, Txn: id})
+	if err != nil {
+		return nil, &Error{Code: Unavailable, Shard: r.c.Shard, Other: id, Detail: err.Error()}
+	}
+	switch result.Verdict {
+	case VerdictNotOwner:
+		r.stepDown(t)
+		return nil, r.notOwner()
+	case VerdictFenced:
+		r.dropUnvoted(t, id)
+		return &VoteResponse{Fenced: true}, nil
+	}
+	v := result.Vote
+	if v.State != storage.VotePrepared {
+		r.dropUnvoted(t, id)
+	}
+	return &VoteResponse{State: v.State, Prepare: v.Prepare, Commit: v.Commit}, nil
+}
+
+// dropUnvoted releases the locks of a transaction, unless a vote holds them.
+func (r *Replica) dropUnvoted(t *tenure, id storage.TxnID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.proposals[id] != nil || t.mu.voted[id] != nil {
+		return
+	}
+	delete(t.mu.txns, id)
+	t.table.Release(ownerOf(id))
+}

@@ -1,0 +1,144 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Server answers encoded requests with the replicas of a node.
+type Server struct {
+	// Replica returns the node's replica of a shard, nil if it has none.
+	Replica func(ID) *Replica
+}
+
+// Serve carries an encoded request out and returns the encoded response. It
+// never panics on malformed requests and never returns nil.
+func (s *Server) Serve(ctx context.Context, request []byte) []byte {
+	var e envelope
+	if err := e.decode(request); err != nil {
+		return encodeError(nil, err)
+	}
+	if e.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, e.timeout)
+		defer cancel()
+	}
+	q := newRequest(e.method)
+	if err := q.Decode(e.body); err != nil {
+		return encodeError(nil, fmt.Errorf("method %d: %w", e.method, err))
+	}
+	response, err := s.Dispatch(ctx, e.shard, q)
+	if err != nil {
+		return encodeError(nil, err)
+	}
+	return response.AppendBinary([]byte{formatVersion, statusOK})
+}
+
+func encodeError(b []byte, err error) []byte {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.AppendBinary(append(b, formatVersion, statusError))
+	}
+	return append(append(b, formatVersion, statusOther), err.Error()...)
+}
+
+// decodeResponse reads what Serve returned into m.
+func decodeResponse(b []byte, m Message) error {
+	if len(b) < 2 || b[0] != formatVersion {
+		return errFormat
+	}
+	switch b[1] {
+	case statusOK:
+		return m.Decode(b[2:])
+	case statusError:
+		e := &Error{}
+		if err := e.Decode(b[2:]); err != nil {
+			return err
+		}
+		return e
+	case statusOther:
+		return errors.New(string(b[2:]))
+	}
+	return errFormat
+}
+
+func newRequest(m method) Message {
+	switch m {
+	case methodTimestamp:
+		return &TimestampRequest{}
+	case methodRead:
+		return &ReadRequest{}
+	case methodLock:
+		return &LockRequest{}
+	case methodOnePC:
+		return &OnePCRequest{}
+	case methodPrepare:
+		return &PrepareRequest{}
+	case methodResolve:
+		return &ResolveRequest{}
+	case methodCloseVote:
+		return &CloseVoteRequest{}
+	case methodRelease:
+		return &ReleaseRequest{}
+	case methodRenew:
+		return &RenewRequest{}
+	case methodUndecided:
+		return &UndecidedRequest{}
+	case methodLocks:
+		return &LocksRequest{}
+	case methodRaiseFence:
+		return &FenceRequest{}
+	case methodRaiseSchema:
+		return &SchemaRequest{}
+	case methodCollect:
+		return &CollectRequest{}
+	case methodOldest:
+		return &OldestRequest{}
+	}
+	panic(fmt.Sprintf("shard: method %d", m))
+}
+
+// Dispatch carries a decoded request out.
+func (s *Server) Dispatch(ctx context.Context, id ID, q Message) (Message, error) {
+	r := s.Replica(id)
+	if r == nil {
+		return nil, &Error{Code: NotOwner, Shard: id, Detail: "no replica here"}
+	}
+	switch q := q.(type) {
+	case *TimestampRequest:
+		t, err := r.Timestamps(ctx, uint64(max(q.Count, 1)))
+		return &TimestampResponse{First: t}, err
+	case *ReadRequest:
+		return r.Read(ctx, q)
+	case *LockRequest:
+		return r.Lock(ctx, q)
+	case *OnePCRequest:
+		return r.OnePC(ctx, q)
+	case *PrepareRequest:
+		return r.Prepare(ctx, q)
+	case *ResolveRequest:
+		return &Done{}, r.Resolve(ctx, q)
+	case *CloseVoteRequest:
+		return r.CloseVote(ctx, q)
+	case *ReleaseRequest:
+		return &Done{}, r.Release(q)
+	case *RenewRequest:
+		return &Done{}, r.Renew(q)
+	case *UndecidedRequest:
+		votes, err := r.Undecided(q.OlderThan)
+		return &UndecidedResponse{Votes: votes}, err
+	case *LocksRequest:
+		infos, err := r.Locks()
+		return &LocksResponse{Locks: infos}, err
+	case *FenceRequest:
+		return &Done{}, r.RaiseFence(ctx, q.Below)
+	case *SchemaRequest:
+		return &Done{}, r.RaiseSchema(ctx, q.Table, q.Version)
+	case *CollectRequest:
+		return &Done{}, r.Collect(ctx, q.Below)
+	case *OldestRequest:
+		return r.Oldest()
+	}
+	panic(fmt.Sprintf("shard: request %T", q))
+}
