@@ -38,10 +38,10 @@ type Config struct {
 	Shards int
 	// Transport reaches other nodes; nil if there are none.
 	Transport Transport
-	// Encode sends local calls through the encodings too. Tests do; it costs
+	// AlwaysEncode sends local calls through the encodings too. Tests do; it costs
 	// time and finds what a second node would find.
-	Encode bool
-	Logger *slog.Logger
+	AlwaysEncode bool
+	Logger       *slog.Logger
 	// Clock sets the pace of the oracle and of leases, never what is correct.
 	// nil is time.Now.
 	Clock func() time.Time
@@ -80,7 +80,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	}
 	n := &Node{c: c, process: randomID(), replicas: make(map[ID]*Replica), graph: locks.NewWaitGraph()}
 	n.life, n.end = context.WithCancel(context.Background())
-	n.router = &Router{self: n.addr(), directory: NewDirectory(), transport: c.Transport, encode: c.Encode,
+	n.router = &Router{self: n.addr(), directory: NewDirectory(), transport: c.Transport, encode: c.AlwaysEncode,
 		server: &Server{Replica: func(s ID) *Replica { return n.replicas[s] }}}
 	if err := n.open(ctx); err != nil {
 		_ = n.Close(ctx) // the error that matters is err

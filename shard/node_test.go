@@ -28,7 +28,7 @@ type fixture struct {
 
 func newFixture(t testing.TB, change func(*shard.Config)) *fixture {
 	f := &fixture{t: t, fs: vfs.NewCrashableMem(), network: memory.NewNetwork(1)}
-	f.config = shard.Config{NodeID: 1, Shards: 4, Encode: true, GarbageInterval: -1}
+	f.config = shard.Config{NodeID: 1, Shards: 4, AlwaysEncode: true, GarbageInterval: -1}
 	if change != nil {
 		change(&f.config)
 	}
@@ -153,4 +153,19 @@ func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
 	require.Greater(t, f.now(), before)
 	require.NotEqual(t, gateway, f.node.Gateway())
 	require.Equal(t, "1", f.get(1, f.now(), "a"))
+}
+
+// commit locks and writes in one transaction of one shard.
+func (f *fixture) commit(s shard.ID, writes []shard.Write) storage.Timestamp {
+	f.t.Helper()
+	id := f.begin()
+	var ks []string
+	for _, w := range writes {
+		ks = append(ks, string(w.Key))
+	}
+	granted := f.lock(s, id, ks...)
+	vote, err := f.node.Router().OnePC(f.ctx(), s, &shard.OnePCRequest{Txn: id, Floor: f.now(), Token: granted.Token, Writes: writes})
+	require.NoError(f.t, err)
+	require.Equal(f.t, storage.VoteCommitted, vote.State)
+	return vote.Commit
 }
