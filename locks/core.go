@@ -23,6 +23,7 @@ type core struct {
 	seq    uint64 // arrivals, intervals
 	serial uint64 // lives of owners
 	mark   uint64 // evaluations
+	passed bool   // the last evaluation passed by a request that waits for its own owner
 
 	over  []*wait // ended since the shell last looked
 	moved []*wait // began to wait, or wait for others than before
@@ -96,22 +97,26 @@ func (c *core) acquire(t *txn, m Mode, s Span, how Wait) (*wait, outcome) {
 		return nil, isGranted
 	}
 	c.seq++
-	w.seq, w.upgrade = c.seq, own != 0
+	w.seq, w.upgrade, w.impatient = c.seq, own != 0, how != WaitBlock
 	edges := c.evaluate(w, false)
 	switch {
 	case len(edges) == 0:
+		w.state = granted
+		overtakes := w.upgrade || c.passed
 		c.grant(t, m, w.span)
-	case how != WaitBlock && !resolving(edges):
+		if overtakes {
+			c.reconsiderOverlaps(w)
+		}
+		if len(t.waits) > 0 {
+			c.settle(t)
+		}
+		return nil, isGranted
+	case w.impatient && !resolving(edges):
 		return nil, isRefused
-	default:
-		w.impatient = how != WaitBlock
-		c.enqueue(w, edges)
 	}
+	c.enqueue(w, edges)
 	if w.upgrade {
 		c.reconsiderOverlaps(w)
-	}
-	if len(edges) == 0 {
-		return nil, isGranted
 	}
 	return w, isQueued
 }
@@ -166,7 +171,7 @@ func (c *core) ownModes(t *txn, s span) (own modeSet) {
 // these are about to go (rule H15).
 func resolving(edges []edge) bool {
 	for _, e := range edges {
-		if !e.txn.pinned || e.held == 0 {
+		if !e.txn.pinned || e.ahead {
 			return false
 		}
 	}
@@ -199,9 +204,7 @@ func (c *core) grant(t *txn, m Mode, s span) {
 // hold records a lock on a key.
 func (c *core) hold(t *txn, m Mode, r *record) {
 	if i := r.find(t); i >= 0 {
-		if !m.coveredBy(r.holders[i].modes) {
-			r.holders[i].modes = r.holders[i].modes.with(m)
-		}
+		r.holders[i].modes = r.holders[i].modes.with(m)
 		return
 	}
 	r.holders = append(r.holders, holder{txn: t, modes: 1 << m, pos: len(t.points)})
@@ -274,7 +277,12 @@ func (c *core) settle(t *txn) {
 		again := slices.AppendSeq(slices.Clone(t.waits), maps.Keys(t.blocks))
 		slices.SortFunc(again, compareWaits)
 		for _, w := range again {
-			if w.state == waiting && c.reconsider(w) == isRefused {
+			if w.state != waiting {
+				continue
+			}
+			// A refusal makes room in the queue; a grant changes what the owner's other requests
+			// may pass by.
+			if c.reconsider(w) == isRefused || w.state == granted && len(w.txn.waits) > 0 {
 				work = append(work, w.txn)
 			}
 		}
@@ -288,8 +296,12 @@ func (c *core) reconsider(w *wait) outcome {
 	switch {
 	case len(edges) == 0:
 		// The lock is recorded first: the record must not be recycled in between.
+		passed := c.passed
 		c.grant(w.txn, w.mode, w.span)
 		c.finish(w, granted)
+		if passed {
+			c.reconsiderOverlaps(w)
+		}
 		return isGranted
 	case w.impatient && !resolving(edges):
 		c.finish(w, refused)
@@ -300,11 +312,13 @@ func (c *core) reconsider(w *wait) outcome {
 	return isQueued
 }
 
-// reconsiderOverlaps looks at the requests that an upgrade overtook: they wait for it now.
+// reconsiderOverlaps looks at the requests that an upgrade, or a grant beside earlier requests,
+// overtook: they wait for it now.
 func (c *core) reconsiderOverlaps(up *wait) {
 	var found []*wait
 	add := func(w *wait) {
-		if w != up && up.before(w) && w.txn != up.txn && w.mode.conflictsWith(1<<up.mode) {
+		overtaken := up.state == granted || up.before(w)
+		if overtaken && w.txn != up.txn && w.mode.conflictsWith(1<<up.mode) {
 			found = append(found, w)
 		}
 	}
@@ -321,7 +335,7 @@ func (c *core) reconsiderOverlaps(up *wait) {
 	c.waiting.overlapping(up.span, func(n *interval) { add(n.wait) })
 	slices.SortFunc(found, compareWaits)
 	for _, w := range found {
-		if w.state == waiting && c.reconsider(w) == isRefused {
+		if w.state == waiting && c.reconsider(w) != isQueued {
 			c.settle(w.txn)
 		}
 	}

@@ -20,10 +20,12 @@ type evaluation struct {
 // A queue of n requests for X on one key would have n^2/2 edges. Unless all is set, the walk stops
 // at the nearest obstacle in mode X on the same key: whoever is further ahead, or holds the key, is
 // waited for by that one, so grants and reachability in the wait graph stay the same, and a release
-// touches one wait instead of n.
+// touches one wait instead of n. An impatient request is told everything: it has to know whether
+// they have all voted.
 func (c *core) evaluate(w *wait, all bool) []edge {
 	c.mark++
-	e := evaluation{c: c, w: w, all: all}
+	c.passed = false
+	e := evaluation{c: c, w: w, all: all || w.impatient}
 	if w.span.point() {
 		if r := c.records[w.span.lo]; r != nil {
 			e.record(r)
@@ -54,27 +56,34 @@ func (e *evaluation) record(r *record) {
 
 func (e *evaluation) holder(t *txn, held modeSet) {
 	if t != e.w.txn && e.w.mode.conflictsWith(held) {
-		e.add(t, held)
+		e.add(edge{txn: t, held: held})
 	}
 }
 
 // ahead adds an earlier request if it is an obstacle.
 func (e *evaluation) ahead(a *wait) bool {
-	if a.txn == e.w.txn || !e.w.mode.conflictsWith(1<<a.mode) || e.c.holdsAgainst(e.w.txn, a) {
+	if a.txn == e.w.txn || !e.w.mode.conflictsWith(1<<a.mode) {
 		return false
 	}
-	e.add(a.txn, 0)
+	if e.c.holdsAgainst(e.w.txn, a) {
+		e.c.passed = true
+		return false
+	}
+	e.add(edge{txn: a.txn, ahead: true})
 	return true
 }
 
 // add puts an owner on the list once.
-func (e *evaluation) add(t *txn, held modeSet) {
+func (e *evaluation) add(n edge) {
+	t := n.txn
 	if t.mark == e.c.mark {
-		e.out[t.markAt].held |= held
+		known := &e.out[t.markAt]
+		known.held |= n.held
+		known.ahead = known.ahead || n.ahead
 		return
 	}
 	t.mark, t.markAt = e.c.mark, len(e.out)
-	e.out = append(e.out, edge{txn: t, held: held})
+	e.out = append(e.out, n)
 }
 
 // holdsAgainst reports whether t holds a lock that a waits for.

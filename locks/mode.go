@@ -36,8 +36,11 @@ func (m Mode) conflictsWith(held modeSet) bool { return conflicts[m]&held != 0 }
 // coveredBy reports whether an owner that holds the set needs no lock of mode m.
 func (m Mode) coveredBy(held modeSet) bool { return covers[m]&held != 0 }
 
-// with adds a mode and leaves out those it covers.
+// with adds a mode, unless it is covered, and leaves out those it covers.
 func (s modeSet) with(m Mode) modeSet {
+	if m.coveredBy(s) {
+		return s
+	}
 	for other := range modes {
 		if other != m && other.coveredBy(1<<m) {
 			s &^= 1 << other

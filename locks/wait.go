@@ -45,11 +45,12 @@ type wait struct {
 	doomed  atomic.Bool // a deadlock verdict; void if the wait is over by then (rule H4)
 }
 
-// edge is one owner a wait waits for: because of what it holds there (held), or, with held empty,
-// because of an earlier request.
+// edge is one owner a wait waits for: because of what it holds there, because of an earlier request
+// (ahead), or both.
 type edge struct {
-	txn  *txn
-	held modeSet
+	txn   *txn
+	held  modeSet
+	ahead bool
 }
 
 // before is the order of service: upgrades first, then first come first served.
