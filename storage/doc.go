@@ -39,7 +39,8 @@
 // Engine and Space may be used by any number of goroutines. Batch, Snapshot and
 // Iterator belong to one goroutine at a time. Commits of one space must come
 // from one goroutine at a time, or their order is not defined. Restore and
-// Destroy must not run beside commits to the same space.
+// Destroy must not run beside commits to the same space, nor beside each other;
+// reads may go on, and see the old content or the new.
 //
 // # What it does not do
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -27,6 +28,10 @@ type Engine struct {
 	stalls  atomic.Uint64
 	// restores numbers the restores of this life, for their directories.
 	restores atomic.Uint64
+	mu       struct {
+		sync.Mutex
+		swaps map[uint64]*swap // of the spaces asked for so far
+	}
 }
 
 // Open opens the store in o.Dir and makes it if there is none. It fails with
@@ -125,6 +130,21 @@ func formatError(err error) error {
 // Space returns the part of the store that belongs to one shard replica; id is
 // the replica's shard. It may be empty.
 func (e *Engine) Space(id uint64) *Space { return newSpace(e, id) }
+
+// swapOf returns what keeps readers and restores of a space apart.
+func (e *Engine) swapOf(id uint64) *swap {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.mu.swaps == nil {
+		e.mu.swaps = map[uint64]*swap{}
+	}
+	w := e.mu.swaps[id]
+	if w == nil {
+		w = &swap{}
+		e.mu.swaps[id] = w
+	}
+	return w
+}
 
 // Spaces lists the ids of the spaces that hold anything, in ascending order.
 func (e *Engine) Spaces() ([]uint64, error) {

@@ -22,7 +22,7 @@ func (b *Batch) CollectGarbage(lo, hi Key, below Timestamp, limit int) (next Key
 	}
 	o := dataBounds(b.space.id, lo, hi)
 	o.PointKeyFilters = committedWithin(1, min(below, MaxTimestamp))
-	it, err := b.space.e.db.NewIter(o)
+	it, err := b.space.open(o)
 	if err != nil {
 		return nil, 0, wrap(err, "collect garbage in space %d", b.space.id)
 	}

@@ -36,16 +36,21 @@ func (s *Space) restore(r io.Reader, t *tableBuilder) error {
 	if err := t.readAll(r); err != nil {
 		return err
 	}
-	var err error
-	if len(t.paths) == 0 {
-		err = s.e.db.Excise(context.Background(), s.keyRange())
-	} else {
-		_, err = s.e.db.IngestAndExcise(context.Background(), t.paths, nil, nil, s.keyRange())
-	}
-	if err != nil {
+	if err := s.take(t.paths); err != nil {
 		return err
 	}
 	return s.e.Sync()
+}
+
+// take swaps the tables in. Readers that open meanwhile wait.
+func (s *Space) take(paths []string) error {
+	s.swap.begin()
+	defer s.swap.end()
+	if len(paths) == 0 {
+		return s.e.db.Excise(context.Background(), s.keyRange())
+	}
+	_, err := s.e.db.IngestAndExcise(context.Background(), paths, nil, nil, s.keyRange())
+	return err
 }
 
 // tableBuilder writes the pairs of a stream into sorted tables of the store's

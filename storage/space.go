@@ -10,10 +10,10 @@ import (
 )
 
 // Space is one shard replica's part of an [Engine]: all keys under one 8-byte
-// prefix. It holds no state of its own; any number of values for one id are the
-// same space.
+// prefix. Any number of values for one id are the same space.
 type Space struct {
 	e     *Engine
+	swap  *swap // shared by all values for the id
 	id    uint64
 	all   pebble.IterOptions // the whole space
 	start []byte
@@ -22,7 +22,7 @@ type Space struct {
 
 // newSpace prepares what every read of the space needs.
 func newSpace(e *Engine, id uint64) *Space {
-	s := &Space{e: e, id: id, start: spaceStart(id), end: spaceEnd(id)}
+	s := &Space{e: e, id: id, swap: e.swapOf(id), start: spaceStart(id), end: spaceEnd(id)}
 	// Filters of the lowest level are worth their memory: before an insert, keys
 	// are looked up that usually do not exist.
 	s.all = pebble.IterOptions{LowerBound: s.start, UpperBound: s.end, UseL6Filters: true}
@@ -43,10 +43,15 @@ func (s *Space) NewBatch() *Batch { return &Batch{space: s, b: s.e.db.NewBatch()
 // iterator, and keeps the tables and memtables of its time alive until it is
 // closed; for long work use StreamSnapshot.
 func (s *Space) Snapshot() *Snapshot {
-	it, err := s.e.db.NewIter(&s.all)
+	it, err := s.open(&s.all)
 	snap := &Snapshot{space: s, iter: it, err: wrap(err, "open snapshot of space %d", s.id)}
 	snap.key = snap.keyArray[:0]
 	return snap
+}
+
+// open opens an iterator over the space's content as it is now.
+func (s *Space) open(o *pebble.IterOptions) (*pebble.Iterator, error) {
+	return outside(s.swap, func() (*pebble.Iterator, error) { return s.e.db.NewIter(o) })
 }
 
 // Applied returns the applied record; false if the space has none.

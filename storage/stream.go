@@ -14,17 +14,24 @@ import (
 type Stream struct {
 	space *Space
 	snap  *pebble.EventuallyFileOnlySnapshot
+	err   error // why snap could not be had
 }
 
 // StreamSnapshot fixes a point in time for sending. Close it.
 func (s *Space) StreamSnapshot() *Stream {
-	return &Stream{space: s, snap: s.e.db.NewEventuallyFileOnlySnapshot([]pebble.KeyRange{s.keyRange()})}
+	snap, err := outside(s.swap, func() (*pebble.EventuallyFileOnlySnapshot, error) {
+		return s.e.db.NewEventuallyFileOnlySnapshot([]pebble.KeyRange{s.keyRange()}), nil
+	})
+	return &Stream{space: s, snap: snap, err: err}
 }
 
 // WriteTo writes the whole space in the format that Space.Restore reads. Equal
 // contents give equal bytes. It returns ErrStopped soon after stop is closed
 // (nil: never). It may be called more than once.
 func (st *Stream) WriteTo(w io.Writer, stop <-chan struct{}) error {
+	if st.err != nil {
+		return wrap(st.err, "open snapshot of space %d", st.space.id)
+	}
 	it, err := st.snap.NewIter(&pebble.IterOptions{LowerBound: st.space.start, UpperBound: st.space.end})
 	if err != nil {
 		return wrap(err, "read snapshot of space %d", st.space.id)
@@ -35,6 +42,9 @@ func (st *Stream) WriteTo(w io.Writer, stop <-chan struct{}) error {
 
 // Close frees the stream.
 func (st *Stream) Close() error {
+	if st.err != nil {
+		return nil
+	}
 	return wrap(st.snap.Close(), "close snapshot of space %d", st.space.id)
 }
 

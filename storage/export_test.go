@@ -1,0 +1,4 @@
+package storage
+
+// EncodeFormat gives tests the format file of any version.
+var EncodeFormat = encodeFormat
