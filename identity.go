@@ -39,9 +39,9 @@ type identity struct {
 // everything else in the directory that is not Pebble's own):
 //
 //	rowlock 1
-//	node 1
+//	node 7
 //	cluster 000102030405060708090a0b0c0d0e0f
-//	crc32c 9ae0daaf
+//	crc32c 5f3a02ef
 func (id identity) encode() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "rowlock %d\nnode %d\ncluster %s\n", identityVersion, id.Node, hex.EncodeToString(id.Cluster[:]))
