@@ -93,7 +93,9 @@ func (t *Txn) commitRequests(voters []*participant) ([]*shard.PrepareRequest, er
 }
 
 // lockRefs lists the locks that must still be held when the shard votes; the
-// exclusive locks of written keys go without saying.
+// exclusive locks of written keys go without saying. An interval without an end
+// is sent as its first key: the token says that nothing was dropped, the list
+// is the second line.
 func (p *participant) lockRefs(b *WriteBuffer) []shard.LockRef {
 	var refs []shard.LockRef
 	for k, mode := range p.rows {
@@ -128,7 +130,7 @@ func requestBytes(r *shard.OnePCRequest) int {
 // checks that everything the statement met lies below a base of its own, and
 // answers NeedFloor if not (H6).
 func (t *Txn) drawFloor(ctx context.Context, requests []*shard.PrepareRequest) error {
-	if t.o.Autocommit && t.statements <= 1 && len(t.parts) == 1 && t.newest <= t.id.Start {
+	if t.o.Autocommit && t.statements <= 1 && t.draws == 1 && len(t.parts) == 1 && t.newest <= t.id.Start {
 		return nil
 	}
 	floor, err := t.draw(ctx)
@@ -197,17 +199,14 @@ func (a *attempt) conclude(ctx context.Context) error {
 		v, commit = t.c.closeVotes(patience, t.id, shards, roleGateway, a.ballots)
 		cancel()
 	}
-	onePhase := len(shards) == 1
 	switch v {
 	case verdictCommit:
-		if !onePhase {
-			t.c.resolver.outcome(t.id, shards, commit)
-		}
+		t.c.resolver.outcome(t.id, shards, a.ballots, commit)
 		t.releaseOthers(shards)
 		t.end()
 		return nil
 	case verdictAbort:
-		t.c.resolver.outcome(t.id, shards, 0)
+		t.c.resolver.outcome(t.id, shards, a.ballots, 0)
 		t.releaseOthers(shards)
 		e := a.refusal()
 		t.mu.Lock()

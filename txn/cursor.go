@@ -15,9 +15,10 @@ type Cursor struct {
 	t        *Txn
 	span     keySpan
 	o        ReadOptions
-	snapshot storage.Timestamp
-	sequence uint64 // own writes up to here are shown
-	limit    int    // hint of how many rows the caller wants; 0: all
+	snapshot storage.Timestamp // of plain reads, and where rows are found before they are locked
+	rowsOnly bool              // locks are on rows, not on the interval
+	sequence uint64            // own writes up to here are shown
+	limit    int               // hint of how many rows the caller wants; 0: all
 	sources  []*source
 
 	// heap holds the sources that have a row, the one whose row comes first on
@@ -31,8 +32,8 @@ type Cursor struct {
 
 // Scan opens a cursor over [Lo, Hi) and fetches the first page of every shard,
 // the shards in parallel. All shards are read at one snapshot; with a lock the
-// latest versions are read, and the interval is locked against inserts as far
-// as it was read (except under READ COMMITTED, where only rows are locked).
+// latest versions are read, and the interval is locked as a whole as far as it
+// was read. Under READ COMMITTED and with SKIP LOCKED only its rows are locked.
 func (t *Txn) Scan(ctx context.Context, s Scan) (*Cursor, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
@@ -42,11 +43,14 @@ func (t *Txn) Scan(ctx context.Context, s Scan) (*Cursor, error) {
 		return nil, err
 	}
 	c := &Cursor{
-		t: t, o: o, limit: s.Limit, snapshot: t.snapshot, sequence: t.buffer.Mark(),
+		t: t, o: o, limit: s.Limit, sequence: t.buffer.Mark(),
 		span: keySpan{lo: s.Lo, hi: s.Hi, reverse: s.Reverse},
 	}
 	if s.Hi != nil && bytes.Compare(s.Lo, s.Hi) >= 0 {
 		return c, nil // an empty interval
+	}
+	if err := c.fixSnapshot(ctx); err != nil {
+		return nil, err
 	}
 	for _, id := range t.shardsOf(s.Where) {
 		c.sources = append(c.sources, newSource(c, id))
@@ -56,6 +60,24 @@ func (t *Txn) Scan(ctx context.Context, s Scan) (*Cursor, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// fixSnapshot chooses the timestamp at which rows are looked for. Rows to be
+// locked one by one are looked for in the snapshot if the isolation level holds
+// the transaction to it, else as they are now.
+func (c *Cursor) fixSnapshot(ctx context.Context) (err error) {
+	t := c.t
+	c.rowsOnly = c.o.Lock != LockNone && (t.o.Isolation == ReadCommitted || c.o.Wait == SkipLocked)
+	held := t.o.Isolation == RepeatableRead && t.o.SnapshotIsolation && t.snapshot != 0
+	switch {
+	case c.o.Lock == LockNone || c.rowsOnly && held:
+		c.snapshot = t.snapshot
+	case c.rowsOnly && t.o.Isolation == ReadCommitted:
+		c.snapshot, err = t.Snapshot(ctx)
+	case c.rowsOnly:
+		c.snapshot, err = t.draw(ctx)
+	}
+	return err
 }
 
 func (t *Txn) shardsOf(w Where) []shard.ID {

@@ -75,11 +75,11 @@ func (c *Coordinator) lock(ctx context.Context, s shard.ID, r *shard.LockRequest
 	total := r.Timeout
 	for {
 		resp, err := c.router.Lock(ctx, s, r)
-		if err == nil || !c.clearWay(ctx, err) {
+		if err = c.clearWay(ctx, err); err != errRepeat {
 			return resp, err
 		}
 		if r.Timeout = total - time.Since(began); r.Timeout <= 0 {
-			return nil, &Error{Code: LockTimeout, Txn: r.Txn, Shard: s, Err: err}
+			return nil, &Error{Code: LockTimeout, Txn: r.Txn, Shard: s}
 		}
 	}
 }
@@ -88,20 +88,29 @@ func (c *Coordinator) lock(ctx context.Context, s shard.ID, r *shard.LockRequest
 func (c *Coordinator) read(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error) {
 	for {
 		resp, err := c.router.Read(ctx, s, r)
-		if err == nil || !c.clearWay(ctx, err) {
+		if err = c.clearWay(ctx, err); err != errRepeat {
 			return resp, err
 		}
 	}
 }
 
-// clearWay handles the refusal Undecided by recovering the transaction in the
-// way; true means that the request is worth repeating.
-func (c *Coordinator) clearWay(ctx context.Context, err error) bool {
+// errRepeat says that a request is worth repeating.
+var errRepeat = errors.New("repeat")
+
+// clearWay passes on what a request ended with, except the refusal Undecided:
+// it finishes the transaction in the way and returns errRepeat.
+func (c *Coordinator) clearWay(ctx context.Context, err error) error {
 	var refused *shard.Error
-	if !errors.As(err, &refused) || refused.Code != shard.Undecided {
-		return false
+	if err == nil || !errors.As(err, &refused) || refused.Code != shard.Undecided {
+		return err
 	}
-	return c.recoverer.recover(ctx, refused.Other, refused.Participants) == nil
+	switch failed := c.recoverer.recover(ctx, refused.Other, refused.Participants); {
+	case failed == nil:
+		return errRepeat
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return err
 }
 
 // granted records what a lock request got. A token other than that of the first
@@ -126,6 +135,21 @@ func (p *participant) holds(k storage.Key, mode Lock) bool {
 		p.rows[string(k)] = mode
 	}
 	return !known
+}
+
+// exclusive tells whether a key may be written: it is locked itself, or inside
+// an interval that is.
+func (p *participant) exclusive(k storage.Key) bool {
+	if p.rows[string(k)] == LockExclusive {
+		return true
+	}
+	for i := len(p.ranges) - 1; i >= 0; i-- {
+		r := &p.ranges[i]
+		if r.Mode == shard.LockExclusive && (keySpan{lo: r.Lo, hi: r.Hi}).contains(k) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *Txn) addLocks(n int) {

@@ -28,6 +28,11 @@ func (t *Txn) ready(ctx context.Context, o ReadOptions) error {
 	if t.o.ReadOnly {
 		return &Error{Code: ReadOnly, Txn: t.id, Detail: "locking read"}
 	}
+	if t.o.Isolation == ReadCommitted && t.id.IsZero() {
+		// The statement will want a snapshot if it scans: one timestamp for both.
+		_, err := t.Snapshot(ctx)
+		return err
+	}
 	return t.start(ctx)
 }
 

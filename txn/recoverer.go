@@ -54,7 +54,9 @@ func newRecoverer(ctx context.Context, c *Coordinator) *recoverer {
 // recover finishes the transaction id; nil means that its outcome is on its way
 // to every participant. Callers for one transaction share one attempt.
 func (r *recoverer) recover(ctx context.Context, id storage.TxnID, shards []shard.ID) error {
-	if r.c.isOpen(id) {
+	if len(shards) == 0 || r.c.isOpen(id) {
+		// A vote on its way into the log, or one that our own coordinator is
+		// about to resolve: look again.
 		return sleep(ctx, ownWait)
 	}
 	r.mu.Lock()

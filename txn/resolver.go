@@ -39,9 +39,10 @@ type resolveQueue struct {
 // resolveTask tells one shard one transaction's outcome.
 type resolveTask struct {
 	txn    storage.TxnID
-	commit storage.Timestamp // 0: aborted
-	// unlock drops locks that have not voted. An abort does it too: a shard
-	// that never got the Prepare has locks but no vote.
+	commit storage.Timestamp // committed, unless 0
+	abort  bool              // aborted
+	// unlock drops locks that have not voted: on a shard that takes no part, or
+	// that never got the Prepare of an aborted transaction.
 	unlock bool
 	// closing makes sure that a shard whose answer is missing has a register,
 	// so that a Prepare that arrives late finds it ABORTED.
@@ -54,12 +55,20 @@ func newResolver(router Router, log *slog.Logger) *resolver {
 	return r
 }
 
-// outcome queues the outcome of a transaction for its participants.
-func (r *resolver) outcome(id storage.TxnID, shards []shard.ID, commit storage.Timestamp) {
+// outcome queues a decided transaction's outcome for its participants, whose
+// ballots say what each still needs.
+func (r *resolver) outcome(id storage.TxnID, shards []shard.ID, ballots []ballot, commit storage.Timestamp) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, s := range shards {
-		r.addLocked(s, resolveTask{txn: id, commit: commit, unlock: commit == 0, closing: commit == 0})
+	for i, s := range shards {
+		switch {
+		case commit != 0 && ballots[i].answer == answerCommitted: // it knows
+		case commit != 0:
+			r.addLocked(s, resolveTask{txn: id, commit: commit})
+		default:
+			r.addLocked(s, resolveTask{txn: id, unlock: true,
+				abort: ballots[i].answer == answerPrepared, closing: ballots[i].answer == answerNone})
+		}
 	}
 }
 
@@ -137,7 +146,7 @@ func (r *resolver) send(ctx context.Context, s shard.ID, task resolveTask) error
 			return err
 		}
 	}
-	if task.commit != 0 || task.closing {
+	if task.commit != 0 || task.abort || task.closing {
 		if err := r.router.Resolve(ctx, s, &shard.ResolveRequest{Txn: task.txn, Commit: task.commit}); err != nil {
 			return err
 		}

@@ -38,12 +38,13 @@ type source struct {
 
 // page is one answer: of a read, or of a lock request.
 type page struct {
-	rows   []shard.Row
-	more   bool
-	resume storage.Key
-	lock   *shard.LockResponse // with a lock only
-	span   shard.Span          // what was asked for
-	err    error
+	rows     []shard.Row
+	more     bool
+	resume   storage.Key
+	lock     *shard.LockResponse // with a lock only
+	keys     []storage.Key       // rows locked one by one
+	interval shard.LockRef       // what was locked as a whole, if keys is nil
+	err      error
 }
 
 func newSource(c *Cursor, id shard.ID) *source {
@@ -79,24 +80,82 @@ func (s *source) span() shard.Span {
 // fetch asks the shard for the next page. It changes nothing, so that fetches
 // of several sources may run at once.
 func (s *source) fetch(ctx context.Context) page {
-	c, span := s.c, s.span()
-	if c.o.Lock == LockNone {
-		resp, err := c.t.c.read(ctx, s.shard, &shard.ReadRequest{
-			At: c.snapshot, Span: &span, Reverse: c.span.reverse, Limit: s.pageRows, ByteLimit: pageBytes,
-		})
-		if err != nil {
-			return page{err: err}
-		}
-		return page{rows: resp.Rows, more: resp.More, resume: resp.Resume}
+	switch {
+	case s.c.o.Lock == LockNone:
+		return s.fetchSnapshot(ctx)
+	case s.c.rowsOnly:
+		return s.fetchRows(ctx)
 	}
-	r := c.t.lockRequest(s.part, c.o)
-	r.Span, r.Reverse, r.Limit = &span, c.span.reverse, s.pageRows
-	r.RowsOnly = c.t.o.Isolation == ReadCommitted
-	resp, err := c.t.c.lock(ctx, s.shard, r)
+	return s.fetchInterval(ctx)
+}
+
+func (s *source) fetchSnapshot(ctx context.Context) page {
+	span := s.span()
+	resp, err := s.c.t.c.read(ctx, s.shard, &shard.ReadRequest{
+		At: s.c.snapshot, Span: &span, Reverse: s.c.span.reverse, Limit: s.pageRows, ByteLimit: pageBytes,
+	})
 	if err != nil {
 		return page{err: err}
 	}
-	return page{rows: resp.Rows, more: resp.More, resume: resp.Resume, lock: resp, span: span}
+	return page{rows: resp.Rows, more: resp.More, resume: resp.Resume}
+}
+
+// fetchInterval locks the interval of a page and reads it.
+func (s *source) fetchInterval(ctx context.Context) page {
+	span := s.span()
+	r := s.c.t.lockRequest(s.part, s.c.o)
+	r.Span, r.Reverse, r.Limit = &span, s.c.span.reverse, s.pageRows
+	resp, err := s.c.t.c.lock(ctx, s.shard, r)
+	if err != nil {
+		return page{err: err}
+	}
+	p := page{rows: resp.Rows, more: resp.More, resume: resp.Resume, lock: resp}
+	p.interval = shard.LockRef{Mode: r.Mode, Lo: span.Lo, Hi: span.Hi}
+	switch {
+	case !p.more:
+	case r.Reverse:
+		p.interval.Lo = p.resume
+	default:
+		p.interval.Hi = p.resume
+	}
+	return p
+}
+
+// fetchRows finds the rows of a page in a snapshot, which waits for votes that
+// are not resolved yet and so misses nothing that was acknowledged, then locks
+// each row and reads it again. Rows that are gone by then, or that SKIP LOCKED
+// leaves out, are not in the page.
+func (s *source) fetchRows(ctx context.Context) page {
+	p := s.fetchSnapshot(ctx)
+	if p.err != nil || len(p.rows) == 0 {
+		return p
+	}
+	keys := make([]storage.Key, len(p.rows))
+	for i := range p.rows {
+		keys[i] = p.rows[i].Key
+	}
+	r := s.c.t.lockRequest(s.part, s.c.o)
+	r.Keys = keys
+	resp, err := s.c.t.c.lock(ctx, s.shard, r)
+	if err == nil && len(resp.Rows) != len(keys) {
+		err = shortAnswer(len(keys), len(resp.Rows))
+	}
+	if err != nil {
+		return page{err: err}
+	}
+	p.lock, p.rows, p.keys = resp, nil, keys[:0]
+	skipped := resp.Skipped
+	for i, row := range resp.Rows {
+		if len(skipped) > 0 && skipped[0] == i {
+			skipped = skipped[1:]
+			continue
+		}
+		p.keys = append(p.keys, row.Key)
+		if row.Found {
+			p.rows = append(p.rows, row)
+		}
+	}
+	return p
 }
 
 // accept makes p the current page and, where it pays, starts reading the one
@@ -124,38 +183,23 @@ func (s *source) accept(p page) error {
 	return nil
 }
 
-// acceptLocks records the row locks and the interval that a page brought.
+// acceptLocks records the locks that a page brought.
 func (s *source) acceptLocks(p page) error {
-	t := s.c.t
-	if err := t.granted(s.part, p.lock); err != nil {
+	if err := s.c.t.granted(s.part, p.lock); err != nil {
 		return err
 	}
 	fresh := 0
-	for _, r := range p.rows {
-		if s.part.holds(r.Key, s.c.o.Lock) {
+	if p.keys == nil {
+		s.part.ranges = append(s.part.ranges, p.interval)
+		fresh++
+	}
+	for _, k := range p.keys {
+		if s.part.holds(k, s.c.o.Lock) {
 			fresh++
 		}
 	}
-	if s.c.o.Wait != SkipLocked && t.o.Isolation != ReadCommitted {
-		s.part.ranges = append(s.part.ranges, lockedRange(p, s.c.span.reverse))
-		fresh++
-	}
-	t.addLocks(fresh)
+	s.c.t.addLocks(fresh)
 	return nil
-}
-
-// lockedRange is the interval that a page's lock request left locked: all that
-// was asked for, or up to where a limit cut it.
-func lockedRange(p page, reverse bool) shard.LockRef {
-	r := shard.LockRef{Mode: shard.LockGap, Lo: p.span.Lo, Hi: p.span.Hi}
-	switch {
-	case !p.more:
-	case reverse:
-		r.Lo = p.resume
-	default:
-		r.Hi = p.resume
-	}
-	return r
 }
 
 // advance finds the source's next row: the smaller of the shard's next row and

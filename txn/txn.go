@@ -21,6 +21,7 @@ type Txn struct {
 
 	id         storage.TxnID
 	snapshot   storage.Timestamp // 0: not fixed yet
+	draws      int               // timestamps drawn so far
 	buffer     WriteBuffer
 	parts      []*participant // shards that a lock request was sent to
 	statement  string
@@ -138,6 +139,7 @@ func (t *Txn) draw(ctx context.Context) (storage.Timestamp, error) {
 	if err != nil {
 		return 0, convert(err, t.id, shard.System)
 	}
+	t.draws++
 	if t.id.IsZero() {
 		t.id = t.c.register(t, ts)
 	}
@@ -170,7 +172,7 @@ func (t *Txn) write(k Key, value []byte, tombstone bool) error {
 		return &Error{Code: ReadOnly, Txn: t.id, Key: k.key}
 	}
 	s := t.shardOf(k)
-	if p := t.find(s); p == nil || p.rows[string(k.key)] != LockExclusive {
+	if p := t.find(s); p == nil || !p.exclusive(k.key) {
 		return t.bug(k, "write without an exclusive lock")
 	}
 	need := int64(len(k.key)+len(value)) + keyOverhead
@@ -225,8 +227,11 @@ func (t *Txn) abort(ctx context.Context, err *Error) {
 // transaction back if that error is fatal.
 func (t *Txn) fail(ctx context.Context, err error, s shard.ID) error {
 	e := convert(err, t.id, s)
-	if e.Code.Fatal() {
+	switch {
+	case e.Code.Fatal():
 		t.abort(ctx, e)
+	case ctx.Err() != nil && e.Code != Bug: // whatever it led to, this is why
+		e = &Error{Code: Interrupted, Txn: t.id, Shard: s, Err: ctx.Err()}
 	}
 	return e
 }
