@@ -1,0 +1,75 @@
+// Package process runs the real server binary for the programs beside it.
+package process
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+// Server is a running `rowlock start`.
+type Server struct {
+	Address string        // that clients connect to
+	Ready   time.Duration // from the start of the process to its ready line
+
+	command *exec.Cmd
+	errors  *bytes.Buffer // standard error; read it after Wait
+}
+
+// PID is the server's process id.
+func (s *Server) PID() int { return s.command.Process.Pid }
+
+var readyLine = regexp.MustCompile(`ready for connections on (\S+)`)
+
+// Start runs the binary with "start" and the arguments, and returns when the
+// server has said that it is ready.
+func Start(ctx context.Context, binary string, args ...string) (*Server, error) {
+	command := exec.CommandContext(ctx, binary, append([]string{"start"}, args...)...)
+	s := &Server{command: command, errors: &bytes.Buffer{}}
+	command.Stderr = s.errors
+	out, err := command.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start server: %w", err)
+	}
+	begun := time.Now()
+	if err := command.Start(); err != nil {
+		return nil, fmt.Errorf("start server: %w", err)
+	}
+	reader := bufio.NewReader(out)
+	line, err := reader.ReadString('\n')
+	m := readyLine.FindStringSubmatch(line)
+	if m == nil {
+		command.Process.Kill()
+		command.Wait()
+		return nil, fmt.Errorf("the server did not get ready: %q, %v, %s", line, err, s.errors)
+	}
+	s.Address, s.Ready = m[1], time.Since(begun)
+	go io.Copy(io.Discard, reader)
+	return s, nil
+}
+
+// Kill ends the process as a crash would, and waits until it is gone.
+func (s *Server) Kill() error {
+	if err := s.command.Process.Kill(); err != nil {
+		return fmt.Errorf("kill server: %w", err)
+	}
+	s.command.Wait() // says that it was killed
+	return nil
+}
+
+// Stop asks the server to end and waits for it.
+func (s *Server) Stop() error {
+	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop server: %w", err)
+	}
+	if err := s.command.Wait(); err != nil {
+		return fmt.Errorf("stop server: %w: %s", err, s.errors)
+	}
+	return nil
+}
