@@ -152,8 +152,8 @@ func (r *Replica) resolved(t *tenure, res Resolution) {
 	if res.Commit != 0 && !v.allWritten {
 		t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, res.Commit)
 	}
-	t.mu.Unlock()
 	t.table.ForceRelease(ownerOf(res.Txn))
+	t.mu.Unlock()
 	if res.Commit != 0 {
 		r.counters.commits.Add(1)
 		r.garbage.note(v.keys, res.Commit)

@@ -140,9 +140,9 @@ func (t *tenure) holdsAll(owner locks.Owner, q *OnePCRequest) bool {
 func (t *tenure) withdraw(p *proposal, err error) {
 	t.mu.Lock()
 	t.mu.inflight.remove(p)
+	t.table.Unpin(ownerOf(p.txn))
 	t.mu.Unlock()
 	t.pending.Add(-1)
-	t.table.Unpin(ownerOf(p.txn))
 	p.err = err
 	close(p.done)
 }
@@ -289,28 +289,25 @@ func (r *Replica) finish(t *tenure, p *proposal, q *voteRequest, result Result) 
 	default:
 		panic(fmt.Sprintf("shard %d: verdict %d on a vote", r.c.Shard, result.Verdict))
 	}
-	if release {
-		delete(t.mu.txns, p.txn)
-	}
-	t.mu.Unlock()
-	t.pending.Add(-1)
-	r.settleLocks(t, p, result, release)
-	close(p.done)
-}
-
-func (r *Replica) settleLocks(t *tenure, p *proposal, result Result, release bool) {
+	// Still under the mutex: a duplicate of the request must find either this
+	// proposal or what has become of its locks.
 	switch {
-	case result.Verdict == VerdictNotOwner:
-		r.stepDown(t)
 	case release:
+		delete(t.mu.txns, p.txn)
 		t.table.ForceRelease(ownerOf(p.txn))
 	case result.Verdict == VerdictSchema:
 		t.table.Unpin(ownerOf(p.txn))
 	}
-	if result.Vote.State == storage.VoteCommitted {
-		r.counters.commits.Add(1)
-		r.garbage.note(p.keys, result.Vote.Commit)
+	t.mu.Unlock()
+	t.pending.Add(-1)
+	if result.Verdict == VerdictNotOwner {
+		r.stepDown(t)
 	}
+	if v.State == storage.VoteCommitted {
+		r.counters.commits.Add(1)
+		r.garbage.note(p.keys, v.Commit)
+	}
+	close(p.done)
 }
 
 // allWrittenLocked reports that every lock of the transaction is on a key that
@@ -376,9 +373,9 @@ func (r *Replica) commitReadOnly(ctx context.Context, t *tenure, q *OnePCRequest
 	}
 	delete(t.mu.txns, q.Txn)
 	t.mu.inflight.remove(p)
+	t.table.ForceRelease(ownerOf(q.Txn))
 	t.mu.Unlock()
 	t.pending.Add(-1)
-	t.table.ForceRelease(ownerOf(q.Txn))
 	p.response = VoteResponse{State: storage.VoteCommitted, Prepare: ts, Commit: ts}
 	close(p.done)
 	return r.outcome(ctx, p)

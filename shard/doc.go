@@ -1,0 +1,62 @@
+// Package shard makes replicated token ranges look like one key space.
+//
+// A shard is a replica group (package paxos) over a part of a node's engine
+// (package storage). One replica of each shard owns it, in an epoch: the owner
+// holds the lock table (package locks), decides timestamps and answers
+// requests. Clients reach owners through a Router, which hashes nothing itself
+// but asks the stored ring (package ring).
+//
+// # What is promised
+//
+// A transaction's fate is a set of write-once registers, one vote per shard
+// (Gray and Lamport, "Consensus on Transaction Commit"): all PREPARED is
+// committed, at the largest prepare timestamp; one ABORTED is aborted. Every
+// answer about a vote is the register's content, read back from the result of
+// an applied command, never an intention. A read at timestamp R returns the
+// same rows for ever, and all of those whose commit was acknowledged before R
+// was drawn. What was acknowledged is in the log.
+//
+// # Evaluate above, apply below
+//
+// The owner turns a request into a finished Command. A Machine, below
+// consensus, compares the command's epoch with the register, then looks at the
+// transaction's vote, then at the fence, then writes, data and applied index in
+// one batch. It knows no clock, no lock and no randomness, so replicas agree.
+//
+// # The order of a commit on its owner
+//
+//  1. In one step: the transaction's locks are checked against its token,
+//     pinned, and its keys become memory locks with an unknown timestamp.
+//  2. The timestamp is chosen: one more than the largest of maxTS, the floor and
+//     the start. If that could lie below a version the transaction follows, the
+//     answer is NeedFloor and nothing has happened.
+//  3. The command is proposed. If the outcome is unknown the very same bytes
+//     are proposed again until one copy is applied.
+//  4. The register's answer releases the memory locks, and the row locks too
+//     unless the vote is PREPARED; then they stay pinned until Resolve.
+//
+// # The order of a snapshot read
+//
+// The timestamp R is the oracle's; maxTS is raised to R; ownership is proved by
+// something that began after the request arrived; memory locks that could end
+// up at or below R are waited for; a storage snapshot is opened; intents at or
+// below R are judged by the vote in that same snapshot, and one that is
+// undecided is waited for and its key read again from a later snapshot.
+// Exchanging any two of these steps loses a version.
+//
+// # What protects what
+//
+// A tenure is an owner's memory for one epoch and dies with it. tenure.mu
+// guards the tables of transactions and gateways; the lock table has a mutex of
+// its own and is called with tenure.mu held where a check and a change must be
+// one step, never when the call may wait. Order: Replica.takeover, tenure.mu,
+// resolver.mu or garbage.mu, the lock table's. Machine's registers are written
+// by the applying goroutine alone and published through atomics.
+//
+// # What is not done
+//
+// This package does not decide transactions: a coordinator or a recoverer above
+// it does. It does not yet move shards, hand locks over on a planned change of
+// owner, or serve reads under a lease: with more than one voter every read pays
+// a barrier. Writes of one transaction on one shard must fit one log entry.
+package shard
