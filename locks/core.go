@@ -114,6 +114,7 @@ func (c *core) acquire(t *txn, m Mode, s Span, how Wait) (*wait, outcome) {
 	case w.impatient && !resolving(edges):
 		return nil, isRefused
 	}
+	w.passes = c.passed
 	c.enqueue(w, edges)
 	if w.upgrade {
 		c.reconsiderOverlaps(w)
@@ -292,11 +293,10 @@ func (c *core) settle(t *txn) {
 
 // reconsider decides about a wait anew.
 func (c *core) reconsider(w *wait) outcome {
-	edges := c.evaluate(w, false)
+	edges, passed := c.evaluate(w, false), c.passed
 	switch {
 	case len(edges) == 0:
 		// The lock is recorded first: the record must not be recycled in between.
-		passed := c.passed
 		c.grant(w.txn, w.mode, w.span)
 		c.finish(w, granted)
 		if passed {
@@ -309,11 +309,16 @@ func (c *core) reconsider(w *wait) outcome {
 	case !slices.Equal(edges, w.edges):
 		c.setEdges(w, edges)
 	}
+	if passed && !w.passes {
+		// Those behind relied on this wait to stand for the ones it passes by now.
+		w.passes = true
+		c.reconsiderOverlaps(w)
+	}
 	return isQueued
 }
 
 // reconsiderOverlaps looks at the requests that an upgrade, or a grant beside earlier requests,
-// overtook: they wait for it now.
+// overtook: they wait for it now, or for those it passed by.
 func (c *core) reconsiderOverlaps(up *wait) {
 	var found []*wait
 	add := func(w *wait) {

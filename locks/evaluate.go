@@ -18,8 +18,8 @@ type evaluation struct {
 // obstacle: standing behind it would be waiting for oneself.
 //
 // A queue of n requests for X on one key would have n^2/2 edges. Unless all is set, the walk stops
-// at the nearest obstacle in mode X on the same key: whoever is further ahead, or holds the key, is
-// waited for by that one, so grants and reachability in the wait graph stay the same, and a release
+// at the nearest obstacle in mode X on the same key, unless that one passes by others: whoever is
+// further ahead, or holds the key, is waited for by that one, so grants and reachability in the wait graph stay the same, and a release
 // touches one wait instead of n. An impatient request is told everything: it has to know whether
 // they have all voted.
 func (c *core) evaluate(w *wait, all bool) []edge {
@@ -45,7 +45,7 @@ func (c *core) evaluate(w *wait, all bool) []edge {
 // record adds those who hold a key or come first in its queue.
 func (e *evaluation) record(r *record) {
 	for a := r.lastBefore(e.w); a != nil; a = a.prev {
-		if a.before(e.w) && e.ahead(a) && a.mode == Exclusive && !e.all {
+		if a.before(e.w) && e.ahead(a) && a.mode == Exclusive && !a.passes && !e.all {
 			return
 		}
 	}

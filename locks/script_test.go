@@ -42,7 +42,10 @@ func TestScripts(t *testing.T) {
 		}
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := &player{graph: NewWaitGraph(), tables: map[string]*Table{}, cancels: map[string][]context.CancelFunc{}}
+				p := &player{
+					graph: NewWaitGraph(), tables: map[string]*Table{},
+					cancels: map[string][]context.CancelFunc{}, events: make(chan string, 100),
+				}
 				datadriven.RunTest(t, file, func(t *testing.T, d *datadriven.TestData) string { return p.play(t, d) })
 				p.finish(t)
 			})
@@ -66,7 +69,6 @@ func (p *player) play(t *testing.T, d *datadriven.TestData) string {
 	}
 	p.out.Reset()
 	for _, line := range strings.Split(d.Input, "\n") {
-		p.events = make(chan string, 100)
 		answer := p.line(t, strings.Fields(line))
 		synctest.Wait()
 		p.report(line, answer)
@@ -81,9 +83,9 @@ func (p *player) play(t *testing.T, d *datadriven.TestData) string {
 
 // report prints a line, its answer and the other events.
 func (p *player) report(line, answer string) {
-	close(p.events)
 	var events []string
-	for e := range p.events {
+	for len(p.events) > 0 {
+		e := <-p.events
 		if own, ok := strings.CutPrefix(e, line+" -> "); ok && answer == "" {
 			answer = own
 			continue
@@ -107,7 +109,6 @@ func (p *player) report(line, answer string) {
 
 // finish releases everybody and looks for leftovers.
 func (p *player) finish(t *testing.T) {
-	p.events = make(chan string, 100)
 	for _, cancels := range p.cancels {
 		for _, cancel := range cancels {
 			cancel()
@@ -124,6 +125,9 @@ func (p *player) finish(t *testing.T) {
 	}
 	if n := p.graph.Waiting(); n != 0 {
 		t.Errorf("%d owners are left in the wait graph", n)
+	}
+	for len(p.events) > 0 {
+		<-p.events
 	}
 	p.graph, p.tables = NewWaitGraph(), map[string]*Table{}
 }

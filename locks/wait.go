@@ -36,6 +36,7 @@ type wait struct {
 	state      waitState
 	txn        *txn
 	edges      []edge
+	passes     bool    // it passes by an earlier request (see evaluate), or did once
 	record     *record // the queue it is in, if it waits for a key
 	prev, next *wait
 	interval   *interval // its entry among the waiting intervals, if it waits for a range

@@ -72,6 +72,7 @@ func Decode(b []byte) (*Ring, error) {
 	if err := r.decodePoints(body[headerSize:]); err != nil {
 		return nil, err
 	}
+	r.fillBuckets()
 	return r, nil
 }
 

@@ -60,6 +60,10 @@ type Ring struct {
 	// tokens and owners are parallel and sorted by token: the binary search touches tokens only.
 	tokens []Token
 	owners []uint32
+	// first narrows the search: first[b] is the first point whose leading bits are at least b, for
+	// about as many buckets as there are points. Tokens are hashes, so a bucket holds about one.
+	first []uint32
+	shift uint // of a token, to its bucket
 }
 
 // New returns a ring of epoch 1 with the data shards 1..shards and vnodes points for each.
@@ -97,7 +101,24 @@ func build(epoch uint64, vnodes int, points []Point) *Ring {
 	for i, p := range points {
 		r.tokens[i], r.owners[i] = p.Token, uint32(p.Shard)
 	}
+	r.fillBuckets()
 	return r
+}
+
+// fillBuckets derives first from the sorted tokens.
+func (r *Ring) fillBuckets() {
+	width := max(1, bits.Len(uint(len(r.tokens)-1)))
+	r.shift = uint(64 - width)
+	r.first = make([]uint32, 1<<width+1)
+	bucket := 0
+	for i, t := range r.tokens {
+		for ; bucket <= int(t>>r.shift); bucket++ {
+			r.first[bucket] = uint32(i)
+		}
+	}
+	for ; bucket < len(r.first); bucket++ {
+		r.first[bucket] = uint32(len(r.tokens))
+	}
 }
 
 func comparePoints(a, b Point) int {
@@ -118,22 +139,21 @@ func comparePoints(a, b Point) int {
 // the first point of all when there is none.
 func (r *Ring) Shard(t Token) ShardID { return ShardID(r.owners[r.search(t)]) }
 
-// search returns the index of the point that owns t. The loop halves a length instead of moving
-// two bounds, which compiles to conditional moves: the search has no unpredictable branch.
+// search returns the index of the point that owns t: a binary search inside its bucket.
 func (r *Ring) search(t Token) int {
-	tokens, base := r.tokens, 0
-	for n := len(tokens); n > 0; {
-		half := (n + 1) / 2
-		next := base
-		if tokens[base+half-1] < t {
-			next = base + half
+	bucket := t >> r.shift
+	low, high := int(r.first[bucket]), int(r.first[bucket+1])
+	for low < high {
+		if middle := int(uint(low+high) >> 1); r.tokens[middle] < t {
+			low = middle + 1
+		} else {
+			high = middle
 		}
-		base, n = next, n-half
 	}
-	if base == len(tokens) {
+	if low == len(r.tokens) {
 		return 0
 	}
-	return base
+	return low
 }
 
 // Epoch counts the changes of the ring; the first ring has epoch 1.
