@@ -26,7 +26,7 @@ func (s *Space) StreamSnapshot() *Stream {
 }
 
 // WriteTo writes the whole space in the format that Space.Restore reads. Equal
-// contents give equal bytes. It returns ErrStopped soon after stop is closed
+// contents give equal bytes, from the same build of the program. It returns ErrStopped soon after stop is closed
 // (nil: never). It may be called more than once.
 func (st *Stream) WriteTo(w io.Writer, stop <-chan struct{}) error {
 	if st.err != nil {
