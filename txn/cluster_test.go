@@ -209,3 +209,12 @@ func (r *intercepted) Release(ctx context.Context, s shard.ID, q *shard.ReleaseR
 	_, err := call(r, message{"release", s, q.Txn}, func() (struct{}, error) { return struct{}{}, r.Router.Release(ctx, s, q) })
 	return err
 }
+
+// What the log does to proposals in the tests of a faulty one.
+var (
+	faults   = memory.Faults{NotSent: 0.01, UnknownApplied: 0.02, UnknownLost: 0.02, UnknownLate: 0.02, Duplicate: 0.03}
+	noFaults = memory.Faults{}
+)
+
+// groupOf is the consensus group of a shard.
+func groupOf(s shard.ID) paxos.GroupID { return paxos.GroupID(s + 1) }

@@ -26,6 +26,7 @@ type Cursor struct {
 	heap []*source
 
 	cancel context.CancelFunc // ends read-ahead; nil if there is none
+	taken  bool               // the first row was returned already
 	err    error
 	closed bool
 }
@@ -142,29 +143,48 @@ func (c *Cursor) Next(ctx context.Context) (Row, bool, error) {
 	case c.t.ended: // the own writes laid over the rows are gone
 		return Row{}, false, c.t.usable()
 	}
-	top := c.sources[0]
-	if len(c.sources) > 1 {
-		if len(c.heap) == 0 {
-			return Row{}, false, nil
+	if c.taken {
+		c.taken = false
+		if c.err = c.moveOn(ctx); c.err != nil {
+			return Row{}, false, c.err
 		}
-		top = c.heap[0]
 	}
-	if !top.ok {
+	top := c.top()
+	if top == nil || !top.ok {
 		return Row{}, false, nil
 	}
-	row := top.head
+	c.taken = true
+	return top.head, true, nil
+}
+
+// top is the source whose row comes first, nil if there is none.
+func (c *Cursor) top() *source {
+	switch {
+	case len(c.sources) == 1:
+		return c.sources[0]
+	case len(c.heap) == 0:
+		return nil
+	}
+	return c.heap[0]
+}
+
+// moveOn goes past the row that Next returned last. It happens when the next
+// one is asked for and not before, so that a statement with a LIMIT neither
+// fetches nor locks a page that it does not want.
+func (c *Cursor) moveOn(ctx context.Context) error {
+	top := c.top()
 	if err := top.advance(ctx); err != nil {
-		// The row in hand is good; the error is for the next call.
-		c.err = c.t.fail(ctx, err, top.shard)
+		return c.t.fail(ctx, err, top.shard)
 	}
-	if len(c.sources) > 1 {
-		if !top.ok {
-			last := len(c.heap) - 1
-			c.heap[0], c.heap = c.heap[last], c.heap[:last]
-		}
-		c.sink(0)
+	if len(c.sources) == 1 {
+		return nil
 	}
-	return row, true, nil
+	if !top.ok {
+		last := len(c.heap) - 1
+		c.heap[0], c.heap = c.heap[last], c.heap[:last]
+	}
+	c.sink(0)
+	return nil
 }
 
 // Close ends read-ahead. It may be called again.

@@ -90,6 +90,10 @@ func (s *script) step(d *datadriven.TestData) {
 		require.NoError(s.t, s.co.Flush(ctx))
 		return
 	}
+	if d.Cmd == "drop-locks" {
+		s.dropLocks()
+		return
+	}
 	name := d.CmdArgs[0].Key
 	args := make([]string, 0, len(d.CmdArgs))
 	for _, a := range d.CmdArgs[1:] {
@@ -108,6 +112,18 @@ func (s *script) step(d *datadriven.TestData) {
 	require.Nil(s.t, x.result, "%s is blocked", name)
 	x.result = make(chan string, 1)
 	go func(result chan<- string) { result <- s.do(x, d.Cmd, args) }(x.result)
+}
+
+// dropLocks makes every owner forget the open transactions, by a renewal that
+// does not list them.
+func (s *script) dropLocks() {
+	r := &shard.RenewRequest{Gateway: s.node.Gateway()}
+	for _, i := range s.co.Active() {
+		r.Cut = max(r.Cut, i.ID.Seq)
+	}
+	for id := shard.ID(0); id <= testShards; id++ {
+		require.NoError(s.t, s.node.Router().Renew(context.Background(), id, r))
+	}
 }
 
 func (s *script) begin(name string, args []string) {
