@@ -113,7 +113,7 @@ func (s settings) load(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
-	_, err = s.sysbench(ctx, "oltp_common_prepare", "prepare")
+	_, err = s.sysbench(ctx, "oltp_read_write", "prepare")
 	return err
 }
 
@@ -123,12 +123,9 @@ func (s settings) sysbench(ctx context.Context, script, phase string) (string, e
 	if err != nil {
 		return "", err
 	}
-	if phase == "prepare" {
-		script = "oltp_read_write"
-	}
 	c := exec.CommandContext(ctx, "sysbench", script,
 		"--mysql-host="+host, "--mysql-port="+port, "--mysql-user="+s.user, "--mysql-password="+s.password, "--mysql-db="+database,
-		"--mysql-ignore-errors=1213", "--db-ps-mode="+s.psMode, "--mysql-ssl=off",
+		"--mysql-ignore-errors=1213", "--db-ps-mode="+s.psMode,
 		fmt.Sprintf("--tables=%d", s.tables), fmt.Sprintf("--table-size=%d", s.rows),
 		fmt.Sprintf("--threads=%d", s.threads), fmt.Sprintf("--time=%d", s.seconds), "--events=0", phase)
 	out, err := c.CombinedOutput()
