@@ -17,12 +17,14 @@ type acceptor struct {
 		sync.Mutex
 		closed    bool
 		listeners map[net.Listener]struct{}
+		conns     map[*acceptedConn]struct{}
 	}
 }
 
 func newAcceptor() *acceptor {
 	a := &acceptor{conns: make(chan net.Conn), closed: make(chan struct{})}
 	a.mu.listeners = map[net.Listener]struct{}{}
+	a.mu.conns = map[*acceptedConn]struct{}{}
 	return a
 }
 
@@ -88,7 +90,7 @@ func (a *acceptor) isClosed() bool {
 func (a *acceptor) Accept() (net.Conn, error) {
 	select {
 	case c := <-a.conns:
-		return c, nil
+		return a.track(c), nil
 	case <-a.closed:
 		return nil, net.ErrClosed
 	}
@@ -111,3 +113,41 @@ func (a *acceptor) Close() error {
 
 // Addr implements net.Listener. It has no address of its own.
 func (a *acceptor) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+// acceptedConn is a connection that Close of the server can find.
+type acceptedConn struct {
+	net.Conn
+	from *acceptor
+}
+
+// Close implements net.Conn.
+func (c *acceptedConn) Close() error {
+	c.from.mu.Lock()
+	delete(c.from.mu.conns, c)
+	c.from.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// NetConn is the connection underneath, for those who need its descriptor.
+func (c *acceptedConn) NetConn() net.Conn { return c.Conn }
+
+func (a *acceptor) track(c net.Conn) net.Conn {
+	tracked := &acceptedConn{Conn: c, from: a}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mu.conns[tracked] = struct{}{}
+	return tracked
+}
+
+// closeConnections ends every client.
+func (a *acceptor) closeConnections() {
+	a.mu.Lock()
+	var conns []*acceptedConn
+	for c := range a.mu.conns {
+		conns = append(conns, c)
+	}
+	a.mu.Unlock()
+	for _, c := range conns {
+		c.Close()
+	}
+}

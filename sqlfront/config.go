@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/rowlockdb/rowlock/sqlfront/wire"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -34,11 +35,12 @@ type Config struct {
 	NoAuthentication bool
 	// Sources feed the tables of the rowlock database.
 	Sources Sources
+
+	hideSystem bool // tests compare the list of databases
 }
 
 // DefaultVersion is reported to clients unless Config.Version says otherwise.
-// The leading number is the MySQL release whose behaviour is followed.
-const DefaultVersion = "8.0.42-rowlock"
+const DefaultVersion = wire.Version
 
 // DefaultCollation is the collation of a new database, as in MySQL 8.
 const DefaultCollation = "utf8mb4_0900_ai_ci"

@@ -4,14 +4,39 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync"
+	"time"
+
+	sqle "github.com/dolthub/go-mysql-server"
+	"github.com/dolthub/go-mysql-server/server"
+	"github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/analyzer"
+	"github.com/dolthub/go-mysql-server/sql/rowexec"
+	"github.com/dolthub/vitess/go/mysql"
+	"github.com/sirupsen/logrus"
+
+	"github.com/rowlockdb/rowlock/sqlfront/wire"
 )
 
 // Server is a SQL engine over one Coordinator and the listeners that clients
 // reach it by. All methods may be called from any goroutine.
 type Server struct {
-	config Config
-	conns  *acceptor
+	config    Config
+	collation sql.CollationID
+	catalog   *Catalog
+	garbage   *garbageCollector
+	provider  *Provider
+	engine    *sqle.Engine
+	conns     *acceptor
+	protocol  *server.Server
+
+	background sync.WaitGroup // rollbacks of ended sessions, garbage removal
+	stop       context.CancelFunc
+	accepting  chan struct{} // closed when the protocol server has returned
 }
+
+// startTimeout bounds how long New waits for the store.
+const startTimeout = time.Minute
 
 // New loads the catalog (creating an empty one in a new store), starts the
 // background work of schema changes and returns a server that does not listen
@@ -20,7 +45,82 @@ func New(c Config) (*Server, error) {
 	if err := c.defaults(); err != nil {
 		return nil, err
 	}
-	return &Server{config: c, conns: newAcceptor()}, nil
+	s := &Server{config: c, conns: newAcceptor(), accepting: make(chan struct{})}
+	var err error
+	if s.collation, err = sql.ParseCollation("", c.Collation, false); err != nil {
+		return nil, fmt.Errorf("sqlfront: %w", err)
+	}
+	if err := wire.Variables(); err != nil {
+		return nil, fmt.Errorf("sqlfront: system variables: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if s.catalog, err = openCatalog(ctx, c.Coordinator); err != nil {
+		return nil, err
+	}
+	s.garbage = newGarbageCollector(s)
+	if err := s.garbage.adopt(ctx); err != nil {
+		return nil, fmt.Errorf("sqlfront: %w", err)
+	}
+	s.provider = newProvider(s)
+	s.engine = s.newEngine()
+	if err := s.startProtocol(ctx); err != nil {
+		return nil, err
+	}
+	work, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.background.Go(func() { s.garbage.run(work) })
+	return s, nil
+}
+
+// newEngine assembles the engine with everything this package replaces in it.
+func (s *Server) newEngine() *sqle.Engine {
+	overrides := sql.EngineOverrides{Builder: sql.BuilderOverrides{Parser: wire.NewParser()}}
+	a := analyzer.NewBuilder(s.provider).AddOverrides(overrides).Build()
+	engine := sqle.New(a, nil)
+	first := &execBuilder{}
+	first.base = rowexec.NewBuilder(first, a.Overrides)
+	first.base.Runner = engine
+	a.ExecBuilder = first.base
+	a.Catalog.StatsProvider = newHistograms()
+	return engine
+}
+
+// startProtocol loads the users and starts to accept from the listeners that
+// Listen, Serve and Dial will feed.
+func (s *Server) startProtocol(ctx context.Context) error {
+	// The engine logs every connection and failed statement through a global
+	// logger; the numbers of this server are in rowlock.metrics.
+	logrus.SetLevel(logrus.ErrorLevel)
+	if !s.config.NoAuthentication {
+		if err := (grantStore{s.catalog}).load(ctx, s.engine.Analyzer.Catalog.MySQLDb); err != nil {
+			return err
+		}
+	}
+	config := server.Config{
+		Protocol: "tcp", Address: "127.0.0.1:0", Version: s.config.Version, TLSConfig: s.config.TLS,
+		Listener: wire.NewListener(s.conns, wire.ListenerOptions{MaxConnections: int(s.config.MaxConnections)}),
+	}
+	var err error
+	s.protocol, err = server.NewServerWithHandler(config, s.engine, sql.NewContext, s.session, nil,
+		func(h mysql.Handler) (mysql.Handler, error) { return wire.NewHandler(h, wire.HandlerOptions{}), nil })
+	if err != nil {
+		return fmt.Errorf("sqlfront: start the protocol server: %w", err)
+	}
+	go func() {
+		defer close(s.accepting)
+		s.protocol.Listener.Accept()
+	}()
+	return nil
+}
+
+// session implements server.SessionBuilder.
+func (s *Server) session(ctx context.Context, c *mysql.Conn, address string) (sql.Session, error) {
+	base, err := sql.BaseSessionFromConnection(ctx, c, address)
+	if err != nil {
+		return nil, err
+	}
+	return newSession(base, s), nil
 }
 
 // Listen binds a TCP address and serves it in the background. The returned
@@ -30,7 +130,14 @@ func (s *Server) Listen(addr string) (net.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlfront: listen on %s: %w", addr, err)
 	}
-	go s.Serve(l)
+	if tcp, ok := l.Addr().(*net.TCPAddr); ok {
+		sql.SystemVariables.AssignValues(map[string]any{"port": int64(tcp.Port)})
+	}
+	go func() {
+		if err := s.Serve(l); err != nil {
+			s.config.Logger.Error("listener stopped", "address", l.Addr().String(), "error", err)
+		}
+	}()
 	return l.Addr(), nil
 }
 
@@ -48,5 +155,25 @@ func (s *Server) Dial(ctx context.Context) (net.Conn, error) { return s.conns.di
 // Coordinator stays open: it belongs to the caller.
 func (s *Server) Close(ctx context.Context) error {
 	s.conns.Close()
-	return ctx.Err()
+	s.protocol.Close()
+	s.conns.closeConnections()
+	s.stop()
+	done := make(chan struct{})
+	go func() {
+		<-s.accepting
+		s.protocol.SessionManager().WaitForClosedConnections()
+		s.background.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return fmt.Errorf("sqlfront: close: %w", ctx.Err())
+	}
+	s.engine.Close()
+	err := s.catalog.auto.flush(ctx, s.catalog.known())
+	if err != nil {
+		return fmt.Errorf("sqlfront: close: %w", err)
+	}
+	return nil
 }

@@ -1,0 +1,147 @@
+package sqlfront
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rowlockdb/rowlock/sqlfront/catalog"
+	"github.com/rowlockdb/rowlock/storage"
+	"github.com/rowlockdb/rowlock/txn"
+)
+
+// Catalog holds the newest schema of this process and writes changes of it to
+// the system shard. The stored records are the truth; the snapshot in memory is
+// replaced after the transaction that changed them has committed, while the
+// metadata locks of the objects concerned are still held exclusively.
+type Catalog struct {
+	coordinator *txn.Coordinator
+	locks       *catalog.Locks
+	snapshot    atomic.Pointer[catalog.Snapshot]
+	tables      sync.Map // *catalog.Table -> *tableInfo, of the newest snapshot
+	auto        autoCounters
+	stats       tableStatistics
+
+	mu struct {
+		sync.Mutex
+		nextID, idLimit catalog.ID
+		// public says from which snapshot on the data under an id is complete.
+		// Ids that are not listed were complete before this process started.
+		public map[catalog.ID]storage.Timestamp
+	}
+	ids chan struct{} // one token: who refills the ids
+}
+
+// openCatalog reads the stored schema.
+func openCatalog(ctx context.Context, coordinator *txn.Coordinator) (*Catalog, error) {
+	c := &Catalog{coordinator: coordinator, locks: catalog.NewLocks(), ids: make(chan struct{}, 1)}
+	c.mu.public = map[catalog.ID]storage.Timestamp{}
+	c.auto.init(coordinator)
+	c.stats.init(c)
+	if err := c.reload(ctx); err != nil {
+		return nil, fmt.Errorf("sqlfront: load the catalog: %w", err)
+	}
+	return c, nil
+}
+
+// reload replaces the snapshot by what is stored.
+func (c *Catalog) reload(ctx context.Context) error {
+	tx := c.begin("catalog load")
+	defer tx.Rollback(ctx)
+	snapshot, err := loadSnapshot(ctx, tx)
+	if err != nil {
+		return err
+	}
+	c.snapshot.Store(snapshot)
+	return nil
+}
+
+// begin starts a transaction of the server's own. READ COMMITTED: such
+// transactions read under locks and must not be refused for an old snapshot.
+func (c *Catalog) begin(label string) *txn.Txn {
+	return c.coordinator.Begin(txn.Options{Isolation: txn.ReadCommitted, Label: label})
+}
+
+// update runs f in a transaction of its own and commits it. A transaction that
+// was rolled back as a deadlock victim or for a lost lock is tried again.
+func (c *Catalog) update(ctx context.Context, label string, f func(*txn.Txn) error) error {
+	const attempts = 10
+	var err error
+	for range attempts {
+		tx := c.begin(label)
+		if err = f(tx); err == nil {
+			err = tx.Commit(ctx)
+		}
+		if err == nil {
+			return nil
+		}
+		tx.Rollback(ctx)
+		if !retriable(err) {
+			return err
+		}
+	}
+	return err
+}
+
+// retriable tells whether the transaction surely had no effect and may succeed
+// if it is run again.
+func retriable(err error) bool {
+	var e *txn.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	return e.Code == txn.Deadlock || e.Code == txn.LockLost || e.Code == txn.Conflict
+}
+
+// publish makes committed changes visible to every session. at is a timestamp
+// drawn after the commit.
+func (c *Catalog) publish(changes []catalog.Change, fresh []catalog.ID, at storage.Timestamp) {
+	c.mu.Lock()
+	for _, id := range fresh {
+		c.mu.public[id] = at
+	}
+	old := c.snapshot.Load()
+	c.snapshot.Store(old.Apply(changes))
+	c.mu.Unlock()
+	for _, change := range changes {
+		if change.Kind != catalog.KindTable {
+			continue
+		}
+		if schema := old.Schema(change.Database); schema != nil {
+			c.tables.Delete(schema.Table(change.Name))
+		}
+	}
+}
+
+// publicAt returns the timestamp from which on a snapshot shows the data of id.
+func (c *Catalog) publicAt(id catalog.ID) storage.Timestamp {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.public[id]
+}
+
+// info returns the compiled form of a descriptor of the newest snapshot.
+func (c *Catalog) info(schema *catalog.Schema, desc *catalog.Table) (*tableInfo, error) {
+	if v, ok := c.tables.Load(desc); ok {
+		return v.(*tableInfo), nil
+	}
+	info, err := compileTable(schema.Name, desc)
+	if err != nil {
+		return nil, err
+	}
+	c.tables.Store(desc, info)
+	return info, nil
+}
+
+// known tells of table ids whether they are in the newest snapshot.
+func (c *Catalog) known() func(catalog.ID) bool {
+	ids := map[catalog.ID]bool{}
+	for _, schema := range c.snapshot.Load().Schemas() {
+		for _, t := range schema.Tables {
+			ids[t.ID] = true
+		}
+	}
+	return func(id catalog.ID) bool { return ids[id] }
+}

@@ -1,0 +1,434 @@
+package sqlfront
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/dolthub/go-mysql-server/sql"
+
+	"github.com/rowlockdb/rowlock/storage/keycodec"
+	"github.com/rowlockdb/rowlock/txn"
+)
+
+// editor writes the rows of one statement to one table. Every key that it puts
+// or deletes, of rows and of index entries, is locked exclusively first, at the
+// time of the statement (rule S1).
+type editor struct {
+	table   *Table
+	session *Session
+	mark    txn.Savepoint
+	tx      *txn.Txn // of the savepoint
+	pending []sql.Row
+	delta   int64 // rows added since the statement began
+	// A build writes to a table that is not in the catalog yet, or to one index
+	// only, in transactions of its own.
+	fixed *tableInfo
+	only  *indexInfo
+	own   *txn.Txn
+}
+
+var (
+	_ sql.TableEditor      = (*editor)(nil)
+	_ sql.ForeignKeyEditor = (*editor)(nil)
+)
+
+// bufferRows is how many rows of a plain INSERT are locked by one request.
+const bufferRows = 256
+
+func newEditor(t *Table) *editor { return &editor{table: t, session: t.session} }
+
+// StatementBegin implements sql.EditOpenerCloser.
+func (e *editor) StatementBegin(ctx *sql.Context) {
+	tx, err := e.txn(ctx)
+	if err != nil {
+		return // the first operation meets the same error and can return it
+	}
+	e.tx, e.mark, e.delta = tx, tx.Savepoint(), 0
+}
+
+// DiscardChanges implements sql.EditOpenerCloser.
+func (e *editor) DiscardChanges(_ *sql.Context, _ error) error {
+	e.pending = nil
+	e.delta = 0
+	if e.tx != nil && e.tx.Aborted() == nil {
+		e.tx.RollbackTo(e.mark)
+	}
+	return nil
+}
+
+// StatementComplete implements sql.EditOpenerCloser. The engine calls it also
+// for a statement that was killed half way; what that statement did is undone.
+func (e *editor) StatementComplete(ctx *sql.Context) error {
+	if err := ctx.Err(); err != nil {
+		e.DiscardChanges(ctx, err)
+		return e.failure(err)
+	}
+	if err := e.flush(ctx); err != nil {
+		e.DiscardChanges(ctx, err)
+		return err
+	}
+	e.session.catalog.stats.add(e.info().desc.Rows, e.delta)
+	e.delta = 0
+	return nil
+}
+
+// Close implements sql.Closer.
+func (e *editor) Close(ctx *sql.Context) error { return e.flush(ctx) }
+
+func (e *editor) info() *tableInfo {
+	if e.fixed != nil {
+		return e.fixed
+	}
+	return e.table.now()
+}
+
+// txn is the transaction to write in.
+func (e *editor) txn(ctx *sql.Context) (*txn.Txn, error) {
+	if e.own != nil {
+		return e.own, nil
+	}
+	return e.session.txn(ctx)
+}
+
+// failure passes an error on; one that ended the session's transaction has
+// consequences there.
+func (e *editor) failure(err error) error {
+	if e.own != nil {
+		return err
+	}
+	return e.session.failed(err)
+}
+
+// Insert implements sql.RowInserter.
+func (e *editor) Insert(ctx *sql.Context, row sql.Row) error {
+	if !e.table.buffered {
+		return e.insert(ctx, []sql.Row{row})
+	}
+	e.pending = append(e.pending, row.Copy())
+	if len(e.pending) < bufferRows {
+		return nil
+	}
+	return e.flush(ctx)
+}
+
+// flush inserts the rows that were held back.
+func (e *editor) flush(ctx *sql.Context) error {
+	rows := e.pending
+	e.pending = nil
+	if len(rows) == 0 {
+		return nil
+	}
+	return e.insert(ctx, rows)
+}
+
+// write is one key that a row puts, with what a duplicate means.
+type write struct {
+	row      int
+	at       location // of the key
+	home     location // of the row
+	index    *indexInfo
+	conflict bool // another row at this key is a duplicate
+	value    []byte
+}
+
+// insert adds rows. One locking request covers all their keys.
+func (e *editor) insert(ctx *sql.Context, rows []sql.Row) error {
+	tx, err := e.txn(ctx)
+	if err != nil {
+		return err
+	}
+	var writes []write
+	for i, row := range rows {
+		if writes, err = e.writes(ctx, writes, i, row); err != nil {
+			return err
+		}
+	}
+	present, err := e.lock(ctx, tx, writes)
+	if err != nil {
+		return e.failure(err)
+	}
+	batch := map[string]int{} // keys that earlier rows of the batch have put
+	for i, w := range writes {
+		if w.conflict && present[i].Found {
+			return e.duplicate(ctx, tx, w, present[i].Value, rows[w.row])
+		}
+		if earlier, ok := batch[string(w.at.key)]; ok && w.conflict {
+			return e.duplicateError(w, rows[w.row], rows[earlier])
+		}
+		batch[string(w.at.key)] = w.row
+		if err := tx.Put(w.at.txn(), w.value); err != nil {
+			return e.failure(err)
+		}
+	}
+	e.delta += int64(len(rows))
+	return nil
+}
+
+// writes appends what a new row puts: itself first, then its entries.
+func (e *editor) writes(ctx *sql.Context, out []write, i int, row sql.Row) ([]write, error) {
+	info := e.info()
+	if err := checkRow(info.schema, row); err != nil {
+		return nil, err
+	}
+	var home location
+	var err error
+	if info.keyless() {
+		if home, err = info.hashLocation(ctx, row); err == nil {
+			home = home.freshRow()
+		}
+	} else {
+		home, err = info.rowLocation(ctx, row)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if e.only == nil {
+		value, err := info.encodeRow(ctx, row)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, write{row: i, at: home, home: home, index: info.primary, conflict: true, value: value})
+	}
+	for _, x := range info.indexes {
+		if e.only != nil && x.id != e.only.id {
+			continue
+		}
+		at, conflict, err := x.entryLocation(ctx, row, home)
+		if err != nil {
+			return nil, err
+		}
+		value, err := x.encodeEntry(ctx, row, home)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, write{row: i, at: at, home: home, index: x, conflict: conflict, value: value})
+	}
+	return out, nil
+}
+
+func (e *editor) lock(ctx *sql.Context, tx *txn.Txn, writes []write) ([]txn.Row, error) {
+	keys := make([]txn.Key, len(writes))
+	for i, w := range writes {
+		keys[i] = w.at.txn()
+	}
+	return tx.GetMany(ctx, keys, txn.ReadOptions{Lock: txn.LockExclusive})
+}
+
+// duplicate reads the row in the way, which ON DUPLICATE KEY and REPLACE need.
+func (e *editor) duplicate(ctx *sql.Context, tx *txn.Txn, w write, found []byte, row sql.Row) error {
+	info := e.info()
+	if !w.index.primary {
+		at, _, err := decodeEntry(info.desc.Rows, found)
+		if err != nil {
+			return err
+		}
+		other, err := tx.Get(ctx, at.txn(), txn.ReadOptions{Lock: txn.LockExclusive})
+		if err != nil {
+			return e.failure(err)
+		}
+		if !other.Found {
+			return fmt.Errorf("index %s of %s points to a row that does not exist", w.index.name, info.desc.Name)
+		}
+		found = other.Value
+	}
+	existing, err := info.decodeRow(ctx, found)
+	if err != nil {
+		return err
+	}
+	return e.duplicateError(w, row, existing)
+}
+
+func (e *editor) duplicateError(w write, row, existing sql.Row) error {
+	return sql.NewUniqueKeyErr(keyText(w.index, row), w.index.primary, existing)
+}
+
+// keyText shows a key as the engine's own tables do.
+func keyText(x *indexInfo, row sql.Row) string {
+	var parts []string
+	for _, v := range x.values(row) {
+		parts = append(parts, fmt.Sprint(v))
+	}
+	return "[" + strings.Join(parts, ",") + "]"
+}
+
+// checkRow compares a row with the schema it is written under.
+func checkRow(schema sql.Schema, row sql.Row) error {
+	if len(row) != len(schema) {
+		return sql.ErrUnexpectedRowLength.New(len(schema), len(row))
+	}
+	return nil
+}
+
+// Delete implements sql.RowDeleter.
+func (e *editor) Delete(ctx *sql.Context, row sql.Row) error {
+	if err := e.flush(ctx); err != nil {
+		return err
+	}
+	tx, err := e.txn(ctx)
+	if err != nil {
+		return err
+	}
+	writes, err := e.removals(ctx, tx, row)
+	if err != nil {
+		return err
+	}
+	present, err := e.lock(ctx, tx, writes)
+	if err != nil {
+		return e.failure(err)
+	}
+	if !present[0].Found {
+		return sql.ErrDeleteRowNotFound.New()
+	}
+	for _, w := range writes {
+		if err := tx.Delete(w.at.txn()); err != nil {
+			return e.failure(err)
+		}
+	}
+	e.delta--
+	return nil
+}
+
+// removals are the keys of a row that exists: itself first, then its entries.
+func (e *editor) removals(ctx *sql.Context, tx *txn.Txn, row sql.Row) ([]write, error) {
+	info := e.info()
+	if err := checkRow(info.schema, row); err != nil {
+		return nil, err
+	}
+	home, err := e.locate(ctx, tx, row)
+	if err != nil {
+		return nil, err
+	}
+	out := []write{{at: home, home: home, index: info.primary}}
+	for _, x := range info.indexes {
+		at, _, err := x.entryLocation(ctx, row, home)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, write{at: at, home: home, index: x})
+	}
+	return out, nil
+}
+
+// locate finds a row. Rows without a primary key are found by their hash; any
+// of several equal ones will do.
+func (e *editor) locate(ctx *sql.Context, tx *txn.Txn, row sql.Row) (location, error) {
+	info := e.info()
+	if !info.keyless() {
+		return info.rowLocation(ctx, row)
+	}
+	hash, err := info.hashLocation(ctx, row)
+	if err != nil {
+		return location{}, err
+	}
+	cursor, err := tx.Scan(ctx, txn.Scan{
+		Lo: hash.key, Hi: keycodec.PrefixEnd(hash.key), Where: txn.OneShard(hash.token), Limit: 1, Lock: txn.LockExclusive,
+	})
+	if err != nil {
+		return location{}, e.failure(err)
+	}
+	defer cursor.Close()
+	found, ok, err := cursor.Next(ctx)
+	if err != nil {
+		return location{}, e.failure(err)
+	}
+	if !ok {
+		return location{}, sql.ErrDeleteRowNotFound.New()
+	}
+	return location{append([]byte{}, found.Key...), hash.token}, nil
+}
+
+// Update implements sql.RowUpdater.
+func (e *editor) Update(ctx *sql.Context, old, next sql.Row) error {
+	if err := e.flush(ctx); err != nil {
+		return err
+	}
+	tx, err := e.txn(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := e.removals(ctx, tx, old)
+	if err != nil {
+		return err
+	}
+	after, err := e.writes(ctx, nil, 0, next)
+	if err != nil {
+		return err
+	}
+	return e.replace(ctx, tx, before, after, next)
+}
+
+// replace turns the keys of the old row into those of the new one.
+func (e *editor) replace(ctx *sql.Context, tx *txn.Txn, before, after []write, next sql.Row) error {
+	present, err := e.lock(ctx, tx, append(append([]write{}, before...), after...))
+	if err != nil {
+		return e.failure(err)
+	}
+	if !present[0].Found {
+		return sql.ErrDeleteRowNotFound.New()
+	}
+	own := map[string]bool{}
+	for _, w := range before {
+		own[string(w.at.key)] = true
+	}
+	for i, w := range after {
+		found := present[len(before)+i]
+		if w.conflict && found.Found && !own[string(w.at.key)] {
+			return e.duplicate(ctx, tx, w, found.Value, next)
+		}
+		delete(own, string(w.at.key))
+	}
+	for _, w := range before {
+		if !own[string(w.at.key)] {
+			continue // overwritten below
+		}
+		if err := tx.Delete(w.at.txn()); err != nil {
+			return e.failure(err)
+		}
+	}
+	for _, w := range after {
+		if err := tx.Put(w.at.txn(), w.value); err != nil {
+			return e.failure(err)
+		}
+	}
+	return nil
+}
+
+// GetIndexes implements sql.IndexAddressable.
+func (e *editor) GetIndexes(ctx *sql.Context) ([]sql.Index, error) { return e.table.GetIndexes(ctx) }
+
+// PreciseMatch implements sql.IndexAddressable.
+func (e *editor) PreciseMatch() bool { return true }
+
+// IndexedAccess implements sql.IndexAddressable. Foreign keys look rows up
+// through it: children of a changed row to change them as well, or the parent
+// that must stay (then SetReferenceCheck is called). Both read the latest
+// version under a lock, so that what was checked still holds at commit.
+func (e *editor) IndexedAccess(*sql.Context, sql.IndexLookup) sql.IndexedTable {
+	locked := e.table.locking(readMode{lock: txn.LockExclusive})
+	locked.columns, locked.schema, locked.names = nil, nil, nil
+	return &editorTable{IndexedTable: IndexedTable{locked}, editor: e}
+}
+
+// editorTable is a table as its editor's statement sees it.
+type editorTable struct {
+	IndexedTable
+	editor *editor
+}
+
+var _ sql.ReferenceChecker = (*editorTable)(nil)
+
+// SetReferenceCheck implements sql.ReferenceChecker: existence is asked for,
+// which a shared lock protects.
+func (t *editorTable) SetReferenceCheck() error {
+	t.read.lock = txn.LockShared
+	return nil
+}
+
+// PartitionRows implements sql.Table. Rows that the statement holds back are
+// written first.
+func (t *editorTable) PartitionRows(ctx *sql.Context, p sql.Partition) (sql.RowIter, error) {
+	if err := t.editor.flush(ctx); err != nil {
+		return nil, err
+	}
+	return t.IndexedTable.PartitionRows(ctx, p)
+}

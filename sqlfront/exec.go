@@ -1,0 +1,182 @@
+package sqlfront
+
+import (
+	"time"
+
+	"github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/plan"
+	"github.com/dolthub/go-mysql-server/sql/rowexec"
+	"github.com/dolthub/go-mysql-server/sql/transform"
+	"github.com/dolthub/go-mysql-server/sql/types"
+
+	"github.com/rowlockdb/rowlock/sqlfront/wire"
+	"github.com/rowlockdb/rowlock/storage"
+	"github.com/rowlockdb/rowlock/txn"
+)
+
+// execBuilder sees every plan node before it runs. UPDATE and DELETE must read
+// what they change under exclusive locks at the latest version, and the engine
+// does not tell tables why they are read; here their tables are replaced by
+// locking ones. The tables of a plain INSERT are told that rows may wait for
+// the end of the statement.
+type execBuilder struct{ base *rowexec.BaseBuilder }
+
+var _ sql.NodeExecBuilder = (*execBuilder)(nil)
+
+// Build implements sql.NodeExecBuilder. A nil iterator leaves the node to the
+// engine. A rewritten node comes here again and is then found unchanged.
+func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowIter, error) {
+	var next sql.Node
+	var same transform.TreeIdentity
+	var err error
+	switch n := n.(type) {
+	case *plan.Update, *plan.DeleteFrom:
+		next, same, err = replaceTables(ctx, n, lockTable)
+	case *plan.InsertInto:
+		next, same, err = bufferInsert(ctx, n)
+	default:
+		return nil, nil
+	}
+	if err != nil || same == transform.SameTree {
+		return nil, err
+	}
+	return b.base.Build(ctx, next, row)
+}
+
+// lockTable is t reading with exclusive locks, nil if it does already.
+func lockTable(t *Table) *Table {
+	if t.read.lock == txn.LockExclusive {
+		return nil
+	}
+	return t.locking(readMode{lock: txn.LockExclusive})
+}
+
+// bufferInsert lets a plain INSERT collect its rows: nobody looks at the table
+// between two of them, and nobody needs to know at once which is a duplicate.
+func bufferInsert(ctx *sql.Context, n *plan.InsertInto) (sql.Node, transform.TreeIdentity, error) {
+	if n.Ignore || n.IsReplace || n.HasAfterTrigger || n.OnDupExprs.HasUpdates() || len(n.Returning) > 0 || hasTrigger(ctx, n.Source) {
+		return n, transform.SameTree, nil
+	}
+	destination, same, err := replaceTables(ctx, n.Destination, func(t *Table) *Table {
+		if t.buffered {
+			return nil
+		}
+		next := *t
+		next.buffered = true
+		return &next
+	})
+	if err != nil || same == transform.SameTree {
+		return n, transform.SameTree, err
+	}
+	next := *n
+	next.Destination = destination
+	return &next, transform.NewTree, nil
+}
+
+func hasTrigger(ctx *sql.Context, n sql.Node) bool {
+	found := false
+	transform.InspectWithOpaque(ctx, n, func(_ *sql.Context, n sql.Node) bool {
+		if _, ok := n.(*plan.TriggerExecutor); ok {
+			found = true
+		}
+		return !found
+	})
+	return found
+}
+
+// replaceTables puts f's table in place of each of ours below n; nil keeps it.
+func replaceTables(ctx *sql.Context, n sql.Node, f func(*Table) *Table) (sql.Node, transform.TreeIdentity, error) {
+	return transform.NodeWithOpaque(ctx, n, func(ctx *sql.Context, n sql.Node) (sql.Node, transform.TreeIdentity, error) {
+		switch n := n.(type) {
+		case *plan.ResolvedTable:
+			next := replaceTable(n.Table, f)
+			if next == nil {
+				return n, transform.SameTree, nil
+			}
+			replaced, err := n.ReplaceTable(ctx, next)
+			if err != nil {
+				return nil, transform.SameTree, err
+			}
+			return replaced.(sql.Node), transform.NewTree, nil
+		case *plan.IndexedTableAccess:
+			next := replaceTable(n.Table, f)
+			if next == nil {
+				return n, transform.SameTree, nil
+			}
+			access := *n
+			access.Table = next.(sql.IndexedTable)
+			return &access, transform.NewTree, nil
+		}
+		return n, transform.SameTree, nil
+	})
+}
+
+// replaceTable looks through the engine's wrappers; nil if nothing changes.
+func replaceTable(t sql.Table, f func(*Table) *Table) sql.Table {
+	switch t := t.(type) {
+	case *Table:
+		if next := f(t); next != nil {
+			return next
+		}
+	case *IndexedTable:
+		if next := f(t.Table); next != nil {
+			return &IndexedTable{next}
+		}
+	case *plan.ProcessTable:
+		if next := replaceTable(t.Table, f); next != nil {
+			wrapped := *t
+			wrapped.Table = next
+			return &wrapped
+		}
+	case sql.MutableTableWrapper:
+		if next := replaceTable(t.Underlying(), f); next != nil {
+			return t.WithUnderlying(next)
+		}
+	}
+	return nil
+}
+
+// lockMode translates a locking clause.
+func lockMode(m wire.LockMarker) readMode {
+	mode := readMode{}
+	switch m.Strength {
+	case wire.LockShared:
+		mode.lock = txn.LockShared
+	case wire.LockExclusive:
+		mode.lock = txn.LockExclusive
+	}
+	switch m.Wait {
+	case wire.LockNoWait:
+		mode.wait = txn.NoWait
+	case wire.LockSkipLocked:
+		mode.wait = txn.SkipLocked
+	}
+	return mode
+}
+
+// pastMode reads a table as it was at a point in time.
+func (s *Session) pastMode(ctx *sql.Context, asOf any) (readMode, error) {
+	at, err := pointInTime(ctx, asOf)
+	if err != nil {
+		return readMode{}, err
+	}
+	tx := s.catalog.coordinator.Begin(txn.Options{
+		Isolation: txn.RepeatableRead, ReadOnly: true, Label: "as of",
+		At: storage.MakeTimestamp(uint64(at.UnixMilli()), 0),
+	})
+	s.past = append(s.past, tx)
+	return readMode{tx: tx}, nil
+}
+
+// pointInTime reads an AS OF value: a time, or a date and time as text, both UTC.
+func pointInTime(ctx *sql.Context, asOf any) (time.Time, error) {
+	v, _, err := types.DatetimeMaxPrecision.Convert(ctx, asOf)
+	if err != nil || v == nil {
+		return time.Time{}, errNoHistory
+	}
+	at, ok := v.(time.Time)
+	if !ok {
+		return time.Time{}, errNoHistory
+	}
+	return at, nil
+}

@@ -1,0 +1,507 @@
+package sqlfront
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/expression"
+	"github.com/dolthub/vitess/go/mysql"
+
+	"github.com/rowlockdb/rowlock/ring"
+	"github.com/rowlockdb/rowlock/sqlfront/catalog"
+	"github.com/rowlockdb/rowlock/sqlfront/codec"
+	"github.com/rowlockdb/rowlock/storage"
+	"github.com/rowlockdb/rowlock/storage/keycodec"
+	"github.com/rowlockdb/rowlock/txn"
+)
+
+// Rows are fetched in pages that grow, so that a statement that wants one row
+// costs one and a long scan costs few round trips.
+const (
+	firstPage = 16
+	largePage = 512
+)
+
+// rowScan yields the rows of a table scan or an index lookup.
+type rowScan struct {
+	table *Table
+	info  *tableInfo
+	index *indexInfo
+	tx    *txn.Txn
+	mode  readMode
+	out   []int // schema positions to return; nil: all
+
+	spans   []codec.Span
+	reverse bool
+	check   sql.Expression // over a full row; nil: spans are exact
+	cover   bool           // answered from index entries
+	// checkEntry: check runs on the entry, before the row is fetched.
+	checkEntry bool
+
+	cursor *txn.Cursor
+	page   []sql.Row
+	next   int
+	size   int
+	done   bool
+
+	rows    projection // of the row
+	entries projection // of the index entry: the result, or the columns to check
+}
+
+// projection is what is decoded of a row or an entry.
+type projection struct {
+	columns []int // schema positions
+	codec   *codec.RowCodec
+	plan    *codec.Projection
+}
+
+// decode returns a row as wide as the schema, nil where nothing was decoded.
+func (p *projection) decode(ctx *sql.Context, width int, data []byte) (sql.Row, error) {
+	values := make(sql.Row, len(p.columns))
+	if err := p.codec.Project(ctx, p.plan, data, values); err != nil {
+		return nil, err
+	}
+	if len(values) == width {
+		return values, nil
+	}
+	full := make(sql.Row, width)
+	for i, c := range p.columns {
+		full[c] = values[i]
+	}
+	return full, nil
+}
+
+// open starts reading: the whole table, or a lookup.
+func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, error) {
+	info := t.now()
+	s := &rowScan{table: t, info: info, index: info.primary, mode: t.read, out: t.columns, size: firstPage}
+	var err error
+	if s.tx, err = t.transaction(ctx); err != nil {
+		return nil, err
+	}
+	if err := t.session.visible(ctx, s.tx, t.read, info.primary.id); err != nil {
+		return nil, err
+	}
+	if lookup == nil {
+		s.spans = []codec.Span{{Lo: info.primary.start, Hi: keycodec.PrefixEnd(info.primary.start)}}
+		return s, s.prepare()
+	}
+	if err := s.lookup(ctx, lookup); err != nil {
+		return nil, err
+	}
+	if err := t.session.visible(ctx, s.tx, t.read, s.index.id); err != nil {
+		return nil, err
+	}
+	return s, s.prepare()
+}
+
+// transaction is the one that reads of this handle go through.
+func (t *Table) transaction(ctx *sql.Context) (*txn.Txn, error) {
+	if t.read.tx != nil {
+		return t.read.tx, nil
+	}
+	return t.session.txn(ctx)
+}
+
+// visible refuses to read data in a snapshot older than the data itself (MySQL:
+// ER_TABLE_DEF_CHANGED). Locking reads see the latest versions and may.
+func (s *Session) visible(ctx *sql.Context, tx *txn.Txn, mode readMode, id catalog.ID) error {
+	since := s.catalog.publicAt(id)
+	if since == 0 || mode.lock != txn.LockNone {
+		return nil
+	}
+	at, err := tx.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	if at < since {
+		return mysql.NewSQLError(1412, "HY000", "Table definition has changed, please retry transaction")
+	}
+	return nil
+}
+
+// lookup translates the planner's ranges into spans of keys.
+func (s *rowScan) lookup(ctx *sql.Context, lookup *sql.IndexLookup) error {
+	index, ok := lookup.Index.(*Index)
+	if !ok {
+		return fmt.Errorf("lookup through an index of type %T", lookup.Index)
+	}
+	s.index = s.info.byName(index.index.name)
+	if s.index == nil {
+		return sql.ErrIndexNotFound.New(index.index.name)
+	}
+	s.reverse = lookup.IsReverse
+	if lookup.IsEmptyRange {
+		return nil
+	}
+	ranges, ok := lookup.Ranges.(sql.MySQLRangeCollection)
+	if !ok {
+		return fmt.Errorf("lookup by ranges of type %T", lookup.Ranges)
+	}
+	spans, exact, err := s.keySpans(ctx, ranges)
+	if err != nil {
+		return err
+	}
+	s.spans = spans
+	if s.reverse {
+		slices.Reverse(s.spans)
+	}
+	if !exact {
+		fields := (&Index{table: s.info, index: s.index}).extendedFields(ranges)
+		s.check, err = expression.NewRangeFilterExpr(ctx, fields, ranges)
+	}
+	return err
+}
+
+// keySpans asks the codec for the spans. Ranges may name the primary key's
+// columns after those of the index; the key orders them too, but the codec of
+// the index does not know them: they are cut off and checked afterwards.
+func (s *rowScan) keySpans(ctx *sql.Context, ranges sql.MySQLRangeCollection) ([]codec.Span, bool, error) {
+	width := len(s.index.columns)
+	cut := false
+	short := make(sql.MySQLRangeCollection, len(ranges))
+	for i, r := range ranges {
+		short[i] = r
+		if len(r) > width {
+			short[i], cut = r[:width], true
+		}
+	}
+	spans, exact, err := s.index.key.Spans(ctx, s.index.start, short)
+	return spans, exact && !cut, err
+}
+
+// extendedFields are as many columns of the extended index as the ranges have.
+func (x *Index) extendedFields(ranges sql.MySQLRangeCollection) []sql.Expression {
+	width := 0
+	for _, r := range ranges {
+		width = max(width, len(r))
+	}
+	columns := x.extended()
+	if width <= len(x.index.columns) {
+		columns = x.index.columns
+	}
+	return x.fields(columns)
+}
+
+// prepare decides what is decoded, and from where.
+func (s *rowScan) prepare() error {
+	need := slices.Clone(s.out)
+	if s.out == nil {
+		need = s.info.stored
+	}
+	checked := (&Index{table: s.info, index: s.index}).extended()
+	// Keys that are too coarse are checked at the entry if it has the values.
+	s.checkEntry = s.check != nil && !s.index.primary && s.index.covers(checked)
+	if s.check != nil && !s.checkEntry {
+		need = union(need, checked)
+	}
+	// A locking read takes the row itself even if the entry has all columns:
+	// two lockers by two paths must meet (rule S1).
+	s.cover = !s.index.primary && s.mode.lock == txn.LockNone && s.index.covers(need)
+	if s.cover || s.checkEntry {
+		if s.checkEntry {
+			need = union(need, checked)
+		}
+		if err := s.prepareEntry(need); err != nil {
+			return err
+		}
+	}
+	return s.prepareRow(need)
+}
+
+// prepareRow leaves out virtual columns, which the engine computes.
+func (s *rowScan) prepareRow(need []int) error {
+	var positions []int
+	for _, c := range need {
+		if p, ok := s.info.position[c]; ok {
+			s.rows.columns = append(s.rows.columns, c)
+			positions = append(positions, p)
+		}
+	}
+	var err error
+	s.rows.codec = s.info.rows
+	s.rows.plan, err = s.info.rows.NewProjection(positions)
+	return err
+}
+
+func (s *rowScan) prepareEntry(need []int) error {
+	var positions []int
+	for p, c := range s.index.cover {
+		if slices.Contains(need, c) {
+			s.entries.columns = append(s.entries.columns, c)
+			positions = append(positions, p)
+		}
+	}
+	var err error
+	s.entries.codec = s.index.entry
+	s.entries.plan, err = s.index.entry.NewProjection(positions)
+	return err
+}
+
+// union is a with the elements of b that it lacks.
+func union(a, b []int) []int {
+	out := slices.Clone(a)
+	for _, c := range b {
+		if !slices.Contains(out, c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// Next implements sql.RowIter.
+func (s *rowScan) Next(ctx *sql.Context) (sql.Row, error) {
+	for s.next >= len(s.page) {
+		if s.done {
+			return nil, io.EOF
+		}
+		if err := s.fill(ctx); err != nil {
+			return nil, s.table.session.failed(err)
+		}
+	}
+	row := s.page[s.next]
+	s.next++
+	return row, nil
+}
+
+// Close implements sql.RowIter. It may be called again.
+func (s *rowScan) Close(*sql.Context) error {
+	s.closeCursor()
+	s.done, s.page, s.next = true, nil, 0
+	return nil
+}
+
+func (s *rowScan) closeCursor() {
+	if s.cursor != nil {
+		s.cursor.Close()
+		s.cursor = nil
+	}
+}
+
+// fill reads one page.
+func (s *rowScan) fill(ctx *sql.Context) error {
+	s.page, s.next = s.page[:0], 0
+	keys := s.points()
+	if len(keys) > 0 {
+		return s.fillPoints(ctx, keys)
+	}
+	stored, err := s.advance(ctx)
+	if err != nil {
+		return err
+	}
+	s.size = min(2*s.size, largePage)
+	if s.index.primary {
+		return s.emitRows(ctx, stored)
+	}
+	if s.cover {
+		return s.emitEntries(ctx, stored)
+	}
+	return s.fetch(ctx, stored)
+}
+
+// points takes the run of point spans at the front, if keys can be computed
+// from them, so that one request per shard reads them all.
+func (s *rowScan) points() []txn.Key {
+	if s.cursor != nil || !s.index.unique || s.index.primary && s.info.placement != nil {
+		return nil
+	}
+	var keys []txn.Key
+	for len(s.spans) > 0 && s.spans[0].Point && len(keys) < largePage {
+		lo := storage.Key(s.spans[0].Lo)
+		keys = append(keys, txn.At(ring.TokenOf(lo), lo))
+		s.spans = s.spans[1:]
+	}
+	return keys
+}
+
+func (s *rowScan) fillPoints(ctx *sql.Context, keys []txn.Key) error {
+	rows, err := s.tx.GetMany(ctx, keys, txn.ReadOptions{Lock: s.mode.lock, Wait: s.mode.wait})
+	if err != nil {
+		return err
+	}
+	s.done = len(s.spans) == 0
+	switch {
+	case s.index.primary:
+		return s.emitRows(ctx, rows)
+	case s.cover:
+		return s.emitEntries(ctx, rows)
+	}
+	return s.fetch(ctx, rows)
+}
+
+// advance reads the next page of keys from the spans, opening cursors as needed.
+func (s *rowScan) advance(ctx *sql.Context) ([]txn.Row, error) {
+	var page []txn.Row
+	for len(page) < s.size {
+		if s.cursor == nil {
+			if len(s.spans) == 0 {
+				s.done = true
+				break
+			}
+			if err := s.openCursor(ctx); err != nil {
+				return nil, err
+			}
+		}
+		row, ok, err := s.cursor.Next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			s.closeCursor()
+			continue
+		}
+		page = append(page, row)
+	}
+	return page, nil
+}
+
+func (s *rowScan) openCursor(ctx *sql.Context) error {
+	span := s.spans[0]
+	s.spans = s.spans[1:]
+	scan := txn.Scan{Lo: span.Lo, Hi: span.Hi, Where: s.where(span), Reverse: s.reverse, Lock: s.mode.lock, Wait: s.mode.wait}
+	var err error
+	s.cursor, err = s.tx.Scan(ctx, scan)
+	return err
+}
+
+// where narrows a span to one shard when its placement is known.
+func (s *rowScan) where(span codec.Span) txn.Where {
+	x := s.index
+	switch {
+	case span.Equal == 0 || x.key == nil:
+	case !x.unique:
+		rest, err := x.key.Skip(span.Lo[len(x.start):], 1)
+		if err == nil {
+			return txn.OneShard(ring.TokenOf(span.Lo[:len(span.Lo)-len(rest)]))
+		}
+	case x.primary && s.info.placement != nil:
+		return s.wherePlaced(span)
+	case span.Equal == len(x.columns):
+		rest, err := x.key.Skip(span.Lo[len(x.start):], len(x.columns))
+		if err == nil {
+			return txn.OneShard(ring.TokenOf(span.Lo[:len(span.Lo)-len(rest)]))
+		}
+	}
+	return txn.AllShards
+}
+
+// wherePlaced narrows by PARTITION BY KEY when the placement columns are the
+// first of the key, in order, and fixed.
+func (s *rowScan) wherePlaced(span codec.Span) txn.Where {
+	n := len(s.info.placement)
+	if span.Equal < n || !slices.Equal(s.info.placement, s.index.columns[:n]) {
+		return txn.AllShards
+	}
+	body := span.Lo[len(s.index.start):]
+	rest, err := s.index.key.Skip(body, n)
+	if err != nil {
+		return txn.AllShards
+	}
+	return txn.OneShard(ring.TokenOf(body[:len(body)-len(rest)]))
+}
+
+// fetch reads the rows that entries point to, one request per shard.
+func (s *rowScan) fetch(ctx *sql.Context, entries []txn.Row) error {
+	var keys []txn.Key
+	for _, e := range entries {
+		if !e.Found {
+			continue
+		}
+		at, covered, err := decodeEntry(s.info.desc.Rows, e.Value)
+		if err != nil {
+			return err
+		}
+		if s.checkEntry {
+			if ok, err := s.passes(ctx, &s.entries, covered); err != nil || !ok {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		keys = append(keys, at.txn())
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	rows, err := s.tx.GetMany(ctx, keys, txn.ReadOptions{Lock: s.mode.lock, Wait: s.mode.wait})
+	if err != nil {
+		return err
+	}
+	return s.emitRows(ctx, rows)
+}
+
+// passes tells whether the decoded columns satisfy the ranges.
+func (s *rowScan) passes(ctx *sql.Context, p *projection, data []byte) (bool, error) {
+	full, err := p.decode(ctx, len(s.info.schema), data)
+	if err != nil {
+		return false, err
+	}
+	return s.satisfies(ctx, full)
+}
+
+func (s *rowScan) satisfies(ctx *sql.Context, full sql.Row) (bool, error) {
+	v, err := s.check.Eval(ctx, full)
+	return sql.IsTrue(v), err
+}
+
+func (s *rowScan) emitRows(ctx *sql.Context, rows []txn.Row) error {
+	for _, r := range rows {
+		if !r.Found {
+			continue
+		}
+		if err := s.emit(ctx, &s.rows, r.Value, s.check != nil && !s.checkEntry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *rowScan) emitEntries(ctx *sql.Context, entries []txn.Row) error {
+	for _, e := range entries {
+		if !e.Found {
+			continue
+		}
+		_, covered, err := decodeEntry(s.info.desc.Rows, e.Value)
+		if err != nil {
+			return err
+		}
+		if err := s.emit(ctx, &s.entries, covered, s.check != nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emit decodes one row, checks it and adds it to the page.
+func (s *rowScan) emit(ctx *sql.Context, p *projection, data []byte, check bool) error {
+	full, err := p.decode(ctx, len(s.info.schema), data)
+	if err != nil {
+		return fmt.Errorf("row of %s: %w", s.info.desc.Name, err)
+	}
+	if check {
+		if ok, err := s.satisfies(ctx, full); err != nil || !ok {
+			return err
+		}
+	}
+	s.page = append(s.page, s.project(full))
+	return nil
+}
+
+func (s *rowScan) project(full sql.Row) sql.Row {
+	if s.out == nil {
+		for i, c := range s.info.schema {
+			if c.Virtual {
+				full[i] = nil
+			}
+		}
+		return full
+	}
+	row := make(sql.Row, len(s.out))
+	for i, c := range s.out {
+		row[i] = full[c]
+	}
+	return row
+}

@@ -1,0 +1,235 @@
+package sqlfront
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dolthub/go-mysql-server/sql"
+
+	"github.com/rowlockdb/rowlock/sqlfront/catalog"
+	"github.com/rowlockdb/rowlock/txn"
+)
+
+// schemaChange collects what one DDL statement does. Its session sees the
+// result at once; everyone else after commit, which writes all descriptors, the
+// garbage and the new counters in one transaction. If the statement fails or
+// the process dies before, nothing of it has happened, except that rows built
+// under fresh ids are garbage, which the build records tell.
+type schemaChange struct {
+	changes   []catalog.Change
+	view      *catalog.Snapshot
+	tables    map[*catalog.Table]*tableInfo
+	fresh     []catalog.ID          // ids that become reachable with this change
+	built     []deadData            // those of them that have a build record
+	garbage   []deadData            // ids whose data this change makes unreachable
+	auto      map[catalog.ID]uint64 // table id -> next value; 0 removes the counter
+	published bool
+}
+
+// set records a change and brings the view up to date.
+func (d *schemaChange) set(base *catalog.Snapshot, c catalog.Change) {
+	d.changes = slices.DeleteFunc(d.changes, func(o catalog.Change) bool {
+		return o.Kind == c.Kind && o.Database == c.Database && o.Name == c.Name
+	})
+	d.changes = append(d.changes, c)
+	d.view = base.Apply(d.changes)
+}
+
+// change starts the session's schema change, or returns the one that is open.
+// It commits the open transaction first, as MySQL does (manual, 13.3.3).
+func (s *Session) change(ctx *sql.Context) (*schemaChange, error) {
+	if s.ddl != nil {
+		return s.ddl, nil
+	}
+	if s.readOnly() {
+		return nil, sql.ErrReadOnlyTransaction.New()
+	}
+	if err := s.restart(ctx); err != nil {
+		return nil, err
+	}
+	s.ddl = &schemaChange{
+		view: s.catalog.snapshot.Load(), tables: map[*catalog.Table]*tableInfo{}, auto: map[catalog.ID]uint64{},
+	}
+	return s.ddl, nil
+}
+
+// lockName takes a metadata lock of the transaction.
+func (s *Session) lockName(ctx *sql.Context, name string, exclusive bool) error {
+	if s.holder.Holds(name, exclusive) {
+		return nil
+	}
+	err := s.catalog.locks.Acquire(ctx, &s.holder, name, exclusive, s.metadataWait(ctx))
+	if errors.Is(err, catalog.ErrLockTimeout) {
+		return &txn.Error{Code: txn.LockTimeout, Detail: "metadata lock on " + name}
+	}
+	return err
+}
+
+func (s *Session) metadataWait(ctx *sql.Context) time.Duration {
+	if wait := s.seconds(ctx, "lock_wait_timeout"); wait > 0 {
+		return wait
+	}
+	return time.Hour
+}
+
+// tableLock and schemaLock are the names of metadata locks.
+func tableLock(database, table string) string {
+	return strings.ToLower(database) + "/" + strings.ToLower(table)
+}
+
+func schemaLock(database string) string { return strings.ToLower(database) }
+
+// changeTable replaces a table's descriptor by what edit makes of it. edit gets
+// a copy it may modify.
+func (s *Session) changeTable(ctx *sql.Context, database, table string, edit func(*schemaChange, *catalog.Table) error) error {
+	d, schema, desc, err := s.tableForChange(ctx, database, table)
+	if err != nil {
+		return err
+	}
+	next := desc.Clone()
+	next.Version++
+	if err := edit(d, next); err != nil {
+		return err
+	}
+	if strings.ToLower(next.Name) != strings.ToLower(desc.Name) {
+		d.set(s.catalog.snapshot.Load(), catalog.Change{
+			Kind: catalog.KindTable, Database: strings.ToLower(schema.Name), Name: strings.ToLower(desc.Name)})
+	}
+	d.set(s.catalog.snapshot.Load(), catalog.Change{
+		Kind: catalog.KindTable, Database: strings.ToLower(schema.Name), Name: strings.ToLower(next.Name), Value: next})
+	return nil
+}
+
+// tableForChange locks a table exclusively and returns its present descriptor.
+func (s *Session) tableForChange(ctx *sql.Context, database, table string) (*schemaChange, *catalog.Schema, *catalog.Table, error) {
+	d, err := s.change(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := s.lockName(ctx, schemaLock(database), false); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := s.lockName(ctx, tableLock(database, table), true); err != nil {
+		return nil, nil, nil, err
+	}
+	d.view = s.catalog.snapshot.Load().Apply(d.changes)
+	schema := d.view.Schema(database)
+	if schema == nil {
+		return nil, nil, nil, sql.ErrDatabaseNotFound.New(database)
+	}
+	desc := schema.Table(table)
+	if desc == nil {
+		return nil, nil, nil, sql.ErrTableNotFound.New(table)
+	}
+	return d, schema, desc, nil
+}
+
+// changeObject puts or removes (value nil) a view, trigger, procedure or event.
+func (s *Session) changeObject(ctx *sql.Context, kind catalog.Kind, database, name string, value any) error {
+	d, err := s.change(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.lockName(ctx, schemaLock(database), false); err != nil {
+		return err
+	}
+	if err := s.lockName(ctx, string(kind)+":"+tableLock(database, name), true); err != nil {
+		return err
+	}
+	d.set(s.catalog.snapshot.Load(), catalog.Change{
+		Kind: kind, Database: strings.ToLower(database), Name: strings.ToLower(name), Value: value})
+	return nil
+}
+
+// commitChange writes the schema change into tx, commits tx and publishes.
+func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
+	d := s.ddl
+	if err := s.writeChange(ctx, tx, d); err != nil {
+		return err
+	}
+	err := tx.Commit(ctx)
+	var e *txn.Error
+	if errors.As(err, &e) && e.Code == txn.Unknown {
+		// The store knows the outcome even though this call does not.
+		if again := s.catalog.reload(ctx); again != nil {
+			s.server.config.Logger.Error("schema change with unknown outcome; reload failed", "error", again)
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	at, err := s.catalog.coordinator.Now(ctx)
+	if err != nil {
+		return err
+	}
+	s.catalog.publish(d.changes, d.fresh, at)
+	d.published = true
+	for table, next := range d.auto {
+		s.catalog.auto.reset(table, next)
+	}
+	s.server.garbage.wake()
+	return nil
+}
+
+func (s *Session) writeChange(ctx *sql.Context, tx *txn.Txn, d *schemaChange) error {
+	var version uint64
+	if _, err := record(ctx, tx, systemKey(keyVersion), &version); err != nil {
+		return err
+	}
+	if err := putRecord(ctx, tx, systemKey(keyVersion), version+1); err != nil {
+		return err
+	}
+	for _, c := range d.changes {
+		var err error
+		if c.Value == nil {
+			err = deleteRecord(ctx, tx, objectKey(c))
+		} else {
+			err = putRecord(ctx, tx, objectKey(c), c.Value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return s.writeData(ctx, tx, d)
+}
+
+// writeData records what became of data: built, or garbage.
+func (s *Session) writeData(ctx *sql.Context, tx *txn.Txn, d *schemaChange) error {
+	for _, b := range d.built {
+		if err := deleteRecord(ctx, tx, idKey(keyBuild, b.ID)); err != nil {
+			return err
+		}
+	}
+	for _, g := range d.garbage {
+		if err := putRecord(ctx, tx, idKey(keyGarbage, g.ID), g); err != nil {
+			return err
+		}
+	}
+	for table, next := range d.auto {
+		var err error
+		if next == 0 {
+			err = deleteRecord(ctx, tx, idKey(keyAuto, table))
+		} else {
+			err = putRecord(ctx, tx, idKey(keyAuto, table), next)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abandonChange forgets an unfinished schema change. Its build records stay;
+// the garbage collector removes what they name.
+func (s *Session) abandonChange() {
+	if s.ddl == nil {
+		return
+	}
+	if len(s.ddl.built) > 0 {
+		s.server.garbage.abandon(s.ddl.built)
+	}
+	s.ddl = nil
+}

@@ -1,0 +1,140 @@
+package sqlfront
+
+import (
+	"context"
+	"strings"
+
+	"github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/types"
+)
+
+// systemDatabaseName is the database that shows the state of the cluster.
+const systemDatabaseName = "rowlock"
+
+// systemDatabase is read only; its tables ask the callbacks of Sources.
+type systemDatabase struct{ tables map[string]*systemTable }
+
+var _ sql.ReadOnlyDatabase = (*systemDatabase)(nil)
+
+// Name implements sql.Nameable.
+func (d *systemDatabase) Name() string { return systemDatabaseName }
+
+// IsReadOnly implements sql.ReadOnlyDatabase.
+func (d *systemDatabase) IsReadOnly() bool { return true }
+
+// GetTableInsensitive implements sql.Database.
+func (d *systemDatabase) GetTableInsensitive(_ *sql.Context, name string) (sql.Table, bool, error) {
+	t, ok := d.tables[strings.ToLower(name)]
+	return t, ok, nil
+}
+
+// GetTableNames implements sql.Database.
+func (d *systemDatabase) GetTableNames(*sql.Context) ([]string, error) {
+	return []string{"locks", "metrics", "nodes", "shards", "transactions"}, nil
+}
+
+// systemTable is a table whose rows are computed when read.
+type systemTable struct {
+	name   string
+	schema sql.Schema
+	rows   func(context.Context) ([]sql.Row, error)
+}
+
+var (
+	_ sql.Table          = (*systemTable)(nil)
+	_ sql.TemporaryTable = (*systemTable)(nil)
+)
+
+// Name implements sql.Nameable.
+func (t *systemTable) Name() string { return t.name }
+
+// String implements fmt.Stringer.
+func (t *systemTable) String() string { return t.name }
+
+// Schema implements sql.Table.
+func (t *systemTable) Schema(*sql.Context) sql.Schema { return t.schema }
+
+// Collation implements sql.Table.
+func (t *systemTable) Collation() sql.CollationID { return sql.Collation_Default }
+
+// IsTemporary implements sql.TemporaryTable.
+func (t *systemTable) IsTemporary() bool { return false }
+
+// Partitions implements sql.Table.
+func (t *systemTable) Partitions(*sql.Context) (sql.PartitionIter, error) {
+	return &onePartition{}, nil
+}
+
+// PartitionRows implements sql.Table.
+func (t *systemTable) PartitionRows(ctx *sql.Context, _ sql.Partition) (sql.RowIter, error) {
+	rows, err := t.rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sql.RowsToRowIter(rows...), nil
+}
+
+func newSystemDatabase(s *Server) *systemDatabase {
+	src := s.config.Sources
+	d := &systemDatabase{tables: map[string]*systemTable{}}
+	add(d, "shards", src.Shards, []systemColumn{
+		{"shard", types.Uint64}, {"owner", types.Uint64}, {"epoch", types.Uint64}, {"state", types.LongText},
+		{"bytes", types.Uint64}, {"share", types.Float64}, {"applied", types.Uint64},
+	}, func(r ShardInfo) sql.Row {
+		return sql.Row{r.Shard, r.Owner, r.Epoch, r.State, r.Bytes, r.Share, r.Applied}
+	})
+	add(d, "nodes", src.Nodes, []systemColumn{
+		{"node", types.Uint64}, {"address", types.LongText}, {"zone", types.LongText}, {"state", types.LongText},
+	}, func(r NodeInfo) sql.Row { return sql.Row{r.Node, r.Address, r.Zone, r.State} })
+	add(d, "transactions", src.Transactions, []systemColumn{
+		{"id", types.LongText}, {"state", types.LongText}, {"isolation", types.LongText}, {"started", types.DatetimeMaxPrecision},
+		{"writes", types.Uint64}, {"label", types.LongText}, {"statement", types.LongText},
+	}, func(r TransactionInfo) sql.Row {
+		return sql.Row{r.ID, r.State, r.Isolation, r.Started.UTC(), r.Writes, r.Label, r.Statement}
+	})
+	add(d, "locks", src.Locks, []systemColumn{
+		{"shard", types.Uint64}, {"transaction", types.LongText}, {"mode", types.LongText}, {"key_hex", types.LongText},
+		{"granted", types.Boolean}, {"waits_for", types.LongText}, {"statement", types.LongText},
+	}, func(r LockInfo) sql.Row {
+		return sql.Row{r.Shard, r.Transaction, r.Mode, r.Key, boolInt(r.Granted), r.WaitsFor, r.Statement}
+	})
+	add(d, "metrics", src.Metrics, []systemColumn{
+		{"name", types.LongText}, {"value", types.Float64}, {"help", types.LongText},
+	}, func(r MetricInfo) sql.Row { return sql.Row{r.Name, r.Value, r.Help} })
+	return d
+}
+
+type systemColumn struct {
+	name string
+	typ  sql.Type
+}
+
+// add defines a table from a callback and a conversion.
+func add[R any](d *systemDatabase, name string, source func(context.Context) ([]R, error), columns []systemColumn, row func(R) sql.Row) {
+	t := &systemTable{name: name}
+	for _, c := range columns {
+		t.schema = append(t.schema, &sql.Column{Name: c.name, Type: c.typ, Source: name, DatabaseSource: systemDatabaseName, Nullable: true})
+	}
+	t.rows = func(ctx context.Context) ([]sql.Row, error) {
+		if source == nil {
+			return nil, nil
+		}
+		infos, err := source(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var rows []sql.Row
+		for _, r := range infos {
+			rows = append(rows, row(r))
+		}
+		return rows, nil
+	}
+	d.tables[name] = t
+}
+
+func boolInt(b bool) int8 {
+	if b {
+		return 1
+	}
+	return 0
+}
