@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -30,12 +31,15 @@ type group struct {
 	stopped   chan struct{} // Stop was called
 	stopOnce  sync.Once
 	cutting   chan struct{} // holds one token while the log is being cut
+
+	// restored is closed, and replaced, when a snapshot replaces the state.
+	restored atomic.Pointer[chan struct{}]
 }
 
 var _ paxos.Group = (*group)(nil)
 
 func newGroup(h *host, spec paxos.GroupSpec) *group {
-	return &group{
+	g := &group{
 		host:    h,
 		id:      spec.Group,
 		replica: spec.Replica,
@@ -44,6 +48,9 @@ func newGroup(h *host, spec paxos.GroupSpec) *group {
 		stopped: make(chan struct{}),
 		cutting: make(chan struct{}, 1),
 	}
+	c := make(chan struct{})
+	g.restored.Store(&c)
+	return g
 }
 
 // start opens the state machine, compares it with the log and starts the
@@ -58,16 +65,14 @@ func (g *group) start(spec paxos.GroupSpec, sm paxos.StateMachine) error {
 		return errors.Join(err, sm.Close())
 	}
 	m := &machine{
-		group:  g.id,
-		sm:     sm,
-		opened: applied,
-		logMax: g.host.options.LogBytes,
-		full:   g.cutLog,
-		restore: func() {
-			g.host.events.post(paxos.Event{Kind: paxos.Restored, Group: g.id})
-		},
-		log:    g.host.log,
-		closed: make(chan struct{}),
+		group:   g.id,
+		sm:      sm,
+		opened:  applied,
+		logMax:  g.host.options.LogBytes,
+		full:    g.cutLog,
+		restore: g.noteRestored,
+		log:     g.host.log,
+		closed:  make(chan struct{}),
 	}
 	m.applied.Store(uint64(applied))
 	g.machine = m
@@ -169,6 +174,14 @@ func (g *group) config(spec paxos.GroupSpec) config.Config {
 }
 
 func (g *group) markReady() { g.readyOnce.Do(func() { close(g.ready) }) }
+
+// noteRestored ends the proposals that are under way: the entries of some of
+// them are inside the snapshot, and nobody will ever hear of those again.
+func (g *group) noteRestored() {
+	next := make(chan struct{})
+	close(*g.restored.Swap(&next))
+	g.host.events.post(paxos.Event{Kind: paxos.Restored, Group: g.id})
+}
 
 // cutLog asks for a snapshot, which lets Dragonboat drop the log before it,
 // because many bytes were written since the last. One request at a time.
@@ -280,6 +293,7 @@ func (g *group) propose(ctx context.Context, command []byte) ([]byte, error) {
 	if err := g.await(ctx); err != nil {
 		return nil, err
 	}
+	restored := *g.restored.Load()
 	rs, err := g.user.Propose(g.session, command, g.ticks(remaining(ctx)))
 	if err != nil {
 		return nil, describe(err)
@@ -291,6 +305,8 @@ func (g *group) propose(ctx context.Context, command []byte) ([]byte, error) {
 			return r.GetResult().Data, nil
 		}
 		return nil, outcome(r)
+	case <-restored:
+		return nil, fmt.Errorf("%w: replica restored from a snapshot", paxos.ErrUnknownOutcome)
 	case <-ctx.Done():
 		// The request stays with Dragonboat until it expires there.
 		return nil, fmt.Errorf("%w: %w", paxos.ErrUnknownOutcome, ctx.Err())
@@ -310,6 +326,10 @@ func outcome(r dragonboat.RequestResult) error {
 	return fmt.Errorf("%w: replica stopped", paxos.ErrUnknownOutcome)
 }
 
+// firstBarrier is how long a barrier waits for the answer to its question
+// before it asks again. The message may be lost: Dragonboat sends it once.
+const firstBarrier = 250 * time.Millisecond
+
 // ReadBarrier implements paxos.Group. A leader that has not committed anything
 // in its term yet cannot answer; the barrier then asks again.
 func (g *group) ReadBarrier(ctx context.Context) error {
@@ -327,8 +347,8 @@ func (g *group) readBarrier(ctx context.Context) error {
 		return err
 	}
 	deadline := time.Now().Add(remaining(ctx))
-	for {
-		err := g.tryBarrier(ctx)
+	for patience := firstBarrier; ; patience *= 2 {
+		err := g.tryBarrier(ctx, min(patience, time.Until(deadline)))
 		if err == nil || !errors.Is(err, paxos.ErrNotSent) || ctx.Err() != nil || time.Now().After(deadline) {
 			return err
 		}
@@ -341,8 +361,8 @@ func (g *group) readBarrier(ctx context.Context) error {
 	}
 }
 
-func (g *group) tryBarrier(ctx context.Context) error {
-	rs, err := g.host.nh.ReadIndex(uint64(g.id), g.ticks(remaining(ctx)))
+func (g *group) tryBarrier(ctx context.Context, patience time.Duration) error {
+	rs, err := g.host.nh.ReadIndex(uint64(g.id), g.ticks(patience))
 	if err != nil {
 		return describe(err)
 	}

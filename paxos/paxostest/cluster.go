@@ -31,7 +31,7 @@ type Cluster interface {
 
 // settle bounds every wait of the suite. It is not a measurement: nothing
 // fails for being slow before that.
-const settle = 60 * time.Second
+const settle = 20 * time.Second
 
 // node is a running host of the suite with the disks of its replicas.
 type node struct {
