@@ -1,0 +1,168 @@
+package shard
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+var sampleTxn = storage.TxnID{Start: 1000, Gateway: 1<<48 | 7, Seq: 3}
+
+// samples has every message, command and result at least once, with every field set.
+func samples() map[string]Message {
+	k := func(s string) storage.Key { return storage.Key(s) }
+	onePC := OnePCRequest{Txn: sampleTxn, Floor: 1001, Token: LockToken{Epoch: 2, Generation: 1},
+		Writes:  []Write{{Key: k("a"), Value: []byte("1")}, {Key: k("b"), Tombstone: true}, {Key: k(""), Value: []byte{}}},
+		Locked:  []LockRef{{Mode: LockShared, Lo: k("c")}, {Mode: LockGap, Lo: k("c"), Hi: k("d")}},
+		Schemas: []SchemaRef{{Table: 9, Version: 300}}}
+	row := Row{Key: k("a"), Value: []byte("1"), Commit: 5, Found: true}
+	m := map[string]Message{
+		"read keys":          &ReadRequest{At: 77, Keys: []storage.Key{k("a"), k("")}},
+		"read span":          &ReadRequest{At: 77, Span: &Span{Lo: k("a")}, Reverse: true, Limit: 10, ByteLimit: 1 << 20},
+		"read response":      &ReadResponse{Rows: []Row{row, {Key: k("b")}}, More: true, Resume: k("a\x00")},
+		"lock request":       &LockRequest{Txn: sampleTxn, Token: LockToken{1, 2}, Mode: LockExclusive, Wait: WaitSkip, Keys: []storage.Key{k("a")}, Span: &Span{Hi: k("z")}, Reverse: true, Limit: 3, RowsOnly: true, Read: true, Snapshot: 99, Statement: "SELECT 1", Weight: 4, Timeout: time.Second},
+		"lock response":      &LockResponse{Token: LockToken{3, 4}, Rows: []Row{row}, Skipped: []int{0, 2}, More: true, Resume: k("q"), MaxCommit: 12},
+		"onepc":              &onePC,
+		"prepare":            &PrepareRequest{OnePCRequest: onePC, Participants: []ID{1, 2, 16}},
+		"vote":               &VoteResponse{State: storage.VoteCommitted, Prepare: 8, Commit: 9, Fenced: true},
+		"resolve":            &ResolveRequest{Txn: sampleTxn, Commit: 10, Wait: true},
+		"close vote":         &CloseVoteRequest{Txn: sampleTxn},
+		"release":            &ReleaseRequest{Txn: sampleTxn, Keys: []storage.Key{k("a")}},
+		"renew":              &RenewRequest{Gateway: 7, Open: []storage.TxnID{sampleTxn}, Cut: 9, Oldest: storage.MaxTimestamp},
+		"undecided":          &UndecidedRequest{OlderThan: 2 * time.Second},
+		"undecided response": &UndecidedResponse{Votes: []UndecidedVote{{Txn: sampleTxn, Participants: []ID{1}, Prepare: 4, Age: time.Minute}}},
+		"locks":              &LocksRequest{},
+		"locks response":     &LocksResponse{Locks: []LockInfo{{Shard: 1, Txn: sampleTxn, Mode: LockGap, Lo: k("a"), Hi: k("b"), Waiting: true, Voted: true, Since: 5, Statement: "x", BlockedBy: []storage.TxnID{sampleTxn}}}},
+		"timestamp":          &TimestampRequest{Count: 5},
+		"timestamp response": &TimestampResponse{First: 6},
+		"fence":              &FenceRequest{Below: 5},
+		"schema":             &SchemaRequest{Table: 5, Version: 6},
+		"collect":            &CollectRequest{Below: 5},
+		"oldest":             &OldestRequest{},
+		"oldest response":    &OldestResponse{Oldest: 5, Undecided: storage.MaxTimestamp},
+		"done":               &Done{},
+		"error":              &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Detail: "why"},
+		"result":             &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
+	}
+	for i, c := range []Command{
+		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Sole: true},
+		{Kind: KindOnePC, Epoch: 3, Txn: sampleTxn, At: 50, Hash: 77, Schemas: onePC.Schemas, Writes: onePC.Writes},
+		{Kind: KindPrepare, Epoch: 3, Txn: sampleTxn, At: 50, Hash: 77, Schemas: onePC.Schemas, Writes: onePC.Writes, Participants: []ID{1, 2}, Locks: []byte("locks")},
+		{Kind: KindResolve, Epoch: 3, Resolutions: []Resolution{{Txn: sampleTxn, Commit: 51}, {Txn: sampleTxn}}},
+		{Kind: KindCloseVote, Epoch: 3, Txn: sampleTxn},
+		{Kind: KindRaiseFence, Epoch: 3, Below: 40},
+		{Kind: KindCollectGarbage, Epoch: 3, Below: 40, Keys: []storage.Key{k("a")}, Limit: 10},
+		{Kind: KindCollectGarbage, Epoch: 3, Below: 40, Lo: k("a"), Hi: k("b"), Limit: 10},
+		{Kind: KindCollectVotes, Epoch: 3, Below: 40, Limit: 10},
+		{Kind: KindRaiseSchema, Epoch: 3, Table: 4, Version: 5},
+		{Kind: KindTimestampWindow, Epoch: 3, Below: 1 << 60},
+		{Kind: KindPutRecord, Epoch: 3, Name: "ring", Value: []byte("r"), IfAbsent: true},
+	} {
+		m[fmt.Sprintf("command %d.%d", c.Kind, i)] = &c
+	}
+	return m
+}
+
+func fresh(m Message) Message { return reflect.New(reflect.TypeOf(m).Elem()).Interface().(Message) }
+
+func TestEncodingsRoundTrip(t *testing.T) {
+	for name, m := range samples() {
+		b := m.AppendBinary([]byte("prefix"))[len("prefix"):]
+		got := fresh(m)
+		require.NoError(t, got.Decode(b), name)
+		require.Equal(t, m, got, name)
+		for i := range b { // no proper prefix is an encoding
+			require.Error(t, fresh(m).Decode(b[:i]), "%s cut at %d", name, i)
+		}
+		require.Error(t, fresh(m).Decode(append(bytes.Clone(b), 0)), "%s with a byte too many", name)
+		b[0]++
+		require.Error(t, fresh(m).Decode(b), "%s of another version", name)
+	}
+}
+
+// TestEncodingsAreStable compares with the golden file: commands are kept in
+// logs, messages cross versions. Set UPDATE_GOLDEN to write it anew.
+func TestEncodingsAreStable(t *testing.T) {
+	path := filepath.Join("testdata", "encodings.golden")
+	want := make(map[string]string)
+	b, err := os.ReadFile(path)
+	if os.Getenv("UPDATE_GOLDEN") == "" {
+		require.NoError(t, err)
+	}
+	for line := range strings.Lines(string(b)) {
+		name, code, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		want[name] = code
+	}
+	got := make(map[string]string)
+	for name, m := range samples() {
+		got[name] = hex.EncodeToString(m.AppendBinary(nil))
+	}
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		writeGolden(t, path, got)
+		return
+	}
+	require.Equal(t, want, got)
+}
+
+func writeGolden(t *testing.T, path string, lines map[string]string) {
+	var names []string
+	for n := range lines {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	for _, n := range names {
+		fmt.Fprintf(&b, "%s: %s\n", n, lines[n])
+	}
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(t, os.WriteFile(path, []byte(b.String()), 0o644))
+}
+
+// FuzzDecode: whatever decodes has exactly one encoding, and nothing panics.
+func FuzzDecode(f *testing.F) {
+	kinds := map[string]Message{}
+	for _, m := range samples() {
+		f.Add(reflect.TypeOf(m).String(), m.AppendBinary(nil))
+		kinds[reflect.TypeOf(m).String()] = m
+	}
+	f.Fuzz(func(t *testing.T, kind string, b []byte) {
+		sample := kinds[kind]
+		if sample == nil {
+			return
+		}
+		m := fresh(sample)
+		if m.Decode(b) != nil {
+			return
+		}
+		if again := m.AppendBinary(nil); !bytes.Equal(again, b) {
+			t.Fatalf("%s\n% x decodes, and encodes to\n% x", kind, b, again)
+		}
+	})
+}
+
+// FuzzServe: no request makes a server panic or fall silent.
+func FuzzServe(f *testing.F) {
+	for m := methodTimestamp; m < methods; m++ {
+		e := envelope{method: m, shard: 3, timeout: time.Second}
+		f.Add(newRequest(m).AppendBinary(e.appendHeader(nil)))
+	}
+	s := &Server{Replica: func(ID) *Replica { return nil }}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		answer := s.Serve(context.Background(), b)
+		if err := decodeResponse(answer, &Done{}); err == nil {
+			t.Fatalf("a server without replicas answered % x", answer)
+		}
+	})
+}
