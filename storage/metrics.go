@@ -19,7 +19,7 @@ type Metrics struct {
 	BytesCompacted  uint64 // written by compactions
 	BytesFlushed    uint64 // written by flushes
 	ObsoleteBytes   uint64 // deleted files that readers still hold or that wait for removal
-	OpenIterators   int64
+	OpenIterators   int64  // over single tables, of readers and compactions
 	RestoresStarted uint64
 }
 
