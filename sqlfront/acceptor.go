@@ -55,7 +55,7 @@ func (a *acceptor) feed(l net.Listener) error {
 func (a *acceptor) dial(ctx context.Context) (net.Conn, error) {
 	client, server := net.Pipe()
 	select {
-	case a.conns <- server:
+	case a.conns <- loopbackConn{server}:
 		return client, nil
 	case <-a.closed:
 		return nil, ErrClosed
@@ -63,6 +63,18 @@ func (a *acceptor) dial(ctx context.Context) (net.Conn, error) {
 		return nil, ctx.Err()
 	}
 }
+
+// loopbackConn is the server's end of an in-process connection. Accounts are
+// matched by host, and this one is as local as can be.
+type loopbackConn struct{ net.Conn }
+
+var loopback = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+
+// RemoteAddr implements net.Conn.
+func (loopbackConn) RemoteAddr() net.Addr { return loopback }
+
+// LocalAddr implements net.Conn.
+func (loopbackConn) LocalAddr() net.Addr { return loopback }
 
 func (a *acceptor) add(l net.Listener) bool {
 	a.mu.Lock()
@@ -112,7 +124,7 @@ func (a *acceptor) Close() error {
 }
 
 // Addr implements net.Listener. It has no address of its own.
-func (a *acceptor) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+func (a *acceptor) Addr() net.Addr { return loopback }
 
 // acceptedConn is a connection that Close of the server can find.
 type acceptedConn struct {
