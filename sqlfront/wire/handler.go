@@ -1,19 +1,256 @@
 package wire
 
 import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/vitess/go/mysql"
+	"github.com/dolthub/vitess/go/sqltypes"
+	querypb "github.com/dolthub/vitess/go/vt/proto/query"
 )
 
-// Handler wraps the engine's protocol handler.
+// Handler wraps the engine's protocol handler: it bounds the time of SELECTs, maps errors, and ends connections that must not
+// go on. It passes everything else through, the binlog commands included.
 type Handler struct {
 	mysql.Handler
+	options HandlerOptions
+	ended   sync.Map // *mysql.Conn whose transaction has an unknown outcome
 }
 
 // HandlerOptions are the choices of NewHandler; the zero value is usable.
 type HandlerOptions struct {
 	// RequireSecureTransport refuses authenticated connections without TLS (error 3159).
 	RequireSecureTransport bool
+	// Session finds the session of a connection, whose max_execution_time bounds its SELECTs. Without it, or where it returns
+	// nil, the global value holds.
+	Session func(*mysql.Conn) sql.Session
 }
 
-// NewHandler wraps h; use it as server.NewServerWithHandler's wrapper.
-func NewHandler(h mysql.Handler, o HandlerOptions) *Handler { return &Handler{Handler: h} }
+// NewHandler wraps h; use it in server.NewServerWithHandler's wrapper.
+func NewHandler(h mysql.Handler, o HandlerOptions) *Handler { return &Handler{Handler: h, options: o} }
+
+var _ mysql.BinlogReplicaHandler = (*Handler)(nil)
+
+// ConnectionAuthenticated implements mysql.Handler: the handshake deadline ends here.
+func (h *Handler) ConnectionAuthenticated(c *mysql.Conn) error {
+	if h.options.RequireSecureTransport && !c.TLSEnabled() && !c.IsUnixSocket() {
+		return mysql.NewSQLError(3159, "HY000", "Connections using insecure transport are prohibited while --require_secure_transport=ON.")
+	}
+	if inner := limited(c.Conn); inner != nil {
+		inner.authenticated()
+	}
+	return mapped(h.Handler.ConnectionAuthenticated(c))
+}
+
+// ConnectionClosed implements mysql.Handler.
+func (h *Handler) ConnectionClosed(c *mysql.Conn) {
+	h.ended.Delete(c)
+	h.Handler.ConnectionClosed(c)
+}
+
+// ComInitDB implements mysql.Handler.
+func (h *Handler) ComInitDB(c *mysql.Conn, database string) error {
+	return h.end(c, h.Handler.ComInitDB(c, database))
+}
+
+// ComQuery implements mysql.Handler.
+func (h *Handler) ComQuery(ctx context.Context, c *mysql.Conn, query string, callback mysql.ResultSpoolFn) error {
+	return h.run(ctx, c, query, func(ctx context.Context) error {
+		return h.Handler.ComQuery(ctx, c, query, callback)
+	})
+}
+
+// ComMultiQuery implements mysql.Handler.
+func (h *Handler) ComMultiQuery(ctx context.Context, c *mysql.Conn, query string, callback mysql.ResultSpoolFn) (rest string, err error) {
+	err = h.run(ctx, c, query, func(ctx context.Context) (err error) {
+		rest, err = h.Handler.ComMultiQuery(ctx, c, query, callback)
+		return err
+	})
+	return rest, err
+}
+
+// ComPrepare implements mysql.Handler.
+func (h *Handler) ComPrepare(ctx context.Context, c *mysql.Conn, query string, prepare *mysql.PrepareData) ([]*querypb.Field, error) {
+	if h.refused(c) {
+		return nil, errEnded()
+	}
+	fields, err := h.Handler.ComPrepare(ctx, c, query, prepare)
+	return fields, h.answer(c, query, err)
+}
+
+// ComStmtExecute implements mysql.Handler.
+func (h *Handler) ComStmtExecute(ctx context.Context, c *mysql.Conn, prepare *mysql.PrepareData, callback func(*sqltypes.Result) error) error {
+	return h.run(ctx, c, prepare.PrepareStmt, func(ctx context.Context) error {
+		return h.Handler.ComStmtExecute(ctx, c, prepare, callback)
+	})
+}
+
+// ComResetConnection implements mysql.Handler.
+func (h *Handler) ComResetConnection(c *mysql.Conn) error {
+	return h.end(c, h.Handler.ComResetConnection(c))
+}
+
+// ComRegisterReplica implements mysql.BinlogReplicaHandler.
+func (h *Handler) ComRegisterReplica(c *mysql.Conn, host string, port uint16, user, password string) error {
+	if inner, ok := h.Handler.(mysql.BinlogReplicaHandler); ok {
+		return mapped(inner.ComRegisterReplica(c, host, port, user, password))
+	}
+	return nil
+}
+
+// ComBinlogDumpGTID implements mysql.BinlogReplicaHandler.
+func (h *Handler) ComBinlogDumpGTID(c *mysql.Conn, file string, position uint64, set mysql.GTIDSet) error {
+	if inner, ok := h.Handler.(mysql.BinlogReplicaHandler); ok {
+		return mapped(inner.ComBinlogDumpGTID(c, file, position, set))
+	}
+	return nil
+}
+
+// run executes one statement under its time limit and maps its error.
+func (h *Handler) run(ctx context.Context, c *mysql.Conn, query string, statement func(context.Context) error) error {
+	if h.refused(c) {
+		return errEnded()
+	}
+	limit := h.timeLimit(c, query)
+	if limit == 0 {
+		return h.answer(c, query, statement(ctx))
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := statement(ctx)
+	if err != nil && ctx.Err() == context.DeadlineExceeded {
+		if m := MapError(err); m.Num == erQueryInterrupted {
+			return newError(erQueryTimeout, timedOut)
+		}
+	}
+	return h.answer(c, query, err)
+}
+
+// answer is end for an error whose number depends on the statement.
+func (h *Handler) answer(c *mysql.Conn, query string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return h.end(c, refine(query, MapError(err)))
+}
+
+// end maps err and, when it leaves a transaction's outcome open, sees to it that the connection ends once the error was sent.
+func (h *Handler) end(c *mysql.Conn, err error) error {
+	if err == nil {
+		return nil
+	}
+	m := MapError(err)
+	if ClosesConnection(m) {
+		h.ended.Store(c, struct{}{})
+		if inner := limited(c.Conn); inner != nil {
+			inner.finish()
+		}
+	}
+	return m
+}
+
+// refused ends a connection that came back with another command after its last answer.
+func (h *Handler) refused(c *mysql.Conn) bool {
+	if _, ok := h.ended.Load(c); !ok {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+func errEnded() error {
+	return newError(1053, "The outcome of a transaction on this connection is unknown; the connection is closed")
+}
+
+// mapped is MapError for callers that return an error: a nil *SQLError must not become a non-nil error.
+func mapped(err error) error {
+	if err == nil {
+		return nil
+	}
+	return MapError(err)
+}
+
+// timeLimit is how long a statement may run; 0 is no limit. MySQL bounds SELECT statements only, by the optimizer hint
+// MAX_EXECUTION_TIME(milliseconds) or else by the variable of that name (Reference Manual, "Optimizer Hints").
+func (h *Handler) timeLimit(c *mysql.Conn, query string) time.Duration {
+	hint, ok := selects(query)
+	if !ok {
+		return 0
+	}
+	if limit, ok := hintedLimit(hint); ok {
+		return limit
+	}
+	if h.options.Session != nil {
+		if s := h.options.Session(c); s != nil {
+			if v, err := s.GetSessionVariable(sql.NewEmptyContext(), "max_execution_time"); err == nil {
+				return milliseconds(v)
+			}
+		}
+	}
+	if _, v, ok := sql.SystemVariables.GetGlobal("max_execution_time"); ok {
+		return milliseconds(v)
+	}
+	return 0
+}
+
+// selects tells whether query reads and returns rows at its top level, and returns the text of its optimizer hint.
+func selects(query string) (hint string, ok bool) {
+	s := &scanner{text: query}
+	first := s.word()
+	for first == "(" {
+		first = s.word()
+	}
+	if first == "SELECT" {
+		s.skipBlank()
+		return s.hint, true
+	}
+	return "", first == "TABLE" || first == "VALUES" || first == "WITH" && withSelects(s)
+}
+
+// withSelects looks for the statement behind the definitions of a WITH, all of which stand in parentheses.
+func withSelects(s *scanner) bool {
+	depth := 0
+	for t := s.word(); t != ""; t = s.word() {
+		switch {
+		case t == "(":
+			depth++
+		case t == ")":
+			depth--
+		case depth == 0 && t == "SELECT":
+			return true
+		case depth == 0 && (t == "UPDATE" || t == "DELETE" || t == "INSERT" || t == "REPLACE"):
+			return false
+		}
+	}
+	return false
+}
+
+func hintedLimit(hint string) (time.Duration, bool) {
+	if !mayHold(hint, "MAX_EXECUTION_TIME") {
+		return 0, false
+	}
+	s := &scanner{text: hint}
+	for t := s.word(); t != ""; t = s.word() {
+		if t != "MAX_EXECUTION_TIME" || s.next() != "(" {
+			continue
+		}
+		if ms, err := strconv.ParseUint(strings.TrimSpace(s.next()), 10, 32); err == nil {
+			return time.Duration(ms) * time.Millisecond, true
+		}
+	}
+	return 0, false
+}
+
+func milliseconds(v any) time.Duration {
+	switch v := v.(type) {
+	case int64:
+		return time.Duration(v) * time.Millisecond
+	case uint64:
+		return time.Duration(v) * time.Millisecond
+	}
+	return 0
+}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"github.com/dolthub/go-mysql-server/sql"
@@ -70,10 +71,16 @@ func rewrite(node sqlparser.SQLNode) error {
 		switch n := n.(type) {
 		case *sqlparser.Select:
 			lockSelect(n)
+			return true, refuseFiles(n.Into, nil)
 		case *sqlparser.SetOp:
 			lockSetOp(n)
+			return true, refuseFiles(n.Into, nil)
+		case *sqlparser.Load:
+			return true, refuseFiles(nil, n)
 		case *sqlparser.ComparisonExpr:
 			regexpLike(n)
+		case *sqlparser.ConvertExpr:
+			boundWidth(n)
 		case *sqlparser.AliasedTableExpr:
 			if len(n.Partitions) > 0 {
 				return false, errNotPartitioned()
@@ -164,6 +171,18 @@ func regexpLike(n *sqlparser.ComparisonExpr) {
 		},
 	}
 	n.Operator, n.Right = sqlparser.EqualStr, sqlparser.NewIntVal([]byte(outcome))
+}
+
+// boundWidth makes NULL of a CAST to a BINARY that is wider than any packet, as MySQL does (without its warning): the engine
+// would fill that many bytes.
+func boundWidth(n *sqlparser.ConvertExpr) {
+	if n.Type == nil || n.Type.Length == nil || !strings.EqualFold(n.Type.Type, "binary") {
+		return
+	}
+	width, err := strconv.ParseUint(string(n.Type.Length.Val), 10, 64)
+	if err != nil || width > defaultMaxPacket {
+		n.Expr, n.Type.Length = &sqlparser.NullVal{}, nil
+	}
 }
 
 // lockSelect moves a query block's locking clause to the block's own tables; subqueries have their own, or none.

@@ -52,7 +52,9 @@ func bodies(d *sqlparser.DDL) []sqlparser.Statement {
 
 func TestLockingClauses(t *testing.T) {
 	const share, exclusive, block, nowait, skip = 1, 2, 0, 1, 2
-	mark := func(table string, strength, wait int) string { return fmt.Sprintf("%s: %d %d %q", table, strength, wait, "") }
+	mark := func(table string, strength, wait int) string {
+		return fmt.Sprintf("%s: %d %d %q", table, strength, wait, "")
+	}
 	for _, c := range []struct {
 		query string
 		want  []string
