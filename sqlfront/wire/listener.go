@@ -279,19 +279,20 @@ func (c *conn) prepare(size int) {
 }
 
 // Write implements net.Conn. The protocol layer answers a syntax error in COM_STMT_PREPARE by itself, with number 1105: here it
-// gets MySQL's number and state, which take the same room.
+// gets MySQL's number and state, which take the same room. Header and body of an answer come in two writes.
 func (c *conn) Write(p []byte) (int, error) {
-	if c.preparing.CompareAndSwap(true, false) && syntaxError(p) {
+	if len(p) > 4 && c.preparing.CompareAndSwap(true, false) && syntaxError(p) {
 		p = append([]byte(nil), p...)
-		binary.LittleEndian.PutUint16(p[5:], erParse)
-		copy(p[8:], states[erParse])
+		binary.LittleEndian.PutUint16(p[1:], erParse)
+		copy(p[4:], states[erParse])
 	}
 	return c.Conn.Write(p)
 }
 
+// syntaxError recognises the body of such an answer.
 func syntaxError(p []byte) bool {
-	return len(p) > 13 && p[4] == 0xFF && binary.LittleEndian.Uint16(p[5:]) == erUnknown && p[7] == '#' &&
-		bytes.Contains(p[13:], []byte("syntax error at position"))
+	return len(p) > 9 && p[0] == 0xFF && binary.LittleEndian.Uint16(p[1:]) == erUnknown && p[3] == '#' &&
+		bytes.Contains(p[9:], []byte("syntax error at position"))
 }
 
 func (c *conn) limit() int {
