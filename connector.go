@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"log/slog"
 	"net"
 
 	"github.com/go-sql-driver/mysql"
@@ -34,9 +35,17 @@ func (n *Node) connector(config *mysql.Config) (driver.Connector, error) {
 	if config.User == "" {
 		config.User, config.Passwd = n.options.User, n.options.Password
 	}
+	config.Logger = clientLog{n.log}
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return n.dial(ctx) }
 	return mysql.NewConnector(config)
 }
+
+// clientLog passes on what the client library has to say about connections that
+// broke. The caller gets the error as well.
+type clientLog struct{ log *slog.Logger }
+
+// Print implements mysql.Logger.
+func (l clientLog) Print(v ...any) { l.log.Debug("in-process client", "message", fmt.Sprint(v...)) }
 
 func (n *Node) dial(ctx context.Context) (net.Conn, error) {
 	select {

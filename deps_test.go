@@ -23,7 +23,7 @@ const module = "github.com/rowlockdb/rowlock"
 var mayImport = map[string][]string{
 	"cmd/...":      {"", "sqllogictest"},
 	"examples/...": {""},
-	"bench/...":    {"", "sqllogictest", "ring/...", "locks/...", "storage/...", "paxos/...", "shard/...", "txn/...", "sqlfront/..."},
+	"bench/...":    {"", "bench/process", "sqllogictest", "ring/...", "locks/...", "storage/...", "paxos/...", "shard/...", "txn/...", "sqlfront/..."},
 
 	"":                 {"sqlfront", "txn", "shard", "ring", "storage", "paxos", "paxos/dragon"},
 	"sqlfront/...":     {"sqlfront/...", "txn/...", "storage/...", "ring"},

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -77,7 +76,7 @@ func (n *Node) onClose(what string, do func(context.Context) error) {
 
 // openDirectory makes, locks and identifies the directory.
 func (n *Node) openDirectory(context.Context) error {
-	if err := os.MkdirAll(n.options.Dir, 0o755); err != nil {
+	if err := makeDirectory(n.options.Dir); err != nil {
 		return err
 	}
 	lock, err := lockDirectory(n.options.Dir)
@@ -94,8 +93,11 @@ func (n *Node) openDirectory(context.Context) error {
 		return fmt.Errorf("%w: %w", ErrFormat, err)
 	case errors.Is(err, errIdentityCorrupt):
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	case err != nil:
+		return err
 	}
-	return err
+	// The stores sync what is in their folders, not that the folders exist.
+	return errors.Join(makeDirectory(n.DataDir()), makeDirectory(n.LogDir()))
 }
 
 // DataDir is the folder of rows, LogDir that of the replicated log.

@@ -3,8 +3,10 @@ package rowlock
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"flag"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -37,6 +39,7 @@ func TestPowerCuts(t *testing.T) {
 		t: t, dir: t.TempDir(), random: rand.New(rand.NewPCG(seed, 0)),
 		data: vfs.NewCrashableMem(), host: lnivfs.NewStrictMem(), acked: map[int64]bool{},
 	}
+	m.mount()
 	m.powerOn()
 	exec(t, m.db, "CREATE DATABASE p", "CREATE TABLE p.t (id BIGINT PRIMARY KEY, twin BIGINT NOT NULL)")
 	for range *powerCuts {
@@ -75,6 +78,26 @@ func (g gatedFS) Rename(from, to string) error {
 	g.gate.RLock()
 	defer g.gate.RUnlock()
 	return g.FS.Rename(from, to)
+}
+
+// mount makes the folders of both stores, durably: on a real disk Open has done
+// that before the stores open.
+func (m *machine) mount() {
+	for _, dir := range []string{filepath.Join(m.dir, "data"), filepath.Join(m.dir, "log")} {
+		require.NoError(m.t, m.data.MkdirAll(dir, 0o755))
+		require.NoError(m.t, m.host.MkdirAll(dir, 0o755))
+		for ; ; dir = filepath.Dir(dir) {
+			f, err := m.data.OpenDir(dir)
+			require.NoError(m.t, err)
+			require.NoError(m.t, errors.Join(f.Sync(), f.Close()))
+			g, err := m.host.OpenDir(dir)
+			require.NoError(m.t, err)
+			require.NoError(m.t, errors.Join(g.Sync(), g.Close()))
+			if dir == filepath.Dir(dir) {
+				break
+			}
+		}
+	}
 }
 
 func (m *machine) powerOn() {

@@ -74,7 +74,10 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 		Retention: c.Retention, MaxConnections: c.MaxConnections, Logger: logger,
 	})
 	if err != nil {
-		logger.Error("start failed", "error", err)
+		// In a directory that is somebody else's, nothing is written.
+		if !errors.Is(err, rowlock.ErrLocked) && !errors.Is(err, rowlock.ErrFormat) {
+			logger.Error("start failed", "error", err)
+		}
 		return err
 	}
 	address, err := listen(limited, node, c)
