@@ -215,6 +215,25 @@ func TestIndexComesAndGoes(t *testing.T) {
 	require.NoError(t, table.check())
 }
 
+// TestWhoPassesDoesNotStandForOthers: T3's second request waits in front of T4 and passes by T2, so
+// T4 has to wait for T2 itself. (Graph-less: with detection one of T2 and T3 would have given way.)
+func TestWhoPassesDoesNotStandForOthers(t *testing.T) {
+	c := newCore()
+	ask := func(n uint64, m Mode, span string) {
+		c.acquire(c.txn(txnNamed(n)), m, parseSpan(span), WaitBlock)
+	}
+	ask(1, Insert, "[b,d)")
+	ask(5, Shared, "[a,c)")
+	ask(3, Insert, "[b,d)")
+	ask(2, Shared, "c")
+	ask(3, Exclusive, "c")
+	c.release(c.txns[txnNamed(5)])
+	ask(4, Exclusive, "[a,d)")
+	require.NoError(t, c.check())
+	four := c.txns[txnNamed(4)].waits[0]
+	require.Equal(t, []Owner{txnNamed(1), txnNamed(2), txnNamed(3)}, ownersOf(four.edges))
+}
+
 func TestUnknownMode(t *testing.T) {
 	require.Panics(t, func() {
 		_, _ = NewTable("a", NewWaitGraph()).Acquire(context.Background(), Request{Mode: modes}, WaitBlock)
