@@ -361,11 +361,15 @@ func (g *group) readBarrier(ctx context.Context) error {
 	}
 }
 
+// tryBarrier asks once. The timer is ours: Dragonboat notices that a read has
+// expired only when something else is applied.
 func (g *group) tryBarrier(ctx context.Context, patience time.Duration) error {
 	rs, err := g.host.nh.ReadIndex(uint64(g.id), g.ticks(patience))
 	if err != nil {
 		return describe(err)
 	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	select {
 	case r := <-rs.AppliedC():
 		rs.Release()
@@ -376,6 +380,8 @@ func (g *group) tryBarrier(ctx context.Context, patience time.Duration) error {
 			return paxos.ErrClosed
 		}
 		return fmt.Errorf("%w: no leader", paxos.ErrNotSent)
+	case <-timer.C:
+		return fmt.Errorf("%w: no answer", paxos.ErrNotSent)
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
 	}
