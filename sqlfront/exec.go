@@ -26,21 +26,54 @@ var _ sql.NodeExecBuilder = (*execBuilder)(nil)
 // Build implements sql.NodeExecBuilder. A nil iterator leaves the node to the
 // engine. A rewritten node comes here again and is then found unchanged.
 func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowIter, error) {
-	var next sql.Node
-	var same transform.TreeIdentity
-	var err error
-	switch n := n.(type) {
-	case *plan.Update, *plan.DeleteFrom:
-		next, same, err = replaceTables(ctx, n, lockTable)
-	case *plan.InsertInto:
-		next, same, err = bufferInsert(ctx, n)
-	default:
-		return nil, nil
+	next, err := b.rewrite(ctx, n)
+	if err != nil {
+		return nil, err
 	}
+	if next != nil {
+		return b.base.Build(ctx, next, row)
+	}
+	if m, ok := n.(*materialized); ok {
+		from, err := b.base.Build(ctx, m.Node, row)
+		if err != nil {
+			return nil, err
+		}
+		return &materializedIter{from: from}, nil
+	}
+	return nil, nil
+}
+
+// rewrite returns the node to run in place of n, nil for n itself.
+func (b *execBuilder) rewrite(ctx *sql.Context, n sql.Node) (sql.Node, error) {
+	switch n := n.(type) {
+	case *plan.Update:
+		return changed(replaceTables(ctx, n, lockTable))
+	case *plan.DeleteFrom:
+		locked, same, err := replaceTables(ctx, n, lockTable)
+		if err != nil || same == transform.NewTree || !rescans(ctx, n.Child) {
+			return changed(locked, same, err)
+		}
+		next := *n
+		next.Child = &materialized{n.Child}
+		return &next, nil
+	case *plan.UpdateSource:
+		if !rescans(ctx, n.Child) {
+			return nil, nil
+		}
+		next := *n
+		next.Child = &materialized{n.Child}
+		return &next, nil
+	case *plan.InsertInto:
+		return changed(bufferInsert(ctx, n))
+	}
+	return nil, nil
+}
+
+func changed(n sql.Node, same transform.TreeIdentity, err error) (sql.Node, error) {
 	if err != nil || same == transform.SameTree {
 		return nil, err
 	}
-	return b.base.Build(ctx, next, row)
+	return n, nil
 }
 
 // lockTable is t reading with exclusive locks, nil if it does already.
@@ -48,7 +81,7 @@ func lockTable(t *Table) *Table {
 	if t.read.lock == txn.LockExclusive {
 		return nil
 	}
-	return t.locking(readMode{lock: txn.LockExclusive})
+	return t.locking(readMode{lock: txn.LockExclusive, change: true})
 }
 
 // bufferInsert lets a plain INSERT collect its rows: nobody looks at the table
@@ -70,7 +103,22 @@ func bufferInsert(ctx *sql.Context, n *plan.InsertInto) (sql.Node, transform.Tre
 	}
 	next := *n
 	next.Destination = destination
+	if target := findTable(ctx, destination); target != nil && rescans(ctx, n.Source) && reads(ctx, n.Source, target.info) {
+		next.Source = &materialized{n.Source}
+	}
 	return &next, transform.NewTree, nil
+}
+
+// findTable is the table of ours below n.
+func findTable(ctx *sql.Context, n sql.Node) *Table {
+	var found *Table
+	transform.InspectWithOpaque(ctx, n, func(_ *sql.Context, n sql.Node) bool {
+		if t, ok := n.(*plan.ResolvedTable); ok && found == nil {
+			found = ownTable(t.Table)
+		}
+		return found == nil
+	})
+	return found
 }
 
 func hasTrigger(ctx *sql.Context, n sql.Node) bool {

@@ -39,6 +39,9 @@ type rowScan struct {
 	cover   bool           // answered from index entries
 	// checkEntry: check runs on the entry, before the row is fetched.
 	checkEntry bool
+	// eager: everything is read at once, because later spans would show what
+	// the statement wrote after the first.
+	eager bool
 
 	cursor *txn.Cursor
 	page   []sql.Row
@@ -53,6 +56,7 @@ type rowScan struct {
 // projection is what is decoded of a row or an entry.
 type projection struct {
 	columns []int // schema positions
+	whole   bool  // columns are the first ones of the schema, in its order
 	codec   *codec.RowCodec
 	plan    *codec.Projection
 }
@@ -63,7 +67,7 @@ func (p *projection) decode(ctx *sql.Context, width int, data []byte) (sql.Row, 
 	if err := p.codec.Project(ctx, p.plan, data, values); err != nil {
 		return nil, err
 	}
-	if len(values) == width {
+	if p.whole && len(values) == width {
 		return values, nil
 	}
 	full := make(sql.Row, width)
@@ -191,6 +195,7 @@ func (s *rowScan) prepare() error {
 	if s.out == nil {
 		need = s.info.stored
 	}
+	s.eager = s.mode.change && len(s.spans) > 1
 	checked := (&Index{table: s.info, index: s.index}).extended()
 	// Keys that are too coarse are checked at the entry if it has the values.
 	s.checkEntry = s.check != nil && !s.index.primary && s.index.covers(checked)
@@ -221,6 +226,7 @@ func (s *rowScan) prepareRow(need []int) error {
 		}
 	}
 	var err error
+	s.rows.whole = inOrder(s.rows.columns)
 	s.rows.codec = s.info.rows
 	s.rows.plan, err = s.info.rows.NewProjection(positions)
 	return err
@@ -235,9 +241,20 @@ func (s *rowScan) prepareEntry(need []int) error {
 		}
 	}
 	var err error
+	s.entries.whole = inOrder(s.entries.columns)
 	s.entries.codec = s.index.entry
 	s.entries.plan, err = s.index.entry.NewProjection(positions)
 	return err
+}
+
+// inOrder tells whether columns are 0, 1, 2 and so on.
+func inOrder(columns []int) bool {
+	for i, c := range columns {
+		if c != i {
+			return false
+		}
+	}
+	return true
 }
 
 // union is a with the elements of b that it lacks.
@@ -280,9 +297,18 @@ func (s *rowScan) closeCursor() {
 	}
 }
 
-// fill reads one page.
+// fill reads one page, or everything.
 func (s *rowScan) fill(ctx *sql.Context) error {
 	s.page, s.next = s.page[:0], 0
+	for {
+		if err := s.fillPage(ctx); err != nil || s.done || !s.eager {
+			return err
+		}
+	}
+}
+
+// fillPage adds one page.
+func (s *rowScan) fillPage(ctx *sql.Context) error {
 	keys := s.points()
 	if len(keys) > 0 {
 		return s.fillPoints(ctx, keys)

@@ -53,6 +53,9 @@ func New(c Config) (*Server, error) {
 	if err := wire.Variables(); err != nil {
 		return nil, fmt.Errorf("sqlfront: system variables: %w", err)
 	}
+	if err := setCollation(c.Collation); err != nil {
+		return nil, fmt.Errorf("sqlfront: collation: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	if s.catalog, err = openCatalog(ctx, c.Coordinator); err != nil {
@@ -71,6 +74,14 @@ func New(c Config) (*Server, error) {
 	s.stop = stop
 	s.background.Go(func() { s.garbage.run(work) })
 	return s, nil
+}
+
+// setCollation makes a collation the default of databases and connections. The
+// engine keeps variables per process, so the last server to start decides.
+func setCollation(name string) error {
+	return sql.SystemVariables.AssignValues(map[string]any{
+		"collation_server": name, "collation_database": name, "collation_connection": name,
+	})
 }
 
 // newEngine assembles the engine with everything this package replaces in it.

@@ -28,6 +28,8 @@ type readMode struct {
 	lock txn.Lock
 	wait txn.Wait
 	tx   *txn.Txn // AS OF: a transaction that reads the past; nil: the session's
+	// change says that the statement changes what it reads.
+	change bool
 }
 
 var (
