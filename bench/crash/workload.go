@@ -178,7 +178,7 @@ func (w *workload) step(ctx context.Context, c *client, db *sql.DB, seq int64) e
 		_, err := tx.ExecContext(ctx, "INSERT INTO journal VALUES (?, ?, ?, ?, ?)", c.id, seq, source, target, amount)
 		return err
 	})
-	w.retried.Add(attempts - 1)
+	w.retried.Add(max(attempts-1, 0))
 	return err
 }
 
