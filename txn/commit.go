@@ -40,8 +40,8 @@ func (t *Txn) Commit(ctx context.Context) error {
 	}
 	t.setState(StateCommitting)
 	a := &attempt{t: t, requests: requests, ballots: make([]ballot, len(requests)), errs: make([]error, len(requests))}
-	a.send(context.WithoutCancel(ctx))
-	return a.conclude(context.WithoutCancel(ctx))
+	a.send(ctx)
+	return a.conclude(ctx)
 }
 
 // voters lists the shards whose vote the commit needs: those with writes, and
@@ -58,7 +58,7 @@ func (t *Txn) voters() []*participant {
 	}
 	locked := make([]*participant, 0, len(t.parts))
 	for _, p := range t.parts {
-		if p.granted {
+		if len(p.rows)+len(p.ranges) > 0 {
 			locked = append(locked, p)
 		}
 	}
@@ -154,7 +154,7 @@ type attempt struct {
 // send asks every participant for its vote, all at once, and waits for the
 // answers: one sequential round of consensus, however many shards.
 func (a *attempt) send(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, commitPatience)
+	ctx, cancel := a.t.c.detached(ctx, commitPatience)
 	defer cancel()
 	inParallel(len(a.requests), func(i int) {
 		vote, err := a.ask(ctx, a.requests[i].Participants[i], a.requests[i])
@@ -195,7 +195,7 @@ func (a *attempt) conclude(ctx context.Context) error {
 	v, commit := decide(roleGateway, a.ballots)
 	if v == verdictPending {
 		t.setState(StateRecovering)
-		patience, cancel := context.WithTimeout(ctx, commitPatience)
+		patience, cancel := t.c.detached(ctx, commitPatience)
 		v, commit = t.c.closeVotes(patience, t.id, shards, roleGateway, a.ballots)
 		cancel()
 	}

@@ -59,7 +59,8 @@ type Coordinator struct {
 	resolver  *resolver
 	recoverer *recoverer
 
-	// stop ends the background work; work waits for it.
+	// life ends when Close calls stop; work waits for the background loops.
+	life context.Context
 	stop context.CancelFunc
 	work sync.WaitGroup
 
@@ -80,14 +81,25 @@ func New(cfg Config) *Coordinator {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	c := &Coordinator{cfg: cfg, router: cfg.Router, log: cfg.Logger, stop: cancel}
+	c := &Coordinator{cfg: cfg, router: cfg.Router, log: cfg.Logger}
+	c.life, c.stop = context.WithCancel(context.Background())
 	c.mu.open = make(map[uint64]*Txn)
 	c.resolver = newResolver(c.router, c.log)
-	c.recoverer = newRecoverer(ctx, c)
-	c.work.Go(func() { c.renewLoop(ctx) })
-	c.work.Go(func() { c.recoverer.sweepLoop(ctx) })
+	c.recoverer = newRecoverer(c.life, c)
+	c.work.Go(func() { c.renewLoop(c.life) })
+	c.work.Go(func() { c.recoverer.sweepLoop(c.life) })
 	return c
+}
+
+// detached is ctx without its cancellation, ending after patience or with the
+// coordinator: for what must be finished though the client has gone.
+func (c *Coordinator) detached(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	stop := context.AfterFunc(c.life, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }
 
 // Begin returns a transaction that has sent nothing yet and costs nothing
@@ -111,7 +123,7 @@ func (c *Coordinator) Now(ctx context.Context) (storage.Timestamp, error) {
 // Active describes the transactions that have drawn a timestamp and not ended,
 // oldest first.
 func (c *Coordinator) Active() []Info {
-	open := c.openTxns()
+	open, _ := c.openTxns()
 	infos := make([]Info, 0, len(open))
 	for _, t := range open {
 		infos = append(infos, t.Info())
@@ -121,7 +133,8 @@ func (c *Coordinator) Active() []Info {
 }
 
 // Close hands out the outcomes that are still queued, as long as ctx allows,
-// then stops the background work. Transactions still open lose their lease.
+// then stops the background work and ends the wait of commits whose outcome is
+// still open (Unknown). Transactions still open lose their lease.
 func (c *Coordinator) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.mu.closed = true
@@ -139,16 +152,19 @@ func (c *Coordinator) Flush(ctx context.Context) error { return c.resolver.flush
 // register gives a transaction that drew start its id and makes it visible to
 // the lease renewal. The id's sequence number is drawn under the mutex that
 // also computes a renewal's cut, so that no renewal declares it ended (H16).
-func (c *Coordinator) register(t *Txn, start storage.Timestamp) storage.TxnID {
+func (c *Coordinator) register(t *Txn, start storage.Timestamp) (storage.TxnID, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.mu.closed {
+		return storage.TxnID{}, &Error{Code: Unavailable, Detail: "the coordinator is closed"}
+	}
 	c.mu.seq++
 	id := storage.TxnID{Start: start, Gateway: c.cfg.Gateway, Seq: c.mu.seq}
 	t.mu.Lock()
 	t.mu.id, t.mu.state, t.mu.readOnly = id, StateIdle, t.o.ReadOnly
 	t.mu.Unlock()
 	c.mu.open[id.Seq] = t
-	return id
+	return id, nil
 }
 
 func (c *Coordinator) unregister(id storage.TxnID) {
@@ -171,14 +187,15 @@ func (c *Coordinator) isOpen(id storage.TxnID) bool {
 	return c.mu.open[id.Seq] != nil
 }
 
-func (c *Coordinator) openTxns() []*Txn {
+// openTxns lists the open transactions and the number of the newest.
+func (c *Coordinator) openTxns() (open []*Txn, newest uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	open := make([]*Txn, 0, len(c.mu.open))
+	open = make([]*Txn, 0, len(c.mu.open))
 	for _, t := range c.mu.open {
 		open = append(open, t)
 	}
-	return open
+	return open, c.mu.seq
 }
 
 // shards lists every shard, the system shard first.

@@ -43,13 +43,7 @@ func (c *Coordinator) renew(ctx context.Context) {
 // shard, whether it was there yet or not, because an owner refuses locks to one
 // that a renewal declared ended.
 func (c *Coordinator) renewal() *shard.RenewRequest {
-	c.mu.Lock()
-	cut := c.mu.seq
-	open := make([]*Txn, 0, len(c.mu.open))
-	for _, t := range c.mu.open {
-		open = append(open, t)
-	}
-	c.mu.Unlock()
+	open, cut := c.openTxns()
 	r := &shard.RenewRequest{Gateway: c.cfg.Gateway, Cut: cut, Oldest: storage.MaxTimestamp}
 	for _, t := range open {
 		t.mu.Lock()

@@ -168,7 +168,7 @@ func (t *Txn) dropLocks(ctx context.Context, parts []*participant) {
 	if len(parts) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupPatience)
+	ctx, cancel := t.c.detached(ctx, cleanupPatience)
 	defer cancel()
 	inParallel(len(parts), func(i int) {
 		err := t.c.router.Release(ctx, parts[i].shard, &shard.ReleaseRequest{Txn: t.id})

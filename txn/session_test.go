@@ -26,6 +26,7 @@ import (
 //	scan NAME lo hi [@shard] [x|s] [skip] [reverse] [limit=n]
 //	put NAME row=value...   delete NAME row...
 //	savepoint NAME P        rollback-to NAME P
+//	unlock NAME row...
 //	commit NAME             rollback NAME            kill NAME
 //	drop-locks              a lease lapse: every unvoted lock is gone
 //
@@ -262,6 +263,12 @@ func (s *script) do(x *session, cmd string, args []string) string {
 				break
 			}
 		}
+	case "unlock":
+		var keys []txn.Key
+		for _, a := range rest {
+			keys = append(keys, s.row(a))
+		}
+		err = x.tx.Unlock(x.ctx, keys)
 	case "savepoint":
 		x.marks[rest[0]] = x.tx.Savepoint()
 	case "rollback-to":

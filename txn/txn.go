@@ -141,7 +141,9 @@ func (t *Txn) draw(ctx context.Context) (storage.Timestamp, error) {
 	}
 	t.draws++
 	if t.id.IsZero() {
-		t.id = t.c.register(t, ts)
+		if t.id, err = t.c.register(t, ts); err != nil {
+			return 0, err
+		}
 	}
 	return ts, nil
 }
