@@ -92,7 +92,12 @@ func (s *script) step(d *datadriven.TestData) {
 		return
 	}
 	if d.Cmd == "drop-locks" {
-		s.dropLocks()
+		only := -1
+		if len(d.CmdArgs) > 0 {
+			_, err := fmt.Sscanf(d.CmdArgs[0].Key, "@%d", &only)
+			require.NoError(s.t, err)
+		}
+		s.dropLocks(only)
 		return
 	}
 	name := d.CmdArgs[0].Key
@@ -117,12 +122,15 @@ func (s *script) step(d *datadriven.TestData) {
 
 // dropLocks makes every owner forget the open transactions, by a renewal that
 // does not list them.
-func (s *script) dropLocks() {
+func (s *script) dropLocks(only int) {
 	r := &shard.RenewRequest{Gateway: s.node.Gateway()}
 	for _, i := range s.co.Active() {
 		r.Cut = max(r.Cut, i.ID.Seq)
 	}
 	for id := shard.ID(0); id <= testShards; id++ {
+		if only >= 0 && id != shard.ID(only) {
+			continue
+		}
 		require.NoError(s.t, s.node.Router().Renew(context.Background(), id, r))
 	}
 }
