@@ -125,11 +125,11 @@ type position struct {
 
 // key is the place as a key: below in value order is in front in an ascending column and behind in a descending one.
 func (p position) key(prefix []byte, desc bool) []byte {
-	if k := append(slices.Clip(prefix), p.value...); p.above != desc {
+	k := append(slices.Clip(prefix), p.value...)
+	if p.above != desc {
 		return keycodec.PrefixEnd(k)
-	} else {
-		return k
 	}
+	return k
 }
 
 // position reads a bound. NULL is the smallest value: below it is the lower end. Where the key holds less than the value (a

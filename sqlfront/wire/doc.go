@@ -19,5 +19,12 @@
 //
 // # What it does not do
 //
-// It takes no lock and runs no transaction. It holds no state besides one deadline per running statement.
+// It takes no locks on rows and runs no transaction. Behind TLS it cannot see packets, see [NewListener]. It does not correct
+// what the engine computes: an addition that overflows BIGINT wraps instead of answering 1690, and a second PRIMARY KEY in one
+// CREATE TABLE is accepted.
+//
+// # What protects what
+//
+// Parser and rules are immutable. A Handler's set of ended connections is a sync.Map; a connection's handshake deadline is under
+// its mutex, and its reading state belongs to the one goroutine that reads.
 package wire

@@ -2,13 +2,20 @@ package wire
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"io"
+	"math/big"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/dolthub/go-mysql-server/server"
 	"github.com/dolthub/vitess/go/mysql"
 	"github.com/stretchr/testify/require"
 
@@ -23,7 +30,7 @@ func TestMaxExecutionTime(t *testing.T) {
 	_, err = drain(c, "SET max_execution_time = 30")
 	require.NoError(t, err)
 	for query, want := range map[string]int{
-		"SELECT SLEEP(30)":                                    3024,
+		"SELECT SLEEP(30)": 3024,
 		"/* c */ WITH x AS (SELECT 1) SELECT SLEEP(30)":       3024,
 		"SELECT /*+ MAX_EXECUTION_TIME(20) */ SLEEP(30)":      3024,
 		"SELECT /*+ MAX_EXECUTION_TIME(100000) */ SLEEP(0.1)": 0,
@@ -190,6 +197,27 @@ func TestHandshake(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "0", got)
 	})
+}
+
+func TestTLS(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	s := startServer(t, ListenerOptions{ConnectTimeout: 100 * time.Millisecond}, nil, func(c *server.Config, o *HandlerOptions) {
+		c.TLSConfig = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}}
+		o.RequireSecureTransport = true
+	})
+	c, err := s.open(t, "tls=skip-verify").Conn(context.Background())
+	require.NoError(t, err)
+	defer c.Close()
+	got, err := scalar(t, c, "SELECT SLEEP(0.2) + LENGTH('"+strings.Repeat("x", 100000)+"')")
+	require.NoError(t, err, "the handshake's deadline ended behind TLS too")
+	require.Equal(t, "100000", got)
+	_, err = c.PrepareContext(context.Background(), "SELECT 1 FROM dual WHERE 1 = ? FOR SHARE")
+	require.ErrorContains(t, err, "syntax error", "behind TLS the clause is an error, never ignored")
+	require.Error(t, s.db.Ping(), "without TLS nobody gets in")
 }
 
 // A stream of packets must come out as it went in, however the network cuts it.

@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"github.com/dolthub/vitess/go/netutil"
+	"github.com/dolthub/vitess/go/vt/sqlparser"
 )
 
 // ListenerOptions are the limits of NewListener; zero values mean the defaults in brackets.
 type ListenerOptions struct {
-	MaxPacket      func() int    // bytes of one command, asked once per command [64 MiB]
+	MaxPacket      func() int    // bytes of one command, asked once per packet [the global max_allowed_packet]
 	ConnectTimeout time.Duration // from accept to the end of the handshake [10 s]
 	MaxConnections int           // error 1040 above it; 0 is no limit
 }
@@ -37,7 +38,7 @@ const (
 // a prepared statement is a syntax error.
 func NewListener(l net.Listener, o ListenerOptions) net.Listener {
 	if o.MaxPacket == nil {
-		o.MaxPacket = func() int { return defaultMaxPacket }
+		o.MaxPacket = globalMaxPacket
 	}
 	if o.ConnectTimeout == 0 {
 		o.ConnectTimeout = defaultConnectTimeout
@@ -269,7 +270,13 @@ func (c *conn) prepare(size int) {
 	c.preparing.Store(true)
 	packet := c.in[:4+size]
 	c.in = c.in[4+size:]
-	text, edits := rewriteForShare(string(packet[5:]))
+	query := string(packet[5:])
+	text, edits := rewriteForShare(query)
+	if edits != nil {
+		if _, err := sqlparser.Parse(query); err == nil {
+			edits = nil // the words, not the clause
+		}
+	}
 	if edits == nil || len(text) >= maxFragment-1 {
 		c.ready = packet
 		return

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -29,8 +30,10 @@ func NewParser() *Parser { return &Parser{Parser: sql.NewMysqlParser()} }
 
 // ParseSimple implements sql.Parser.
 func (p *Parser) ParseSimple(query string) (sqlparser.Statement, error) {
-	text, _ := rewriteForShare(query)
-	statement, err := p.Parser.ParseSimple(text)
+	statement, err := p.Parser.ParseSimple(query)
+	if text, edits := rewriteAfter(query, err); edits != nil {
+		statement, err = p.Parser.ParseSimple(text)
+	}
 	return rewritten(statement, err)
 }
 
@@ -41,18 +44,32 @@ func (p *Parser) Parse(ctx *sql.Context, query string, multi bool) (sqlparser.St
 
 // ParseWithOptions implements sql.Parser.
 func (p *Parser) ParseWithOptions(ctx context.Context, query string, delimiter rune, multi bool, options sqlparser.ParserOptions) (sqlparser.Statement, string, string, error) {
-	text, _ := rewriteForShare(query)
-	statement, parsed, remainder, err := p.Parser.ParseWithOptions(ctx, text, delimiter, multi, options)
+	statement, parsed, remainder, err := p.Parser.ParseWithOptions(ctx, query, delimiter, multi, options)
+	if text, edits := rewriteAfter(query, err); edits != nil {
+		statement, parsed, remainder, err = p.Parser.ParseWithOptions(ctx, text, delimiter, multi, options)
+	}
 	statement, err = rewritten(statement, err)
 	return statement, parsed, remainder, err
 }
 
 // ParseOneWithOptions implements sql.Parser; the position is one in query.
 func (p *Parser) ParseOneWithOptions(ctx context.Context, query string, options sqlparser.ParserOptions) (sqlparser.Statement, int, error) {
-	text, edits := rewriteForShare(query)
-	statement, end, err := p.Parser.ParseOneWithOptions(ctx, text, options)
+	statement, end, err := p.Parser.ParseOneWithOptions(ctx, query, options)
+	if text, edits := rewriteAfter(query, err); edits != nil {
+		statement, end, err = p.Parser.ParseOneWithOptions(ctx, text, options)
+		end = original(end, edits)
+	}
 	statement, err = rewritten(statement, err)
-	return statement, original(end, edits), err
+	return statement, end, err
+}
+
+// rewriteAfter rewrites FOR SHARE in a text that the grammar did not take. What it takes has no such clause, though it may have
+// the words: SUBSTRING(a FROM 1 FOR share).
+func rewriteAfter(query string, err error) (string, []edit) {
+	if err == nil || errors.Is(err, sqlparser.ErrEmpty) {
+		return query, nil
+	}
+	return rewriteForShare(query)
 }
 
 func rewritten(statement sqlparser.Statement, err error) (sqlparser.Statement, error) {

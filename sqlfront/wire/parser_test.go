@@ -76,6 +76,7 @@ func TestLockingClauses(t *testing.T) {
 		{"SELECT * FROM t UNION SELECT * FROM u FOR UPDATE", []string{mark("t", exclusive, block), mark("u", exclusive, block)}},
 		{"SELECT 'for share' , \"FOR SHARE\", `for share` FROM t -- FOR SHARE", nil},
 		{"SELECT 'it''s \\' FOR SHARE' FROM t FOR SHARE", []string{mark("t", share, block)}},
+		{"SELECT SUBSTRING(a FROM 1 FOR share) FROM t", nil},
 		{"INSERT INTO u SELECT * FROM t FOR SHARE", []string{mark("t", share, block)}},
 		{"SELECT * FROM dual FOR UPDATE", nil},
 		{"SELECT * FROM information_schema.tables FOR UPDATE", nil},

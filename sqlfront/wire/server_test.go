@@ -35,7 +35,7 @@ func (p provider) Function(ctx *sql.Context, schema, name string) (sql.Function,
 	return f, ok
 }
 
-func startServer(t *testing.T, o ListenerOptions, wrap func(mysql.Handler) mysql.Handler) *testServer {
+func startServer(t *testing.T, o ListenerOptions, wrap func(mysql.Handler) mysql.Handler, change ...func(*server.Config, *HandlerOptions)) *testServer {
 	logrus.SetLevel(logrus.PanicLevel)
 	require.NoError(t, Variables())
 	p := provider{memory.NewDBProvider(memory.NewDatabase("test")), map[string]sql.Function{}}
@@ -54,15 +54,19 @@ func startServer(t *testing.T, o ListenerOptions, wrap func(mysql.Handler) mysql
 		return s, err
 	}
 	config := server.Config{Listener: NewListener(tcp, o), Protocol: "tcp", Address: tcp.Addr().String(), Version: Version}
+	options := HandlerOptions{Session: func(c *mysql.Conn) sql.Session {
+		s, _ := sessions.Load(c)
+		session, _ := s.(sql.Session)
+		return session
+	}}
+	for _, f := range change {
+		f(&config, &options)
+	}
 	s, err := server.NewServerWithHandler(config, engine, sql.NewContext, builder, nil, func(h mysql.Handler) (mysql.Handler, error) {
 		if wrap != nil {
 			h = wrap(h)
 		}
-		return NewHandler(h, HandlerOptions{Session: func(c *mysql.Conn) sql.Session {
-			s, _ := sessions.Load(c)
-			session, _ := s.(sql.Session)
-			return session
-		}}), nil
+		return NewHandler(h, options), nil
 	})
 	require.NoError(t, err)
 	go func() { _ = s.Start() }()

@@ -100,12 +100,23 @@ func refuseFiles(into *sqlparser.Into, load *sqlparser.Load) error {
 // packetLimit is max_allowed_packet as a statement sees it.
 func packetLimit(ctx *sql.Context) int64 {
 	if v, err := ctx.GetSessionVariable(ctx, "max_allowed_packet"); err == nil {
-		switch v := v.(type) {
-		case int64:
-			return v
-		case uint64:
-			return int64(v)
-		}
+		return packetSize(v)
+	}
+	return defaultMaxPacket
+}
+
+// globalMaxPacket is max_allowed_packet as a connection sees it.
+func globalMaxPacket() int {
+	_, v, _ := sql.SystemVariables.GetGlobal("max_allowed_packet")
+	return int(packetSize(v))
+}
+
+func packetSize(v any) int64 {
+	switch v := v.(type) {
+	case int64:
+		return v
+	case uint64:
+		return int64(v)
 	}
 	return defaultMaxPacket
 }
