@@ -2,6 +2,7 @@ package shard_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -168,4 +169,16 @@ func (f *fixture) commit(s shard.ID, writes []shard.Write) storage.Timestamp {
 	require.NoError(f.t, err)
 	require.Equal(f.t, storage.VoteCommitted, vote.State)
 	return vote.Commit
+}
+
+// crash cuts the power: what the disk was not told to keep is gone, the log
+// (which is durable by contract) is not. Then the node is opened again.
+func (f *fixture) crash() {
+	f.t.Helper()
+	f.network.Crash("n1")
+	disk := f.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rand.New(rand.NewPCG(1, f.seq))})
+	_ = f.node.Close(f.ctx()) // the dead process; its groups are gone already
+	_ = f.engine.Close()
+	f.fs = disk
+	f.open()
 }
