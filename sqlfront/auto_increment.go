@@ -179,18 +179,31 @@ func (s *Session) autoNext(ctx *sql.Context, info *tableInfo, given any) (uint64
 		if value, err = advanceAuto(ctx, c.next, given); err != nil {
 			return err
 		}
-		if value < c.next || value == math.MaxUint64 {
-			return nil
+		if value < c.next || !info.autoInRange(ctx, value) {
+			return nil // a value out of range fails the statement later
 		}
-		if i := info.desc.AutoColumn(); i >= 0 && given == nil {
-			if _, inRange, err := info.schema[i].Type.Convert(ctx, value); err != nil || inRange != sql.InRange {
-				return nil // the statement fails on the value; the counter stays
-			}
-		}
-		c.next = value + 1
+		c.next = info.autoAfter(ctx, value)
 		return s.catalog.auto.cover(ctx, c, info.desc.ID)
 	})
 	return value, err
+}
+
+// autoAfter is the value after v, or v itself at the end of the column's range:
+// the next insert then meets a duplicate, as in MySQL.
+func (t *tableInfo) autoAfter(ctx *sql.Context, v uint64) uint64 {
+	if v == math.MaxUint64 || !t.autoInRange(ctx, v+1) {
+		return v
+	}
+	return v + 1
+}
+
+func (t *tableInfo) autoInRange(ctx *sql.Context, v uint64) bool {
+	i := t.desc.AutoColumn()
+	if i < 0 {
+		return true // a column that is just being added
+	}
+	_, inRange, err := t.schema[i].Type.Convert(ctx, v)
+	return err == nil && inRange == sql.InRange
 }
 
 // advanceAuto is the value that a row gets.

@@ -195,7 +195,7 @@ var (
 )
 
 func newEngineHarness(t *testing.T) *engineHarness {
-	return &engineHarness{stack: newStack(t, Config{Collation: "utf8mb4_0900_bin", hideSystem: true})}
+	return &engineHarness{stack: newStack(t, Config{Collation: "utf8mb4_0900_bin", Version: "8.0.31", hideSystem: true})}
 }
 
 func (h *engineHarness) NewContext() *sql.Context {

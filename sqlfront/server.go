@@ -53,8 +53,8 @@ func New(c Config) (*Server, error) {
 	if err := wire.Variables(); err != nil {
 		return nil, fmt.Errorf("sqlfront: system variables: %w", err)
 	}
-	if err := setCollation(c.Collation); err != nil {
-		return nil, fmt.Errorf("sqlfront: collation: %w", err)
+	if err := setDefaults(c); err != nil {
+		return nil, fmt.Errorf("sqlfront: system variables: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
@@ -76,11 +76,12 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// setCollation makes a collation the default of databases and connections. The
-// engine keeps variables per process, so the last server to start decides.
-func setCollation(name string) error {
+// setDefaults sets the variables that the configuration decides. The engine
+// keeps them per process, so the last server to start decides.
+func setDefaults(c Config) error {
 	return sql.SystemVariables.AssignValues(map[string]any{
-		"collation_server": name, "collation_database": name, "collation_connection": name,
+		"version": c.Version, "collation_server": c.Collation, "collation_database": c.Collation,
+		"collation_connection": c.Collation,
 	})
 }
 
