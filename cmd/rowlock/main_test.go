@@ -173,6 +173,20 @@ func TestLateFile(t *testing.T) {
 	require.Equal(t, "early\nlate\n", string(text))
 }
 
+func TestHistoryKeepsNoPasswords(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history")
+	history, err := openHistory(path)
+	require.NoError(t, err)
+	for _, line := range []string{"select 1;", "create user u identified by 'secret';", "SET PASSWORD = 'secret';"} {
+		_, err := history.Write(line)
+		require.NoError(t, err)
+	}
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "select 1;")
+	require.NotContains(t, string(text), "secret")
+}
+
 func TestVersionCommand(t *testing.T) {
 	command := rootCommand()
 	var out bytes.Buffer

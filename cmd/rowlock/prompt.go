@@ -33,7 +33,9 @@ func (c *client) prompt() error {
 		return isCommand(text) || complete(text)
 	}
 	if home, err := os.UserHomeDir(); err == nil {
-		shell.History.AddFromFile("statements", filepath.Join(home, ".rowlock_history"))
+		if history, err := openHistory(filepath.Join(home, ".rowlock_history")); err == nil {
+			shell.History.Add("statements", history)
+		}
 	}
 	for {
 		line, err := shell.Readline()
@@ -56,6 +58,31 @@ func (c *client) promptText() string {
 		return "rowlock"
 	}
 	return "rowlock " + c.database
+}
+
+// discreet is a history that does not keep statements with passwords in them.
+type discreet struct{ readline.History }
+
+// openHistory opens a history file, and makes it, for its owner only, when there
+// is none.
+func openHistory(path string) (readline.History, error) {
+	f, err := os.OpenFile(path, os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	history, err := readline.NewHistoryFromFile(path)
+	return discreet{history}, err
+}
+
+// Write implements readline.History.
+func (d discreet) Write(line string) (int, error) {
+	if capitals := strings.ToUpper(line); strings.Contains(capitals, "IDENTIFIED") || strings.Contains(capitals, "PASSWORD") {
+		return d.Len(), nil
+	}
+	return d.History.Write(line)
 }
 
 // isCommand reports whether a line is for the prompt, not for the server.

@@ -225,6 +225,10 @@ func (c *client) execute(ctx context.Context, s statement) error {
 		if err != nil {
 			return err
 		}
+		if _, used := usedDatabase(s.text); used && c.pretty {
+			fmt.Fprint(c.out, "Database changed\n\n")
+			return nil
+		}
 		if c.pretty {
 			n, _ := done.RowsAffected()
 			fmt.Fprintf(c.out, "Query OK, %d %s affected (%.2f sec)\n\n", n, plural(n, "row"), time.Since(begun).Seconds())

@@ -55,9 +55,8 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 		ctx = context.Background()
 	}
 	begun := time.Now()
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
+	ctx, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer release()
 
 	logger, closeLog, err := openLog(c)
 	if err != nil {
@@ -73,6 +72,9 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 		Dir: c.Data, Shards: c.Shards, CacheBytes: c.CacheMB << 20, LockWait: c.LockWait,
 		Retention: c.Retention, MaxConnections: c.MaxConnections, Logger: logger,
 	})
+	if ctx.Err() != nil && err != nil {
+		return errors.New("interrupted before the server was ready")
+	}
 	if err != nil {
 		// In a directory that is somebody else's, nothing is written.
 		if !errors.Is(err, rowlock.ErrLocked) && !errors.Is(err, rowlock.ErrFormat) {
@@ -87,13 +89,10 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 	logger.Info("ready", "address", address.String(), "after", time.Since(begun))
 	banner(out, c, node, address, time.Since(begun))
 
-	received := <-signals
-	logger.Info("stopping", "signal", received.String())
+	<-ctx.Done()
+	release() // from here on a signal ends the process, as by default
+	logger.Info("stopping")
 	fmt.Fprintln(out, "stopping: waiting for commits under way; press Ctrl-C again to stop at once")
-	go func() {
-		<-signals
-		os.Exit(exitFailed)
-	}()
 	if err := stop(node, logger); err != nil {
 		return err
 	}
