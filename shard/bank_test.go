@@ -269,8 +269,15 @@ func bankLife(t *testing.T, f *fixture, seed uint64) uint64 {
 			}
 		})
 	}
-	wg.Go(func() { // recovery sweep and garbage
-		for time.Now().Before(stop) {
+	clientsDone, swept := make(chan struct{}), make(chan struct{})
+	go func() { // renewals, recovery and garbage, as long as anybody may wait for them
+		defer close(swept)
+		for {
+			select {
+			case <-clientsDone:
+				return
+			default:
+			}
 			for s := shard.ID(1); s <= 4; s++ {
 				if err := r.Renew(ctx, s, open.renewal(f.node.Gateway())); err != nil {
 					t.Errorf("renew: %v", err)
@@ -285,7 +292,9 @@ func bankLife(t *testing.T, f *fixture, seed uint64) uint64 {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-	})
+	}()
 	wg.Wait()
+	close(clientsDone)
+	<-swept
 	return committed.Load()
 }

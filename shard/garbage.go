@@ -20,22 +20,27 @@ const (
 )
 
 // garbage remembers which keys were written since the last collection. It is a
-// hint of the owner's; what is removed is decided by the state machine.
+// hint of the owner's; what is removed is decided by the state machine. When
+// keys are forgotten, because there are too many or because an earlier owner
+// knew them, the whole shard is walked instead, once everything forgotten lies
+// below the collection's timestamp.
 type garbage struct {
 	mu    sync.Mutex
 	dirty map[string]storage.Timestamp // key -> latest commit
-	walk  bool                         // the hints are not complete: walk over everything
+	last  storage.Timestamp            // latest commit noted
+	// walk is the latest commit among forgotten keys, 0 if none; next the same
+	// for keys forgotten while that walk is due.
+	walk, next storage.Timestamp
 }
 
 // note records committed keys.
 func (g *garbage) note(keys []storage.Key, commit storage.Timestamp) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.walk {
-		return
-	}
+	g.last = max(g.last, commit)
 	if len(g.dirty)+len(keys) > garbageKeys {
-		g.walk, g.dirty = true, nil
+		g.dirty = nil
+		g.forgetLocked(g.last)
 		return
 	}
 	if g.dirty == nil {
@@ -46,14 +51,29 @@ func (g *garbage) note(keys []storage.Key, commit storage.Timestamp) {
 	}
 }
 
-// take returns what a collection below a timestamp has to look at: everything,
-// or the keys whose latest write lies below it.
+// forget says that keys written up to a timestamp are not known.
+func (g *garbage) forget(upTo storage.Timestamp) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.forgetLocked(upTo)
+}
+
+func (g *garbage) forgetLocked(upTo storage.Timestamp) {
+	if g.walk == 0 {
+		g.walk = upTo
+	} else {
+		g.next = max(g.next, upTo)
+	}
+}
+
+// take returns what a collection below a timestamp has to look at: perhaps
+// everything, and the keys whose latest write lies below it.
 func (g *garbage) take(below storage.Timestamp) (walk bool, keys []storage.Key) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.walk {
-		g.walk = false
-		return true, nil
+	if g.walk != 0 && g.walk <= below {
+		walk = true
+		g.walk, g.next = g.next, 0
 	}
 	for k, commit := range g.dirty {
 		if commit <= below {
@@ -62,14 +82,7 @@ func (g *garbage) take(below storage.Timestamp) (walk bool, keys []storage.Key) 
 		}
 	}
 	slices.SortFunc(keys, func(a, b storage.Key) int { return strings.Compare(string(a), string(b)) })
-	return false, keys
-}
-
-// again makes the next collection walk over everything.
-func (g *garbage) again() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.walk, g.dirty = true, nil
+	return walk, keys
 }
 
 // RaiseFence raises the shard's fence.
@@ -129,7 +142,7 @@ func (r *Replica) Collect(ctx context.Context, below storage.Timestamp) error {
 		err = r.collectAll(ctx, below)
 	}
 	if err != nil {
-		r.garbage.again()
+		r.garbage.forget(below)
 		return err
 	}
 	for {

@@ -87,7 +87,6 @@ func NewReplica(c ReplicaConfig) *Replica {
 	}
 	r := &Replica{c: c}
 	r.life, r.end = context.WithCancel(context.Background())
-	r.garbage.walk = true
 	if c.Shard == System {
 		r.oracle = &Oracle{clock: c.Clock, persist: r.persistWindow}
 	}
@@ -187,6 +186,7 @@ func (r *Replica) BecomeOwner(ctx context.Context) error {
 		return fmt.Errorf("take over shard %d: draw the first timestamp: %w", r.c.Shard, err)
 	}
 	r.raiseMaxTS(m)
+	r.garbage.forget(m) // what earlier owners wrote
 	t := r.newTenure(epoch, sole, m)
 	r.serving.Store(t)
 	if now, _, process, _ := r.c.Machine.Owner(); now != epoch || process != r.c.Process {
