@@ -3,6 +3,7 @@ package paxostest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -195,7 +196,9 @@ func (w *world) converge(g paxos.GroupID, hosts ...int) []string {
 	defer cancel()
 	for _, i := range hosts {
 		gr, _ := w.group(i, g)
-		require.NoError(w.t, gr.ReadBarrier(ctx), "barrier on host %d", i)
+		if err := gr.ReadBarrier(ctx); err != nil {
+			require.NoError(w.t, err, "barrier on host %d; %s", i, w.describe(g))
+		}
 	}
 	first := w.disk(hosts[0], g)
 	for _, i := range hosts {
@@ -206,6 +209,21 @@ func (w *world) converge(g paxos.GroupID, hosts ...int) []string {
 	commands := first.Commands()
 	w.checkAcked(g, commands)
 	return commands
+}
+
+// describe says where the replicas of a group are.
+func (w *world) describe(g paxos.GroupID) string {
+	var b strings.Builder
+	for i := range w.nodes {
+		gr, _ := w.group(i, g)
+		if gr == nil {
+			fmt.Fprintf(&b, "host %d down; ", i)
+			continue
+		}
+		leader, term, ok := gr.Leader()
+		fmt.Fprintf(&b, "host %d applied %d, leader %d in term %d (%t); ", i, gr.Applied(), leader, term, ok)
+	}
+	return b.String()
 }
 
 // checkAcked fails unless everything acknowledged is there, once.
