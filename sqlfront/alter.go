@@ -171,6 +171,9 @@ func (t *Table) ModifyComment(ctx *sql.Context, comment string) error {
 
 // AddForeignKey implements sql.ForeignKeyTable.
 func (t *Table) AddForeignKey(ctx *sql.Context, fk sql.ForeignKeyConstraint) error {
+	if fk.OnDelete == sql.ForeignKeyReferentialAction_SetDefault || fk.OnUpdate == sql.ForeignKeyReferentialAction_SetDefault {
+		return sql.ErrForeignKeySetDefault.New()
+	}
 	if child, _ := t.session.foreignKey(t.info.database, fk.Name); child != nil {
 		return sql.ErrForeignKeyDuplicateName.New(fk.Name)
 	}

@@ -148,19 +148,39 @@ func (e *editor) insert(ctx *sql.Context, rows []sql.Row) error {
 		return e.failure(err)
 	}
 	batch := map[string]int{} // keys that earlier rows of the batch have put
+	for first := 0; first < len(writes); {
+		last := first // past the writes of one row
+		for last < len(writes) && writes[last].row == writes[first].row {
+			last++
+		}
+		if err := e.putRow(ctx, tx, rows, writes[first:last], present[first:last], batch); err != nil {
+			return err
+		}
+		first = last
+	}
+	e.delta += int64(len(rows))
+	return nil
+}
+
+// putRow puts one row and its entries, or nothing if any of them is a duplicate.
+func (e *editor) putRow(ctx *sql.Context, tx *txn.Txn, rows []sql.Row, writes []write, present []txn.Row, batch map[string]int) error {
 	for i, w := range writes {
-		if w.conflict && present[i].Found {
+		if !w.conflict {
+			continue
+		}
+		if present[i].Found {
 			return e.duplicate(ctx, tx, w, present[i].Value, rows[w.row])
 		}
-		if earlier, ok := batch[string(w.at.key)]; ok && w.conflict {
+		if earlier, ok := batch[string(w.at.key)]; ok {
 			return e.duplicateError(w, rows[w.row], rows[earlier])
 		}
+	}
+	for _, w := range writes {
 		batch[string(w.at.key)] = w.row
 		if err := tx.Put(w.at.txn(), w.value); err != nil {
 			return e.failure(err)
 		}
 	}
-	e.delta += int64(len(rows))
 	return nil
 }
 
@@ -170,8 +190,11 @@ func (e *editor) writes(ctx *sql.Context, out []write, i int, row sql.Row) ([]wr
 	if err := checkRow(info.schema, row); err != nil {
 		return nil, err
 	}
+	row, err := info.withVirtual(ctx, row)
+	if err != nil {
+		return nil, err
+	}
 	var home location
-	var err error
 	if info.keyless() {
 		if home, err = info.hashLocation(ctx, row); err == nil {
 			home = home.freshRow()
@@ -292,6 +315,10 @@ func (e *editor) Delete(ctx *sql.Context, row sql.Row) error {
 func (e *editor) removals(ctx *sql.Context, tx *txn.Txn, row sql.Row) ([]write, error) {
 	info := e.info()
 	if err := checkRow(info.schema, row); err != nil {
+		return nil, err
+	}
+	row, err := info.withVirtual(ctx, row)
+	if err != nil {
 		return nil, err
 	}
 	home, err := e.locate(ctx, tx, row)

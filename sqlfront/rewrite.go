@@ -22,6 +22,8 @@ func (t *Table) ShouldRewriteTable(_ *sql.Context, before, after sql.PrimaryKeyS
 	switch {
 	case old == nil && next == nil:
 		return true
+	case old != nil && next != nil && next.AutoIncrement && !old.AutoIncrement:
+		return true // the counter learns the values
 	case old == nil: // added
 		return next.AutoIncrement || info.keyless() && !next.Virtual
 	case next == nil: // dropped
@@ -204,6 +206,9 @@ func (b *builder) DiscardChanges(*sql.Context, error) error {
 
 // Insert implements sql.RowInserter.
 func (b *builder) Insert(ctx *sql.Context, row sql.Row) error {
+	if err := matchSRIDs(b.editor.fixed.schema, row); err != nil {
+		return err
+	}
 	b.editor.pending = append(b.editor.pending, row.Copy())
 	if len(b.editor.pending) < bufferRows {
 		return nil
@@ -240,6 +245,7 @@ func (b *builder) Close(ctx *sql.Context) error {
 		b.own.Rollback(ctx)
 		return err
 	}
+	b.editor.session.refresh(ctx)
 	if b.only == nil {
 		b.editor.session.catalog.stats.add(b.editor.fixed.desc.Rows, b.editor.delta)
 	}
@@ -263,4 +269,19 @@ func insertAll(ctx *sql.Context, to sql.RowInserter, from sql.RowIter) error {
 			return err
 		}
 	}
+}
+
+// matchSRIDs checks values against columns that were given a spatial reference
+// system after the values were stored.
+func matchSRIDs(schema sql.Schema, row sql.Row) error {
+	for i, c := range schema {
+		t, ok := c.Type.(sql.SpatialColumnType)
+		if !ok || row[i] == nil {
+			continue
+		}
+		if err := t.MatchSRID(row[i]); err != nil {
+			return sql.ErrNotMatchingSRIDWithColName.New(c.Name, err)
+		}
+	}
+	return nil
 }

@@ -267,6 +267,13 @@ func (s *Session) restart(ctx *sql.Context) error {
 	return nil
 }
 
+// refresh lets a schema change read what its own builds have committed.
+func (s *Session) refresh(ctx *sql.Context) {
+	if s.tx != nil {
+		s.tx.txn.BeginStatement(ctx, ctx.Query())
+	}
+}
+
 // Rollback implements sql.TransactionSession.
 func (s *Session) Rollback(ctx *sql.Context, token sql.Transaction) error {
 	t, ok := token.(*Transaction)

@@ -15,18 +15,20 @@ import (
 // tableInfo is a descriptor compiled for use: the engine's schema and the
 // codecs of rows and entries. It is immutable and shared by all sessions.
 type tableInfo struct {
-	database  string
-	desc      *catalog.Table
-	schema    sql.Schema
-	keySchema sql.PrimaryKeySchema
-	rows      *codec.RowCodec
-	stored    []int       // schema positions of the columns that rows hold
-	position  map[int]int // schema position -> position in stored
-	primary   *indexInfo
-	indexes   []*indexInfo // secondary
-	temporary bool         // belongs to one session
-	placement []int        // positions of PARTITION BY KEY; nil: the whole key
-	place     *codec.KeyCodec
+	database     string
+	desc         *catalog.Table
+	schema       sql.Schema
+	keySchema    sql.PrimaryKeySchema
+	rows         *codec.RowCodec
+	stored       []int       // schema positions of the columns that rows hold
+	position     map[int]int // schema position -> position in stored
+	primary      *indexInfo
+	indexes      []*indexInfo // secondary
+	virtual      virtualColumns
+	virtualIndex bool  // some index is made of a virtual column
+	temporary    bool  // belongs to one session
+	placement    []int // positions of PARTITION BY KEY; nil: the whole key
+	place        *codec.KeyCodec
 }
 
 // indexInfo is one index compiled for use; the primary index holds the rows.
@@ -119,6 +121,7 @@ func (t *tableInfo) compileIndexes() error {
 		}
 		t.indexes = append(t.indexes, index)
 	}
+	t.virtualIndex = t.hasVirtualIndex()
 	return t.compilePlacement()
 }
 

@@ -71,11 +71,16 @@ func (s *Session) putTemporary(ctx *sql.Context, database string, desc *catalog.
 	return nil
 }
 
-// changeTemporary is changeTable for a temporary table: no lock, no record.
+// changeTemporary is changeTable for a temporary table: no lock, and no record of
+// the table itself.
 func (s *Session) changeTemporary(ctx *sql.Context, database, name string, edit func(*schemaChange, *catalog.Table) error) error {
 	info := s.temporary.find(database, name)
 	if info == nil {
 		return sql.ErrTableNotFound.New(name)
+	}
+	// ALTER TABLE commits, also of a temporary table.
+	if err := s.restart(ctx); err != nil {
+		return err
 	}
 	next := info.desc.Clone()
 	next.Version++

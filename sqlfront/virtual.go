@@ -1,0 +1,84 @@
+package sqlfront
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/expression"
+	"github.com/dolthub/go-mysql-server/sql/planbuilder"
+	"github.com/dolthub/go-mysql-server/sql/transform"
+)
+
+// virtualColumns computes the values of virtual columns that are indexed. Rows
+// carry no such values, and the engine does not always supply them: not in the
+// existing row of a duplicate key, not in rows that a foreign key changes.
+type virtualColumns struct {
+	once        sync.Once
+	expressions map[int]sql.Expression // by schema position
+	err         error
+}
+
+// hasVirtualIndex tells whether any index is made of a virtual column.
+func (t *tableInfo) hasVirtualIndex() bool {
+	return slices.ContainsFunc(t.indexes, func(x *indexInfo) bool {
+		return slices.ContainsFunc(x.columns, func(c int) bool { return t.schema[c].Virtual })
+	})
+}
+
+// withVirtual is the row with its indexed virtual columns computed from the
+// others.
+func (t *tableInfo) withVirtual(ctx *sql.Context, row sql.Row) (sql.Row, error) {
+	if !t.virtualIndex {
+		return row, nil
+	}
+	t.virtual.once.Do(func() { t.virtual.expressions, t.virtual.err = t.resolveVirtual(ctx) })
+	if t.virtual.err != nil {
+		return nil, t.virtual.err
+	}
+	full := row.Copy()
+	for _, i := range sortedKeys(t.virtual.expressions) {
+		v, err := t.virtual.expressions[i].Eval(ctx, full)
+		if err != nil {
+			return nil, fmt.Errorf("column %s: %w", t.schema[i].Name, err)
+		}
+		if full[i], _, err = t.schema[i].Type.Convert(ctx, v); err != nil {
+			return nil, fmt.Errorf("column %s: %w", t.schema[i].Name, err)
+		}
+	}
+	return full, nil
+}
+
+// resolveVirtual binds the texts of the virtual columns to the schema.
+func (t *tableInfo) resolveVirtual(ctx *sql.Context) (map[int]sql.Expression, error) {
+	builder := planbuilder.NewBuilderForColumnDefaultResolution(ctx, sql.EngineOverrides{})
+	resolved := builder.ResolveSchemaDefaults(t.database, t.desc.Name, t.schema.Copy())
+	out := map[int]sql.Expression{}
+	for i, c := range resolved {
+		if !c.Virtual || c.Generated == nil {
+			continue
+		}
+		e, _, err := transform.Expr(ctx, c.Generated, func(_ *sql.Context, e sql.Expression) (sql.Expression, transform.TreeIdentity, error) {
+			field, ok := e.(*expression.GetField)
+			if !ok {
+				return e, transform.SameTree, nil
+			}
+			return field.WithIndex(t.schema.IndexOfColName(field.Name())), transform.NewTree, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		out[i] = e
+	}
+	return out, nil
+}
+
+func sortedKeys[V any](m map[int]V) []int {
+	keys := make([]int, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
