@@ -46,8 +46,11 @@ func BenchmarkPointRead(b *testing.B) {
 
 // BenchmarkOnePC is a locking read and a commit of one row, on groups in memory.
 func BenchmarkOnePC(b *testing.B) {
-	f := newFixture(b, direct)
-	r := f.node.Router()
+	benchmarkOnePC(b, newFixture(b, direct).node)
+}
+
+func benchmarkOnePC(b *testing.B, node *shard.Node) {
+	r := node.Router()
 	ctx := context.Background()
 	value := make([]byte, 100)
 	b.ReportAllocs()
@@ -59,7 +62,7 @@ func BenchmarkOnePC(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		id := storage.TxnID{Start: start, Gateway: f.node.Gateway(), Seq: uint64(i)}
+		id := storage.TxnID{Start: start, Gateway: node.Gateway(), Seq: uint64(i)}
 		granted, err := r.Lock(ctx, 1, &shard.LockRequest{Txn: id, Mode: shard.LockExclusive, Keys: []storage.Key{k}, Read: true})
 		if err != nil {
 			b.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -122,7 +123,10 @@ func randomID() uint64 {
 func (n *Node) addr() NodeAddr { return NodeAddr(fmt.Sprint(n.c.NodeID)) }
 
 func (n *Node) open(ctx context.Context) error {
-	if err := n.startShard(ctx, System); err != nil {
+	if err := n.startShard(System); err != nil {
+		return err
+	}
+	if err := n.replicas[System].BecomeOwner(ctx); err != nil {
 		return err
 	}
 	if err := n.loadRing(ctx); err != nil {
@@ -133,15 +137,28 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.router.ring, n.router.shards = n.ring, sortedIDs(n.ring.Shards())
 	for _, s := range n.router.shards {
-		if err := n.startShard(ctx, s); err != nil {
+		if err := n.startShard(s); err != nil {
 			return err
 		}
 	}
-	return nil
+	return n.ownShards(ctx)
 }
 
-// startShard starts this node's replica of a shard and makes it the owner.
-func (n *Node) startShard(ctx context.Context, s ID) error {
+// ownShards becomes the owner of all data shards at once: each waits for its
+// group's election, which takes longer than everything else.
+func (n *Node) ownShards(ctx context.Context) error {
+	errs := make([]error, len(n.router.shards))
+	var wg sync.WaitGroup
+	for i, s := range n.router.shards {
+		r := n.replicas[s]
+		wg.Go(func() { errs[i] = r.BecomeOwner(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// startShard starts this node's replica of a shard.
+func (n *Node) startShard(s ID) error {
 	space := n.c.Engine.Space(uint64(s))
 	machine := NewMachine(space, n.c.Engine.Sync, n.c.NodeID)
 	group := paxos.GroupID(s + 1)
@@ -155,7 +172,7 @@ func (n *Node) startShard(ctx context.Context, s ID) error {
 		Group: g, Times: n.router, Graph: n.graph, Logger: n.c.Logger, Clock: n.c.Clock})
 	n.replicas[s] = r
 	n.router.directory.Set(s, n.addr())
-	return r.BecomeOwner(ctx)
+	return nil
 }
 
 // loadRing reads the stored ring, or stores a new one in a new key space. What
