@@ -1,0 +1,167 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/paxos/memory"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// TestReadsAcrossOwners is models/reads.py at work: the owner moves around,
+// replicas lag, answers of proposals get lost, and every read at R that was
+// answered must show what the final history shows at R; and every write that
+// was acknowledged before R was drawn lies at or below R.
+func TestReadsAcrossOwners(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("SEED"); s != "" {
+		seed, _ = strconv.ParseUint(s, 10, 64)
+	}
+	t.Logf("SEED=%d", seed)
+	w := newTrio(t)
+	w.network.SetFaults(memory.Faults{UnknownApplied: 0.03, UnknownLost: 0.03, UnknownLate: 0.03, Duplicate: 0.03})
+	h := &readsHistory{w: w, stop: time.Now().Add(1500 * time.Millisecond)}
+	var wg sync.WaitGroup
+	for i := range 3 {
+		rng := rand.New(rand.NewPCG(seed, uint64(i)))
+		wg.Go(func() { h.write(rng, i) })
+		wg.Go(func() { h.read(rand.New(rand.NewPCG(seed, uint64(10+i)))) })
+	}
+	h.moveOwners(rand.New(rand.NewPCG(seed, 99)))
+	wg.Wait()
+	w.network.SetFaults(memory.Faults{})
+	require.NoError(t, w.shards[1][0].BecomeOwner(w.ctx()))
+	h.check(t)
+	w.checksumsAgree()
+}
+
+const readsKeys = 3
+
+type readsHistory struct {
+	w     *trio
+	stop  time.Time
+	seq   atomic.Uint64
+	moves int
+
+	mu    sync.Mutex
+	reads []observedRead
+	acks  int
+	// latest acknowledged commit, for the real-time half of the promise
+	acked [readsKeys]storage.Timestamp
+}
+
+type observedRead struct {
+	at    storage.Timestamp
+	key   int
+	value string
+}
+
+func readsKey(i int) storage.Key { return storage.Key(fmt.Sprint("k", i)) }
+
+func (h *readsHistory) write(rng *rand.Rand, writer int) {
+	for time.Now().Before(h.stop) {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		h.writeOnce(ctx, rng, writer)
+		cancel()
+	}
+}
+
+func (h *readsHistory) writeOnce(ctx context.Context, rng *rand.Rand, writer int) {
+	start, err := h.w.Timestamp(ctx)
+	if err != nil {
+		return
+	}
+	k, n := rng.IntN(readsKeys), h.seq.Add(1)
+	id := storage.TxnID{Start: start, Gateway: uint64(50 + writer), Seq: n}
+	r := h.w.shards[1][rng.IntN(3)]
+	granted, err := r.Lock(ctx, &LockRequest{Txn: id, Mode: LockExclusive, Keys: []storage.Key{readsKey(k)}, Timeout: 100 * time.Millisecond})
+	if err != nil {
+		return
+	}
+	floor, err := h.w.Timestamp(ctx)
+	if err != nil {
+		_ = r.Release(&ReleaseRequest{Txn: id})
+		return
+	}
+	vote, err := r.OnePC(ctx, &OnePCRequest{Txn: id, Token: granted.Token, Floor: floor,
+		Writes: []Write{{Key: readsKey(k), Value: []byte(fmt.Sprint(n))}}})
+	if err != nil || vote.State != storage.VoteCommitted {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.acks++
+	h.acked[k] = max(h.acked[k], vote.Commit)
+}
+
+func (h *readsHistory) read(rng *rand.Rand) {
+	for time.Now().Before(h.stop) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		k := rng.IntN(readsKeys)
+		h.mu.Lock()
+		acked := h.acked[k]
+		h.mu.Unlock()
+		at, err := h.w.Timestamp(ctx)
+		if err == nil && at < acked {
+			h.w.t.Errorf("timestamp %s drawn after a commit at %s was acknowledged", at, acked)
+		}
+		if err == nil {
+			value, err := h.w.get(ctx, h.w.shards[1][rng.IntN(3)], at, string(readsKey(k)))
+			if err == nil {
+				h.mu.Lock()
+				h.reads = append(h.reads, observedRead{at, k, value})
+				h.mu.Unlock()
+			}
+		}
+		cancel()
+	}
+}
+
+// moveOwners changes owners and leaders, and lets replicas lag.
+func (h *readsHistory) moveOwners(rng *rand.Rand) {
+	for time.Now().Before(h.stop) {
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		lagging := paxos.ReplicaID(rng.IntN(3) + 1)
+		h.w.network.Hold(2, lagging)
+		next := rng.IntN(3)
+		s := ID(1)
+		if rng.IntN(8) == 0 {
+			s = System
+		}
+		_ = h.w.network.Elect(paxos.GroupID(s+1), paxos.ReplicaID(next+1))
+		time.AfterFunc(time.Duration(rng.IntN(10))*time.Millisecond, func() { h.w.network.Release(2, lagging) })
+		if h.w.shards[s][next].BecomeOwner(ctx) == nil {
+			h.moves++
+		}
+		time.Sleep(time.Duration(rng.IntN(10)) * time.Millisecond)
+		cancel()
+	}
+	for r := range paxos.ReplicaID(3) {
+		h.w.network.Release(2, r+1)
+	}
+}
+
+func (h *readsHistory) check(t *testing.T) {
+	r := h.w.shards[1][0]
+	snap := r.c.Space.Snapshot()
+	defer snap.Close()
+	for _, o := range h.reads {
+		read, err := snap.Get(readsKey(o.key), o.at)
+		require.NoError(t, err)
+		require.Equal(t, string(read.Value), o.value, "read of key %d at %s", o.key, o.at)
+	}
+	t.Logf("%d acknowledged writes, %d reads, %d moves", h.acks, len(h.reads), h.moves)
+	require.Greater(t, h.acks, 20, "the test did something")
+	require.Greater(t, len(h.reads), 20)
+	require.Greater(t, h.moves, 5)
+}
