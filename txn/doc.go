@@ -36,11 +36,11 @@
 //
 // # What protects what
 //
-// A Txn belongs to one session; its methods must not be called at the same
-// time, except Info, Kill-style cancellation through the context, and what the
-// lease renewal reads: that part lies under a mutex of its own. The Coordinator
-// guards its table of open transactions with a mutex that is never held across
-// a call to a shard.
+// A Txn belongs to one session: one method at a time. Info and Aborted may be
+// called from anywhere, as may the cancel function of a context; what they and
+// the lease renewal read lies under a mutex of the Txn. The Coordinator guards
+// its table of open transactions with a mutex that comes before the one of any
+// Txn and, like it, is never held across a call to a shard.
 //
 // # What it does not do
 //

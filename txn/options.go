@@ -15,7 +15,8 @@ const (
 	ReadCommitted Isolation = iota
 	// RepeatableRead fixes the snapshot at the first consistent read.
 	RepeatableRead
-	// Serializable makes plain reads inside an explicit transaction take shared locks.
+	// Serializable makes plain reads take shared locks, unless the transaction is
+	// read only: a single snapshot is serializable as it is.
 	Serializable
 )
 
@@ -40,8 +41,10 @@ type Options struct {
 	// SnapshotIsolation, under REPEATABLE READ, refuses to lock a row that
 	// changed after the snapshot was fixed (Conflict). Off is what InnoDB does.
 	SnapshotIsolation bool
-	// Autocommit tells that the transaction is one statement without BEGIN.
-	// Plain reads of such a transaction stay snapshot reads under SERIALIZABLE.
+	// Autocommit tells that the transaction is one statement without BEGIN, which
+	// may commit without a floor timestamp (H6). A second BeginStatement takes
+	// the permission back. It does not make reads lock-free under SERIALIZABLE,
+	// since the statement may write what it has read: ReadOnly or SetReadOnly does.
 	Autocommit bool
 	// LockWait bounds the wait for one lock; 0 means the coordinator's default.
 	LockWait time.Duration
