@@ -19,7 +19,7 @@ TEST := $(GO) test -buildvcs=false -tags '$(TAGS)'
 # Where `make run` keeps its data, and other flags for it: make run ARGS=--listen=...
 ARGS ?=
 # Scripts for `make slt`.
-SCRIPTS ?= sqllogictest/testdata
+SCRIPTS ?= sqllogictest/testdata/scripts
 # Time for each fuzz target of `make fuzz`.
 FUZZTIME ?= 10s
 

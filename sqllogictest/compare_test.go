@@ -15,7 +15,7 @@ import (
 // package and with the Go reader of DoltHub, which must agree on what runs and
 // what is expected. ROWLOCK_SLT_CORPUS adds a folder of scripts.
 func TestAgainstAnotherReader(t *testing.T) {
-	paths := []string{"testdata/original.test"}
+	paths := []string{"testdata/scripts/original.slt"}
 	if corpus := os.Getenv("ROWLOCK_SLT_CORPUS"); corpus != "" {
 		paths = append(paths, corpus)
 	}

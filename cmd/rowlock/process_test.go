@@ -185,3 +185,10 @@ func TestSQLLogicTest(t *testing.T) {
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, errs, "no script at")
 }
+
+// The repository's own scripts pass on a node in the process.
+func TestScripts(t *testing.T) {
+	out, errs, code := run(t, "", "sqllogictest", "--shards", "3", filepath.Join("..", "..", "sqllogictest", "testdata", "scripts"))
+	require.Zero(t, code, "%s%s", errs, out)
+	require.Contains(t, out, " 0 failed, ")
+}
