@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,19 +30,72 @@ import (
 const suiteEnv = "ROWLOCK_ENGINE_SUITE"
 
 var suites = map[string]func(*testing.T, enginetest.Harness){
+	// Queries and statements, plain and prepared.
 	"Queries":               enginetest.TestQueries,
 	"QueriesPrepared":       enginetest.TestQueriesPrepared,
+	"QueryErrors":           enginetest.TestQueryErrors,
+	"OrderByGroupBy":        enginetest.TestOrderByGroupBy,
+	"PreparedStatements":    enginetest.TestPreparedStatements,
+	"Scripts":               enginetest.TestScripts,
+	"ScriptsPrepared":       enginetest.TestScriptsPrepared,
+	"Spatial":               enginetest.TestSpatialScripts,
+	"Json":                  func(t *testing.T, h enginetest.Harness) { enginetest.TestJsonScripts(t, h, nil) },
 	"InsertInto":            enginetest.TestInsertInto,
 	"InsertQueriesPrepared": enginetest.TestInsertQueriesPrepared,
 	"InsertScriptsPrepared": enginetest.TestInsertScriptsPrepared,
+	"InsertErrors":          enginetest.TestInsertIntoErrors,
+	"InsertIgnore":          enginetest.TestInsertIgnoreInto,
+	"InsertDuplicateNoKey":  enginetest.TestInsertDuplicateKeyKeyless,
+	"IgnoreDuplicateNoKey":  enginetest.TestIgnoreIntoWithDuplicateUniqueKeyKeyless,
 	"ReplaceInto":           enginetest.TestReplaceInto,
+	"ReplaceErrors":         enginetest.TestReplaceIntoErrors,
 	"ReplacePrepared":       enginetest.TestReplaceQueriesPrepared,
 	"Update":                enginetest.TestUpdate,
+	"UpdateIgnore":          enginetest.TestUpdateIgnore,
+	"UpdateErrors":          enginetest.TestUpdateErrors,
 	"UpdatePrepared":        enginetest.TestUpdateQueriesPrepared,
 	"Delete":                enginetest.TestDelete,
+	"DeleteErrors":          enginetest.TestDeleteErrors,
 	"DeletePrepared":        enginetest.TestDeleteQueriesPrepared,
-	"Scripts":               enginetest.TestScripts,
-	"ScriptsPrepared":       enginetest.TestScriptsPrepared,
+	"Truncate":              enginetest.TestTruncate,
+	"Blobs":                 enginetest.TestBlobs,
+	// Definitions.
+	"CreateDatabase":     enginetest.TestCreateDatabase,
+	"DropDatabase":       enginetest.TestDropDatabase,
+	"CreateTable":        enginetest.TestCreateTable,
+	"DropTable":          enginetest.TestDropTable,
+	"RenameTable":        enginetest.TestRenameTable,
+	"AlterTable":         enginetest.TestAlterTable,
+	"AddColumn":          enginetest.TestAddColumn,
+	"ModifyColumn":       enginetest.TestModifyColumn,
+	"RenameColumn":       enginetest.TestRenameColumn,
+	"DropColumn":         enginetest.TestDropColumn,
+	"DropColumnNoKey":    enginetest.TestDropColumnKeylessTables,
+	"ColumnDefaults":     enginetest.TestColumnDefaults,
+	"OnUpdate":           enginetest.TestOnUpdateExprScripts,
+	"Generated":          enginetest.TestGeneratedColumns,
+	"PrimaryKeys":        enginetest.TestAddDropPks,
+	"PrimaryKeyOrder":    enginetest.TestPkOrdinalsDDL,
+	"PrimaryKeyOrderDML": enginetest.TestPkOrdinalsDML,
+	"Indexes":            enginetest.TestIndexes,
+	"IndexPrefix":        enginetest.TestIndexPrefix,
+	"IndexedExpressions": enginetest.TestIndexedExpressions,
+	"NullRanges":         enginetest.TestNullRanges,
+	"Checks":             enginetest.TestCreateCheckConstraints,
+	"ChecksOnInsert":     enginetest.TestChecksOnInsert,
+	"ChecksOnUpdate":     enginetest.TestChecksOnUpdate,
+	"DropCheck":          enginetest.TestDropCheckConstraints,
+	"ForeignKeys":        enginetest.TestForeignKeys,
+	"CreateForeignKeys":  enginetest.TestCreateForeignKeys,
+	"DropForeignKeys":    enginetest.TestDropForeignKeys,
+	"Triggers":           enginetest.TestTriggers,
+	"TriggerErrors":      enginetest.TestTriggerErrors,
+	"RollbackTriggers":   enginetest.TestRollbackTriggers,
+	"Procedures":         enginetest.TestStoredProcedures,
+	"Views":              enginetest.TestViews,
+	"Events":             enginetest.TestEvents,
+	"Collations":         enginetest.TestCharsetCollationEngine,
+	"InformationSchema":  enginetest.TestInfoSchema,
 }
 
 // TestEngineSuiteChild is the child's side of TestEngineSuites.
@@ -53,6 +107,10 @@ func TestEngineSuiteChild(t *testing.T) {
 	run(t, newEngineHarness(t))
 }
 
+// minimum is the least share of a suite that has to pass. One small suite is
+// mostly about a number that MySQL reports otherwise; the list says so.
+var minimum = map[string]float64{"Truncate": 0.5}
+
 // TestEngineSuites compares the failures of every suite with the list.
 func TestEngineSuites(t *testing.T) {
 	known := readKnownFailures(t)
@@ -63,8 +121,8 @@ func TestEngineSuites(t *testing.T) {
 			failed := slices.Sorted(mapKeys(result.failed))
 			total := result.passed + len(failed)
 			t.Logf("%d of %d leaf tests pass, %d skipped by the suite", result.passed, total, result.skipped)
-			require.Greater(t, total, 10, "the suite did not run")
-			require.GreaterOrEqual(t, float64(result.passed)/float64(total), 0.9)
+			require.Positive(t, total, "the suite did not run")
+			require.GreaterOrEqual(t, float64(result.passed)/float64(total), cmp.Or(minimum[name], 0.9))
 			require.Empty(t, difference(failed, known[name]), "fail and are not listed")
 			require.Empty(t, difference(known[name], failed), "are listed and pass")
 		})
