@@ -1,9 +1,10 @@
 // Command sltcompare runs the same SQL scripts against two servers with the
-// same parallelism, over the wire, and prints both rates.
+// same parallelism, over the wire, and prints both reports and rates.
 //
 // One server is go-mysql-server with its in-memory tables, in this process. The
-// other is whatever --dsn names, if it is given. The program is apart from the
-// product so that the product's binary does not hold the in-memory engine.
+// other is a Rowlock node, also in this process, or whatever -dsn names. The
+// program is apart from the product so that the product's binary does not hold
+// the in-memory engine.
 package main
 
 import (
@@ -24,48 +25,95 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/sirupsen/logrus"
 
+	"github.com/rowlockdb/rowlock"
 	"github.com/rowlockdb/rowlock/sqllogictest"
 )
 
+// settings are the flags.
+type settings struct {
+	dsn      string
+	only     string
+	shards   int
+	failures int
+	run      sqllogictest.Options
+}
+
 func main() {
-	dsn := flag.String("dsn", "", "second server, as go-sql-driver writes it, without a database")
-	parallel := flag.Int("parallel", runtime.GOMAXPROCS(0), "scripts at a time")
-	timeout := flag.Duration("timeout", 10*time.Second, "limit of one record")
-	failures := flag.Int("failures", 10, "failures to print for each server")
-	skipMemory := flag.Bool("skip-memory", false, "run only the server of --dsn")
+	var s settings
+	flag.StringVar(&s.dsn, "dsn", "", "second server, as go-sql-driver writes it; a node in this process by default")
+	flag.StringVar(&s.only, "only", "", "'memory' or 'second': run one server only")
+	flag.IntVar(&s.shards, "shards", 16, "shards of the node in this process")
+	flag.IntVar(&s.failures, "failures", 10, "failures to print for each server")
+	flag.IntVar(&s.run.Parallel, "parallel", runtime.GOMAXPROCS(0), "scripts at a time")
+	flag.DurationVar(&s.run.Timeout, "timeout", 10*time.Second, "limit of one record")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, flag.Args(), *dsn, *parallel, *timeout, *failures, *skipMemory); err != nil {
+	if err := run(ctx, s, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "sltcompare:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, paths []string, dsn string, parallel int, timeout time.Duration, failures int, skipMemory bool) error {
+func run(ctx context.Context, s settings, paths []string) error {
 	files, err := sqllogictest.Find(paths...)
 	if err != nil {
 		return err
 	}
-	options := sqllogictest.Options{Parallel: parallel, Timeout: timeout}
-	if !skipMemory {
+	logrus.SetLevel(logrus.PanicLevel)
+	if s.only != "second" {
 		address, closeServer, err := startMemory()
 		if err != nil {
 			return err
 		}
-		defer closeServer()
-		if err := measure(ctx, "in-memory engine", "root@tcp("+address+")/", files, options, failures); err != nil {
+		err = measure(ctx, "in-memory engine", dsn(address), files, s)
+		closeServer()
+		if err != nil {
 			return err
 		}
 	}
-	if dsn == "" {
+	switch {
+	case s.only == "memory":
 		return nil
+	case s.dsn != "":
+		return measure(ctx, s.dsn, s.dsn, files, s)
 	}
-	return measure(ctx, "server of --dsn", dsn, files, options, failures)
+	address, closeServer, err := startNode(ctx, s.shards)
+	if err != nil {
+		return err
+	}
+	defer closeServer()
+	return measure(ctx, fmt.Sprintf("rowlock, %d shards", s.shards), dsn(address), files, s)
+}
+
+func dsn(address string) string { return "root@tcp(" + address + ")/" }
+
+// startNode runs a node in a temporary directory.
+func startNode(ctx context.Context, shards int) (address string, closeServer func(), err error) {
+	dir, err := os.MkdirTemp("", "rowlock-sltcompare-")
+	if err != nil {
+		return "", nil, err
+	}
+	node, err := rowlock.Open(ctx, rowlock.Options{Dir: dir, Shards: shards})
+	if err != nil {
+		os.RemoveAll(dir)
+		return "", nil, err
+	}
+	closeServer = func() {
+		node.Close(context.WithoutCancel(ctx))
+		os.RemoveAll(dir)
+	}
+	bound, err := node.ListenMySQL("127.0.0.1:0")
+	if err != nil {
+		closeServer()
+		return "", nil, err
+	}
+	return bound.String(), closeServer, nil
 }
 
 // measure runs the scripts against one server and prints its report.
-func measure(ctx context.Context, name, dsn string, files []string, o sqllogictest.Options, failures int) error {
+func measure(ctx context.Context, name, dsn string, files []string, s settings) error {
+	o := s.run
 	config, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		return fmt.Errorf("read DSN: %w", err)
@@ -84,11 +132,10 @@ func measure(ctx context.Context, name, dsn string, files []string, o sqllogicte
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	fmt.Printf("== %s\n", name)
-	return report.WriteText(os.Stdout, failures)
+	return report.WriteText(os.Stdout, s.failures)
 }
 
 func startMemory() (address string, closeServer func() error, err error) {
-	logrus.SetLevel(logrus.PanicLevel)
 	provider := memory.NewDBProvider()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
