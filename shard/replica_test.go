@@ -170,6 +170,24 @@ func TestDeposedOwnerDoesNotAnswerReadsAndGrants(t *testing.T) {
 	}
 }
 
+// R3: what somebody read at the old owner is final at the new one, however old
+// the floor that a transaction brings.
+func TestNewOwnerCommitsAboveOldReads(t *testing.T) {
+	w := newTrio(t)
+	a, b := w.shards[1][0], w.shards[1][1]
+	id, floor := w.begin(), w.now()
+	at := w.now()
+	got, err := w.get(w.ctx(), a, at, "x")
+	require.NoError(t, err)
+	require.Empty(t, got)
+	require.NoError(t, b.BecomeOwner(w.ctx()))
+	q := w.request(id, w.lock(b, id, "x"), "x", "1")
+	q.Floor = floor
+	vote, err := b.OnePC(w.ctx(), q)
+	require.NoError(t, err)
+	require.Greater(t, vote.Commit, at)
+}
+
 // Locks of memory die with their epoch, and the token says so (H2); a vote's
 // locks live on with it.
 func TestLocksAcrossOwners(t *testing.T) {
@@ -318,6 +336,10 @@ func TestReaderWaitsForTheOutcome(t *testing.T) {
 			got, err := w.get(w.ctx(), a, before, "x") // below the intent: not its business
 			require.NoError(t, err)
 			require.Equal(t, "old", got)
+			short, cancel := context.WithTimeout(w.ctx(), 10*time.Millisecond)
+			_, err = w.get(short, a, w.now(), "x")
+			cancel()
+			require.ErrorIs(t, err, context.DeadlineExceeded, "neither the old nor the new value can be told yet")
 			type answer struct {
 				value string
 				err   error
@@ -406,6 +428,8 @@ func TestLapsedGateway(t *testing.T) {
 	require.NoError(t, a.Release(&ReleaseRequest{Txn: other}))
 	_, err = a.Lock(w.ctx(), &LockRequest{Txn: sleeper, Token: token, Mode: LockExclusive, Keys: []storage.Key{storage.Key("x")}})
 	require.Equal(t, LockLost, CodeOf(err))
+	// Even if it has the row locked again, by a request that named no token.
+	require.NotEqual(t, token, w.lock(a, sleeper, "x"))
 	aborted, err := a.OnePC(w.ctx(), w.request(sleeper, token, "x", "1"))
 	require.NoError(t, err)
 	require.Equal(t, storage.VoteAborted, aborted.State)
