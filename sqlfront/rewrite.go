@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"errors"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -31,8 +32,16 @@ func (t *Table) ShouldRewriteTable(_ *sql.Context, before, after sql.PrimaryKeyS
 	}
 	// A virtual column's new expression changes the entries of its indexes.
 	generated := old.Generated != nil || next.Generated != nil
-	return !old.Type.Equals(next.Type) || old.Nullable && !next.Nullable || old.Virtual != next.Virtual ||
+	return !sameType(old.Type, next.Type) || old.Nullable && !next.Nullable || old.Virtual != next.Virtual ||
 		generated && (!next.Virtual || info.indexed(old.Name))
+}
+
+// sameType compares types as they are stored; the engine's own comparison leaves
+// out spatial reference systems.
+func sameType(a, b sql.Type) bool {
+	x, err1 := catalog.NewType(a)
+	y, err2 := catalog.NewType(b)
+	return err1 == nil && err2 == nil && reflect.DeepEqual(x, y)
 }
 
 // indexed tells whether any key is made of the column.

@@ -2,6 +2,7 @@ package sqlfront
 
 import (
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/dolthub/go-mysql-server/sql"
@@ -209,6 +210,7 @@ func (t *Table) GetDeclaredForeignKeys(*sql.Context) ([]sql.ForeignKeyConstraint
 	for _, f := range info.desc.ForeignKeys {
 		out = append(out, f.Constraint(info.database, info.desc.Name))
 	}
+	slices.SortFunc(out, func(a, b sql.ForeignKeyConstraint) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 

@@ -122,6 +122,7 @@ func (t *tableInfo) compileIndexes() error {
 		t.indexes = append(t.indexes, index)
 	}
 	t.virtualIndex = t.hasVirtualIndex()
+	t.bindHidden()
 	return t.compilePlacement()
 }
 

@@ -50,6 +50,24 @@ func (t *tableInfo) withVirtual(ctx *sql.Context, row sql.Row) (sql.Row, error) 
 	return full, nil
 }
 
+// bindHidden gives the hidden columns behind functional indexes bound
+// expressions. The engine evaluates them as they are when it builds a further
+// index, without binding them first.
+func (t *tableInfo) bindHidden() {
+	if !slices.ContainsFunc(t.schema, func(c *sql.Column) bool { return c.HiddenSystem && c.Virtual }) {
+		return
+	}
+	bound, err := t.resolveVirtual(sql.NewEmptyContext())
+	if err != nil {
+		return // the statement that needs it meets the same error
+	}
+	for i, e := range bound {
+		if value, ok := e.(*sql.ColumnDefaultValue); ok && t.schema[i].HiddenSystem {
+			t.schema[i].Generated = value
+		}
+	}
+}
+
 // resolveVirtual binds the texts of the virtual columns to the schema.
 func (t *tableInfo) resolveVirtual(ctx *sql.Context) (map[int]sql.Expression, error) {
 	builder := planbuilder.NewBuilderForColumnDefaultResolution(ctx, sql.EngineOverrides{})
@@ -59,12 +77,14 @@ func (t *tableInfo) resolveVirtual(ctx *sql.Context) (map[int]sql.Expression, er
 		if !c.Virtual || c.Generated == nil {
 			continue
 		}
-		e, _, err := transform.Expr(ctx, c.Generated, func(_ *sql.Context, e sql.Expression) (sql.Expression, transform.TreeIdentity, error) {
+		e, _, err := transform.Expr(ctx, c.Generated, func(ctx *sql.Context, e sql.Expression) (sql.Expression, transform.TreeIdentity, error) {
 			field, ok := e.(*expression.GetField)
 			if !ok {
 				return e, transform.SameTree, nil
 			}
-			return field.WithIndex(t.schema.IndexOfColName(field.Name())), transform.NewTree, nil
+			at := t.schema.IndexOfColName(field.Name())
+			plain := expression.NewGetField(at, field.Type(ctx), field.Name(), field.IsNullable(ctx))
+			return plain, transform.NewTree, nil
 		})
 		if err != nil {
 			return nil, err
