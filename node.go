@@ -126,7 +126,12 @@ func (n *Node) openHost(context.Context) error {
 		n.options.adjustLog(&o)
 	}
 	host, err := dragon.Open(o)
-	if err != nil {
+	switch {
+	case errors.Is(err, paxos.ErrLocked):
+		return fmt.Errorf("%w: %w", ErrLocked, err)
+	case errors.Is(err, paxos.ErrForeign), errors.Is(err, paxos.ErrFormat):
+		return fmt.Errorf("%w: %w", ErrFormat, err)
+	case err != nil:
 		return err
 	}
 	n.host = host
@@ -139,6 +144,9 @@ func (n *Node) openShards(ctx context.Context) error {
 		NodeID: n.identity.Node, Engine: n.engine, Host: n.host,
 		Shards: n.options.Shards, Retention: n.options.Retention, Logger: n.log,
 	})
+	if errors.Is(err, paxos.ErrBehind) {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,18 @@ func TestOpenRefusals(t *testing.T) {
 	require.ErrorIs(t, err, ErrFormat)
 }
 
+// A log that is not a node's own is refused, whatever the rest of the directory says.
+func TestForeignLog(t *testing.T) {
+	dir := t.TempDir()
+	node, err := Open(t.Context(), Options{Dir: dir, Shards: 1})
+	require.NoError(t, err)
+	require.NoError(t, node.Close(t.Context()))
+	path := filepath.Join(dir, "log", "ROWLOCK")
+	require.NoError(t, os.WriteFile(path, []byte("something else\n"), 0o644))
+	_, err = Open(t.Context(), Options{Dir: dir})
+	require.ErrorIs(t, err, ErrFormat)
+}
+
 // Everything in a process that names a directory shares one node, which goes
 // with the last of them.
 func TestSharedNode(t *testing.T) {
