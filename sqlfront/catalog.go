@@ -46,16 +46,28 @@ func openCatalog(ctx context.Context, coordinator *txn.Coordinator) (*Catalog, e
 	return c, nil
 }
 
-// reload replaces the snapshot by what is stored.
+// reload replaces the snapshot by what is stored, unless another change is
+// published meanwhile: then it reads again.
 func (c *Catalog) reload(ctx context.Context) error {
+	for {
+		old := c.snapshot.Load()
+		snapshot, err := c.readSnapshot(ctx)
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		replaced := c.snapshot.CompareAndSwap(old, snapshot)
+		c.mu.Unlock()
+		if replaced {
+			return nil
+		}
+	}
+}
+
+func (c *Catalog) readSnapshot(ctx context.Context) (*catalog.Snapshot, error) {
 	tx := c.begin("catalog load")
 	defer tx.Rollback(ctx)
-	snapshot, err := loadSnapshot(ctx, tx)
-	if err != nil {
-		return err
-	}
-	c.snapshot.Store(snapshot)
-	return nil
+	return loadSnapshot(ctx, tx)
 }
 
 // begin starts a transaction of the server's own. READ COMMITTED: such

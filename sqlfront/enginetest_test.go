@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
+	process "os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -136,10 +136,10 @@ type suiteResult struct {
 
 // runSuite runs one suite in a child process and counts its leaf tests.
 func runSuite(t *testing.T, name string) suiteResult {
-	c := exec.Command(os.Args[0], "-test.run=^TestEngineSuiteChild$", "-test.v", "-test.timeout=20m")
+	c := process.Command(os.Args[0], "-test.run=^TestEngineSuiteChild$", "-test.v", "-test.timeout=20m")
 	c.Env = append(os.Environ(), suiteEnv+"="+name)
 	output, err := c.CombinedOutput()
-	var exit *exec.ExitError
+	var exit *process.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		require.NoError(t, err)
 	}

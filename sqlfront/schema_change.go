@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -62,7 +63,7 @@ func (s *Session) lockName(ctx *sql.Context, name string, exclusive bool) error 
 	}
 	err := s.catalog.locks.Acquire(ctx, &s.holder, name, exclusive, s.metadataWait(ctx))
 	if errors.Is(err, catalog.ErrLockTimeout) {
-		return &txn.Error{Code: txn.LockTimeout, Detail: "metadata lock on " + name}
+		return numbered(&txn.Error{Code: txn.LockTimeout, Detail: "metadata lock on " + name})
 	}
 	return err
 }
@@ -152,7 +153,10 @@ func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
 	err := tx.Commit(ctx)
 	var e *txn.Error
 	if errors.As(err, &e) && e.Code == txn.Unknown {
-		// The store knows the outcome even though this call does not.
+		// The store knows the outcome even though this call does not. If nothing
+		// was committed, the build records are still there and the next start
+		// finds them; to give the data up now could be to give up live data.
+		d.built = nil
 		if again := s.catalog.reload(ctx); again != nil {
 			s.server.config.Logger.Error("schema change with unknown outcome; reload failed", "error", again)
 		}
@@ -161,12 +165,15 @@ func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
 	if err != nil {
 		return err
 	}
-	at, err := s.catalog.coordinator.Now(ctx)
+	// The change is durable: from here on nothing may keep it from being
+	// published, least of all a client that has gone.
+	d.published = true
+	at, err := s.catalog.coordinator.Now(context.WithoutCancel(ctx))
 	if err != nil {
-		return err
+		s.server.config.Logger.Error("schema change committed without a timestamp; reloading", "error", err)
+		return s.catalog.reload(context.WithoutCancel(ctx))
 	}
 	s.catalog.publish(d.changes, d.fresh, at)
-	d.published = true
 	for table, next := range d.auto {
 		s.catalog.auto.reset(table, next)
 	}

@@ -3,7 +3,9 @@ package sqlfront
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -104,6 +106,8 @@ func (s *Server) startProtocol(ctx context.Context) error {
 	// The engine logs every connection and failed statement through a global
 	// logger; the numbers of this server are in rowlock.metrics.
 	logrus.SetLevel(logrus.ErrorLevel)
+	logrus.SetOutput(engineLog{s.config.Logger})
+	logrus.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true, DisableColors: true})
 	if !s.config.NoAuthentication {
 		if err := (grantStore{s.catalog}).load(ctx, s.engine.Analyzer.Catalog.MySQLDb); err != nil {
 			return err
@@ -115,7 +119,9 @@ func (s *Server) startProtocol(ctx context.Context) error {
 	}
 	var err error
 	s.protocol, err = server.NewServerWithHandler(config, s.engine, sql.NewContext, s.session, nil,
-		func(h mysql.Handler) (mysql.Handler, error) { return wire.NewHandler(h, wire.HandlerOptions{}), nil })
+		func(h mysql.Handler) (mysql.Handler, error) {
+			return wire.NewHandler(h, wire.HandlerOptions{Session: s.sessionOf}), nil
+		})
 	if err != nil {
 		return fmt.Errorf("sqlfront: start the protocol server: %w", err)
 	}
@@ -132,7 +138,17 @@ func (s *Server) session(ctx context.Context, c *mysql.Conn, address string) (sq
 	if err != nil {
 		return nil, err
 	}
-	return newSession(base, s), nil
+	session := newSession(base, s)
+	c.ClientData = session
+	return session, nil
+}
+
+// sessionOf is the session of a connection, nil before it has one.
+func (s *Server) sessionOf(c *mysql.Conn) sql.Session {
+	if session, ok := c.ClientData.(*Session); ok {
+		return session
+	}
+	return nil
 }
 
 // Listen binds a TCP address and serves it in the background. The returned
@@ -188,4 +204,12 @@ func (s *Server) Close(ctx context.Context) error {
 		return fmt.Errorf("sqlfront: close: %w", err)
 	}
 	return nil
+}
+
+// engineLog carries what the engine says into this server's log.
+type engineLog struct{ to *slog.Logger }
+
+func (l engineLog) Write(line []byte) (int, error) {
+	l.to.Warn("engine", "said", strings.TrimSpace(string(line)))
+	return len(line), nil
 }

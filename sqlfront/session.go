@@ -12,6 +12,7 @@ import (
 	"github.com/dolthub/vitess/go/vt/sqlparser"
 
 	"github.com/rowlockdb/rowlock/sqlfront/catalog"
+	"github.com/rowlockdb/rowlock/sqlfront/wire"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -139,16 +140,17 @@ func (s *Session) StartTransaction(ctx *sql.Context, c sql.TransactionCharacteri
 		return s.tx, nil
 	}
 	readOnly := c == sql.ReadOnly || s.flag(ctx, "transaction_read_only")
-	s.tx = &Transaction{readOnly: readOnly, txn: s.begin(ctx)}
+	s.tx = &Transaction{readOnly: readOnly, txn: s.begin(ctx, readOnly)}
 	s.begun = s.statement
 	s.tx.txn.BeginStatement(ctx, ctx.Query())
 	return s.tx, nil
 }
 
 // begin starts a transaction as the session variables ask for.
-func (s *Session) begin(ctx *sql.Context) *txn.Txn {
+func (s *Session) begin(ctx *sql.Context, readOnly bool) *txn.Txn {
 	autocommit := s.flag(ctx, "autocommit") && !ctx.GetIgnoreAutoCommit()
 	return s.catalog.coordinator.Begin(txn.Options{
+		ReadOnly:          readOnly,
 		Isolation:         s.isolation(ctx),
 		SnapshotIsolation: s.flagOr(ctx, "snapshot_isolation", true),
 		Autocommit:        autocommit,
@@ -220,7 +222,7 @@ func (s *Session) CommitTransaction(ctx *sql.Context, token sql.Transaction) err
 		t.txn.Rollback(context.WithoutCancel(ctx))
 	}
 	s.over(ctx)
-	return err
+	return numbered(err)
 }
 
 // over clears the state of a transaction that has ended.
@@ -259,7 +261,7 @@ func (s *Session) restart(ctx *sql.Context) error {
 	s.tx.savepoints = nil
 	if err != nil {
 		s.over(ctx)
-		return err
+		return numbered(err)
 	}
 	s.tx.txn = s.catalog.begin(fmt.Sprintf("connection %d", s.ID()))
 	s.begun = s.statement
@@ -308,7 +310,7 @@ func (s *Session) RollbackToSavepoint(_ *sql.Context, _ sql.Transaction, name st
 		return sql.ErrSavepointDoesNotExist.New(name)
 	}
 	if err := s.tx.txn.Aborted(); err != nil {
-		return err
+		return numbered(err)
 	}
 	s.tx.txn.RollbackTo(s.tx.savepoints[i].at)
 	s.tx.savepoints = s.tx.savepoints[:i+1]
@@ -350,7 +352,18 @@ func (s *Session) failed(err error) error {
 		s.BaseSession.SetTransaction(nil)
 		s.BaseSession.SetIgnoreAutoCommit(false)
 	}
-	return err
+	return numbered(err)
+}
+
+// numbered gives an error of the layers below its MySQL number before the
+// engine sees it, for the engine makes a text without a number of every error
+// type that it does not know.
+func numbered(err error) error {
+	var e *txn.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	return wire.MapError(err)
 }
 
 // CommandBegin implements sql.LifecycleAwareSession.

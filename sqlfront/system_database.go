@@ -14,7 +14,11 @@ const systemDatabaseName = "rowlock"
 // systemDatabase is read only; its tables ask the callbacks of Sources.
 type systemDatabase struct{ tables map[string]*systemTable }
 
-var _ sql.ReadOnlyDatabase = (*systemDatabase)(nil)
+var (
+	_ sql.ReadOnlyDatabase = (*systemDatabase)(nil)
+	// With users and grants the engine asks every database for its views.
+	_ sql.ViewDatabase = (*systemDatabase)(nil)
+)
 
 // Name implements sql.Nameable.
 func (d *systemDatabase) Name() string { return systemDatabaseName }
@@ -32,6 +36,24 @@ func (d *systemDatabase) GetTableInsensitive(_ *sql.Context, name string) (sql.T
 func (d *systemDatabase) GetTableNames(*sql.Context) ([]string, error) {
 	return []string{"locks", "metrics", "nodes", "shards", "transactions"}, nil
 }
+
+// CreateView implements sql.ViewDatabase.
+func (d *systemDatabase) CreateView(*sql.Context, string, string, string) error {
+	return sql.ErrDatabaseWriteLocked.New()
+}
+
+// DropView implements sql.ViewDatabase.
+func (d *systemDatabase) DropView(_ *sql.Context, name string) error {
+	return sql.ErrViewDoesNotExist.New(systemDatabaseName, name)
+}
+
+// GetViewDefinition implements sql.ViewDatabase.
+func (d *systemDatabase) GetViewDefinition(*sql.Context, string) (sql.ViewDefinition, bool, error) {
+	return sql.ViewDefinition{}, false, nil
+}
+
+// AllViews implements sql.ViewDatabase.
+func (d *systemDatabase) AllViews(*sql.Context) ([]sql.ViewDefinition, error) { return nil, nil }
 
 // systemTable is a table whose rows are computed when read.
 type systemTable struct {

@@ -1,0 +1,97 @@
+package sqlfront
+
+import (
+	"context"
+	"database/sql"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/require"
+)
+
+// conn is one session of a pool.
+func conn(t testing.TB, db *sql.DB) *sql.Conn {
+	c, err := db.Conn(context.Background())
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func requireNumber(t testing.TB, number uint16, state string, err error) {
+	t.Helper()
+	var e *mysql.MySQLError
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, number, e.Number, "%v", err)
+	require.Equal(t, state, string(e.SQLState[:]), "%v", err)
+}
+
+func attempt(c *sql.Conn, q string, args ...any) error {
+	_, err := c.ExecContext(context.Background(), q, args...)
+	return err
+}
+
+// What two sessions do to one another must reach their drivers under the
+// numbers that drivers retry on.
+func TestTransactionErrorsOverTheWire(t *testing.T) {
+	s := newStack(t, Config{})
+	db := s.db("", "interpolateParams=false")
+	run(t, db, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v INT)", "INSERT INTO d.t VALUES (1,1),(2,2)")
+	a, b := conn(t, db), conn(t, db)
+
+	t.Run("conflict with the snapshot", func(t *testing.T) {
+		run(t, a, "BEGIN")
+		query(t, a, "SELECT * FROM d.t")
+		run(t, b, "UPDATE d.t SET v = v + 1 WHERE id = 1")
+		requireNumber(t, 1213, "40001", attempt(a, "UPDATE d.t SET v = ? WHERE id = ?", 7, 1))
+		// The whole transaction is gone, and the session is usable.
+		run(t, a, "UPDATE d.t SET v = v + 1 WHERE id = 1", "ROLLBACK")
+		require.Equal(t, []string{"1,3", "2,2"}, query(t, b, "SELECT * FROM d.t ORDER BY id"))
+	})
+	t.Run("lock wait timeout ends the statement only", func(t *testing.T) {
+		run(t, a, "BEGIN", "UPDATE d.t SET v = 10 WHERE id = 1")
+		run(t, b, "SET innodb_lock_wait_timeout = 1", "BEGIN", "UPDATE d.t SET v = 20 WHERE id = 2")
+		requireNumber(t, 1205, "HY000", attempt(b, "UPDATE d.t SET v = 20 WHERE id = 1"))
+		run(t, a, "ROLLBACK")
+		run(t, b, "COMMIT")
+		require.Equal(t, []string{"1,3", "2,20"}, query(t, a, "SELECT * FROM d.t ORDER BY id"))
+	})
+	t.Run("deadlock", func(t *testing.T) {
+		run(t, a, "BEGIN", "UPDATE d.t SET v = 0 WHERE id = 1")
+		run(t, b, "SET innodb_lock_wait_timeout = 50", "BEGIN", "UPDATE d.t SET v = 0 WHERE id = 2")
+		waits := make(chan error, 1)
+		go func() { waits <- attempt(a, "UPDATE d.t SET v = 0 WHERE id = 2") }()
+		err := attempt(b, "UPDATE d.t SET v = 0 WHERE id = 1")
+		other := <-waits
+		if err == nil {
+			err, other = other, err
+		}
+		requireNumber(t, 1213, "40001", err)
+		require.NoError(t, other, "one victim is enough")
+		run(t, a, "ROLLBACK")
+		run(t, b, "ROLLBACK")
+	})
+	t.Run("max_execution_time of the session", func(t *testing.T) {
+		run(t, a, "SET SESSION max_execution_time = 20")
+		_, err := tryQuery(a, "SELECT SLEEP(20)")
+		requireNumber(t, 3024, "HY000", err)
+		run(t, a, "SET SESSION max_execution_time = 0")
+	})
+	t.Run("read only", func(t *testing.T) {
+		run(t, a, "START TRANSACTION READ ONLY")
+		requireNumber(t, 1792, "25006", attempt(a, "UPDATE d.t SET v = 0"))
+		run(t, a, "ROLLBACK")
+	})
+}
+
+// The views of database rowlock are readable with users and grants in force.
+func TestSystemViews(t *testing.T) {
+	s := newStack(t, Config{Sources: Sources{
+		Shards: func(context.Context) ([]ShardInfo, error) { return []ShardInfo{{Shard: 1, Owner: 1, Share: 0.5}}, nil },
+	}})
+	db := s.db("rowlock", "")
+	require.Equal(t, []string{"1,0.5"}, query(t, db, "SELECT shard, share FROM shards"))
+	require.Equal(t, []string{"1"}, query(t, db, "SELECT owner FROM rowlock.shards WHERE shard = 1"))
+	require.Equal(t, []string{"locks", "metrics", "nodes", "shards", "transactions"}, query(t, db, "SHOW TABLES"))
+	_, err := db.Exec("CREATE VIEW v AS SELECT 1")
+	require.Error(t, err)
+}
