@@ -9,14 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// conn is one session of a pool.
-func conn(t testing.TB, db *sql.DB) *sql.Conn {
-	c, err := db.Conn(context.Background())
-	require.NoError(t, err)
-	t.Cleanup(func() { c.Close() })
-	return c
-}
-
 func requireNumber(t testing.TB, number uint16, state string, err error) {
 	t.Helper()
 	var e *mysql.MySQLError
@@ -36,7 +28,7 @@ func TestTransactionErrorsOverTheWire(t *testing.T) {
 	s := newStack(t, Config{})
 	db := s.db("", "interpolateParams=false")
 	run(t, db, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v INT)", "INSERT INTO d.t VALUES (1,1),(2,2)")
-	a, b := conn(t, db), conn(t, db)
+	a, b := connection(t, db), connection(t, db)
 
 	t.Run("conflict with the snapshot", func(t *testing.T) {
 		run(t, a, "BEGIN")
