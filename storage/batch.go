@@ -30,7 +30,7 @@ func (b *Batch) PutTombstone(k Key, commit, start Timestamp) {
 func (b *Batch) putVersion(k Key, commit Timestamp, tag byte, start Timestamp, value []byte) {
 	mustCommit(commit)
 	op := b.b.SetDeferred(recordKeySize(len(k))+suffixSize, versionHeaderSize+len(value))
-	appendSuffix(appendRecordKey(op.Key[:0], b.space.id, kindData, k), commit)
+	appendSuffix(appendRecordKey(op.Key[:0], b.space.id, kindVersion, k), commit)
 	appendVersion(op.Value[:0], tag, start, value)
 	b.finish(op)
 }
@@ -38,13 +38,22 @@ func (b *Batch) putVersion(k Key, commit Timestamp, tag byte, start Timestamp, v
 // PutIntent writes the intent of k, in place of any it has.
 func (b *Batch) PutIntent(k Key, in Intent) {
 	op := b.b.SetDeferred(recordKeySize(len(k)), in.encodedSize())
-	appendRecordKey(op.Key[:0], b.space.id, kindData, k)
+	appendRecordKey(op.Key[:0], b.space.id, kindIntent, k)
 	in.AppendBinary(op.Value[:0])
+	b.space.e.churn.add(op.Key)
 	b.finish(op)
 }
 
-// DeleteIntent removes the intent of k, if it has one.
-func (b *Batch) DeleteIntent(k Key) { remove(b, kindData, k) }
+// DeleteIntent removes the intent of k, if it has one. On a key that has had many
+// of late it puts a blank in its place; see churn.
+func (b *Batch) DeleteIntent(k Key) {
+	b.scratch = appendRecordKey(b.scratch[:0], b.space.id, kindIntent, k)
+	if b.space.e.churn.add(b.scratch) {
+		put(b, kindIntent, k, nil)
+		return
+	}
+	remove(b, kindIntent, k)
+}
 
 // PutVote writes the vote register of a transaction. Whether it may change is
 // the caller's to decide.

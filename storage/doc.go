@@ -26,13 +26,18 @@
 //	space (8 bytes, big endian) | kind (1) | body | 0x00            record key
 //	space (8 bytes, big endian) | kind (1) | body | 0x00 | ^commit (8) | 0x09   version key
 //
-// The kinds, in order: the applied record, meta records, votes, data. The body
-// of a data key is the user's key, unescaped: the store's own comparer splits a
-// key at the zero byte in front of the timestamp and compares the two halves
-// separately, so any bytes sort bytewise. A data key without a timestamp holds
-// the key's intent and therefore sorts before all versions; versions follow,
-// newest first. A point read is one seek: intent, newest version, then usually
-// the wanted one are neighbours.
+// The kinds, in order: the applied record, meta records, votes, intents, versions.
+// The body of the last two is the user's key, unescaped: the store's own comparer
+// splits a key at the zero byte in front of the timestamp and compares the two
+// halves separately, so any bytes sort bytewise. The versions of a key follow each
+// other, newest first.
+//
+// Intents lie apart, because they come and go: a commit over several shards puts
+// one on each of its keys and removes it again, and what is removed stays in the
+// memtable until that is flushed. Whoever reads versions never steps over it. Who
+// asks for intents pays a second seek, whose length does not depend on how many
+// the key has had: on a busy key the place of a removed intent is taken by a
+// blank, an empty value that reads, streams and checksums like no record at all.
 //
 // # Concurrency
 //

@@ -25,6 +25,7 @@ type Engine struct {
 	db      *pebble.DB
 	lock    *pebble.Lock
 	flusher syncer
+	churn   churn
 	stalls  atomic.Uint64
 	// restores numbers the restores of this life, for their directories.
 	restores atomic.Uint64
@@ -81,6 +82,11 @@ func (e *Engine) openLocked() error {
 	e.pebble.EventListener.WriteStallBegin = func(info pebble.WriteStallBeginInfo) {
 		e.stalls.Add(1)
 		begin(info)
+	}
+	e.pebble.EventListener.FlushEnd = func(info pebble.FlushInfo) {
+		if info.Err == nil {
+			e.churn.flushed()
+		}
 	}
 	db, err := pebble.Open(e.opts.Dir, e.pebble)
 	if err != nil {

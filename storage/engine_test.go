@@ -3,6 +3,7 @@ package storage_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -109,10 +110,11 @@ func TestOpenForeign(t *testing.T) {
 		text   string
 	}{
 		{"newer version", func(t *testing.T, dir string) {
-			require.NoError(t, os.WriteFile(filepath.Join(dir, name), storage.EncodeFormat(2), 0o644))
-		}, storage.ErrFormat, "storage format 2, this program reads and writes format 1"},
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), storage.EncodeFormat(storage.FormatVersion+1), 0o644))
+		}, storage.ErrFormat, fmt.Sprintf("storage format %d, this program reads and writes format %d",
+			storage.FormatVersion+1, storage.FormatVersion)},
 		{"bad checksum", replace("xxh64 ", "xxh64 0"), storage.ErrCorrupt, "checksum"},
-		{"changed version", replace("format 1", "format 3"), storage.ErrCorrupt, "checksum"},
+		{"changed version", replace("storage format ", "storage format 9"), storage.ErrCorrupt, "checksum"},
 		{"not a format file", replace("rowlock", "warlock"), storage.ErrCorrupt, "not readable"},
 		{"another program's store", foreign(false, comparerOf("leveldb")), storage.ErrFormat, "not Rowlock's"},
 		{"another comparer", foreign(true, comparerOf("somebody.else")), storage.ErrFormat, "somebody.else"},
@@ -214,10 +216,10 @@ func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
 func TestStreamVersion(t *testing.T) {
 	s := open(t, vfs.NewMem()).Space(1)
 	newer := stream(t, s)
-	newer[8] = 2
+	newer[8]++
 	err := s.Restore(bytes.NewReader(newer))
 	require.ErrorIs(t, err, storage.ErrFormat)
-	require.Contains(t, err.Error(), "version 2")
+	require.Contains(t, err.Error(), fmt.Sprint("version ", newer[8]))
 }
 
 // TestStreamStops at the channel, and hands on the writer's error.

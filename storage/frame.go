@@ -23,7 +23,7 @@ import (
 // xxh64 of all raw blocks (8 bytes each). A stream without it is incomplete.
 const (
 	streamMagic       = "RWLKSNAP"
-	streamVersion     = 1
+	streamVersion     = 2
 	frameHeaderSize   = 4 + 4 + 8
 	frameTrailerSize  = 8 + 8
 	frameTarget       = 128 << 10 // a block is closed once it has this many raw bytes

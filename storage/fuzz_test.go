@@ -53,7 +53,7 @@ func FuzzDecodeSmall(f *testing.F) {
 	f.Add(appendVersion(nil, versionValue, 5, []byte("v")))
 	f.Add(appendVersion(nil, versionTombstone, 5, nil))
 	f.Add(encodeFormat(1))
-	f.Add(appendSuffix(appendRecordKey(nil, 1, kindData, "k"), 5)[spaceSize:])
+	f.Add(appendSuffix(appendRecordKey(nil, 1, kindVersion, "k"), 5)[spaceSize:])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if id, rest, err := DecodeTxnID(b); err != nil {
 			refuse(t, err)

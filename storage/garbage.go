@@ -20,7 +20,7 @@ func (b *Batch) CollectGarbage(lo, hi Key, below Timestamp, limit int) (next Key
 	if below == 0 || lo != nil && hi != nil && bytes.Compare(lo, hi) >= 0 {
 		return nil, 0, nil
 	}
-	o := dataBounds(b.space.id, lo, hi)
+	o := bounds(b.space.id, kindVersion, lo, hi)
 	o.PointKeyFilters = committedWithin(1, min(below, MaxTimestamp))
 	it, err := b.space.open(o)
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *collector) run() error {
 func (c *collector) findKeeper() bool {
 	for range maxSteps {
 		k := c.it.Key()
-		if n := len(c.key); len(k) > n && commitOf(k, n) <= c.below {
+		if commitOf(k, len(c.key)) <= c.below {
 			return true
 		}
 		if !c.it.Next() || !c.onKey() {

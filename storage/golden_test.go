@@ -31,9 +31,9 @@ func TestGolden(t *testing.T) {
 		case "txn":
 			return dump(goldenTxn.Append(nil))
 		case "key-intent":
-			return dump(appendRecordKey(nil, 0x0102, kindData, "a\x00b"))
+			return dump(appendRecordKey(nil, 0x0102, kindIntent, "a\x00b"))
 		case "key-version":
-			return dump(appendSuffix(appendRecordKey(nil, 0x0102, kindData, "a\x00b"), goldenIntent.Prepare))
+			return dump(appendSuffix(appendRecordKey(nil, 0x0102, kindVersion, "a\x00b"), goldenIntent.Prepare))
 		case "key-vote":
 			return dump(appendRecordKey(nil, 0x0102, kindVote, goldenTxn.Append(nil)))
 		case "key-meta":
@@ -84,9 +84,8 @@ func goldenStream(t testing.TB) []byte {
 	add(appendRecordKey(nil, 1, kindApplied, ""), Applied{Replica: 3, Index: 9}.AppendBinary(nil))
 	add(appendRecordKey(nil, 1, kindMeta, "fence"), []byte{5})
 	add(appendRecordKey(nil, 1, kindVote, goldenTxn.Append(nil)), goldenVote.AppendBinary(nil))
-	data := appendRecordKey(nil, 1, kindData, "key")
-	add(data, goldenIntent.AppendBinary(nil))
-	add(appendSuffix(data, 20), appendVersion(nil, versionTombstone, 19, nil))
+	add(appendRecordKey(nil, 1, kindIntent, "key"), goldenIntent.AppendBinary(nil))
+	add(appendSuffix(appendRecordKey(nil, 1, kindVersion, "key"), 20), appendVersion(nil, versionTombstone, 19, nil))
 	require.NoError(t, f.end())
 	return []byte(out.String())
 }

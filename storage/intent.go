@@ -11,6 +11,10 @@ type Intent struct {
 	Tombstone bool
 }
 
+// blank is what stands in the store, as an empty value, where a key's intent was
+// removed: it reads like no record at all. Streams and checksums pass over it.
+func blank(stored []byte) bool { return len(stored) == 0 }
+
 // Encoding of an intent: a version byte, a flags byte, the transaction id, the
 // prepare timestamp (8 bytes, big endian), the value up to the end.
 const (

@@ -16,7 +16,8 @@ const (
 	kindApplied kind = 0x10 // no body
 	kindMeta    kind = 0x20 // body: the record's name
 	kindVote    kind = 0x30 // body: the encoded TxnID
-	kindData    kind = 0x40 // body: the user's key
+	kindIntent  kind = 0x40 // body: the user's key
+	kindVersion kind = 0x50 // body: the user's key; always with a timestamp
 	kindEnd     kind = 0xff // sorts after every record of the space
 )
 
@@ -29,8 +30,9 @@ const (
 	suffixSize   = 9 // inverted timestamp and the suffix's own length
 )
 
-// appendRecordKey adds the key of a record that has no timestamp: an intent
-// (kindData), a vote, a meta record, the applied record.
+// appendRecordKey adds the key of a record that has no timestamp: an intent, a
+// vote, a meta record, the applied record; or, of kindVersion, the part of a
+// version's key in front of its timestamp.
 func appendRecordKey[B ~[]byte | ~string](dst []byte, space uint64, k kind, body B) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, space)
 	dst = append(dst, byte(k))
@@ -38,8 +40,8 @@ func appendRecordKey[B ~[]byte | ~string](dst []byte, space uint64, k kind, body
 	return append(dst, sentinel)
 }
 
-// appendSuffix turns a data key without a timestamp into that of the version
-// committed at commit. Inverting makes newer versions sort first.
+// appendSuffix turns a kindVersion key without a timestamp into that of the
+// version committed at commit. Inverting makes newer versions sort first.
 func appendSuffix(dst []byte, commit Timestamp) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, ^uint64(commit))
 	return append(dst, suffixSize)
@@ -95,8 +97,12 @@ func validateKey(k []byte) error {
 		if body != TxnIDSize || n != len(k) {
 			return corruptf("vote with key %x", k)
 		}
-	case kindData:
-		if n != len(k) && !validCommit(commitOf(k, n)) {
+	case kindIntent:
+		if n != len(k) {
+			return corruptf("intent with key %x", k)
+		}
+	case kindVersion:
+		if n == len(k) || !validCommit(commitOf(k, n)) {
 			return corruptf("version with key %x", k)
 		}
 	default:

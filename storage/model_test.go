@@ -77,6 +77,13 @@ func (m *model) get(k string, at storage.Timestamp) storage.Read {
 	return r
 }
 
+// getVersion is the specification of a read that does not look for intents.
+func (m *model) getVersion(k string, at storage.Timestamp) storage.Read {
+	r := m.get(k, at)
+	r.Intent = nil
+	return r
+}
+
 // scan is the specification of a scan, as lines.
 func (m *model) scan(o storage.ScanOptions) []string {
 	keys := map[string]bool{}
@@ -92,6 +99,9 @@ func (m *model) scan(o storage.ScanOptions) []string {
 			continue
 		}
 		r := m.get(k, o.At)
+		if o.NoIntents {
+			r = m.getVersion(k, o.At)
+		}
 		if r.Intent != nil || r.Commit != 0 && (o.Tombstones || !r.Tombstone) {
 			out = append(out, line(k, r))
 		}
@@ -144,12 +154,13 @@ func (m *model) check(t require.TestingT, snap *storage.Snapshot, keys []string,
 			r, err := snap.Get(storage.Key(k), at)
 			require.NoError(t, err)
 			require.Equal(t, line(k, m.get(k, at)), line(k, r), "get at %d", at)
+			r, err = snap.GetVersion(storage.Key(k), at)
+			require.NoError(t, err)
+			require.Equal(t, line(k, m.getVersion(k, at)), line(k, r), "get version at %d", at)
 		}
-		for _, reverse := range []bool{false, true} {
-			for _, tombstones := range []bool{false, true} {
-				o := storage.ScanOptions{At: at, Reverse: reverse, Tombstones: tombstones}
-				require.Equal(t, m.scan(o), scanLines(t, snap, o), "%+v", o)
-			}
+		for flags := range 8 {
+			o := storage.ScanOptions{At: at, Reverse: flags&1 != 0, Tombstones: flags&2 != 0, NoIntents: flags&4 != 0}
+			require.Equal(t, m.scan(o), scanLines(t, snap, o), "%+v", o)
 		}
 	}
 	m.checkRecords(t, snap)
@@ -264,6 +275,23 @@ func (m *model) fill(t *rapid.T, b *storage.Batch) {
 	b.SetApplied(m.applied)
 }
 
+// churn puts and removes the intents of a few keys so often that they are treated
+// as busy, and leaves some of the keys with an intent.
+func (m *model) churn(t *rapid.T, commit func(func(*storage.Batch))) {
+	for _, k := range rapid.SliceOfN(genKey, 1, 3).Draw(t, "busy keys") {
+		in := storage.Intent{Txn: genTxn.Draw(t, "txn"), Prepare: 1, Value: []byte("busy")}
+		for range 10 {
+			commit(func(b *storage.Batch) { b.PutIntent(storage.Key(k), in) })
+			commit(func(b *storage.Batch) { b.DeleteIntent(storage.Key(k)) })
+		}
+		delete(m.intents, k)
+		if rapid.Bool().Draw(t, "stays") {
+			commit(func(b *storage.Batch) { b.PutIntent(storage.Key(k), in) })
+			m.intents[k] = in
+		}
+	}
+}
+
 // TestModel runs random histories of one space beside a model, with snapshots
 // that stay open, garbage collection, restores, and reopening, and compares all
 // reads.
@@ -297,6 +325,7 @@ func TestModel(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"batch": func(t *rapid.T) { commit(func(b *storage.Batch) { m.fill(t, b) }) },
+			"churn": func(t *rapid.T) { m.churn(t, commit) },
 			"pin":   func(t *rapid.T) { pins = append(pins, pinned{s.Snapshot(), m.clone()}) },
 			"unpin": func(t *rapid.T) { unpin() },
 			"garbage": func(t *rapid.T) {
@@ -343,6 +372,7 @@ func TestModel(t *testing.T) {
 				o := storage.ScanOptions{
 					Lower: bound(t, "lower"), Upper: bound(t, "upper"), At: storage.Timestamp(genTime.Draw(t, "scan at")),
 					Reverse: rapid.Bool().Draw(t, "reverse"), Tombstones: rapid.Bool().Draw(t, "tombstones"),
+					NoIntents: rapid.Bool().Draw(t, "no intents"),
 				}
 				require.Equal(t, m.scan(o), scanLines(t, snap, o))
 			},

@@ -91,6 +91,9 @@ func (t *tableBuilder) add(k, v []byte) error {
 	if err := validateKey(k); err != nil {
 		return err
 	}
+	if kind(k[0]) == kindIntent && blank(v) {
+		return corruptf("snapshot stream has an empty intent at key %x", k)
+	}
 	if t.last != nil && compareKeys(t.last, k) >= 0 {
 		return corruptf("snapshot stream is out of order at key %x", k)
 	}

@@ -21,7 +21,7 @@ import (
 //	    vote txn state prepare commit [key...] | unvote txn
 //	    meta name value | unmeta name | applied replica index
 //	    gc lo hi below limit      ("-" is an open end)
-//	get k at | scan [lo=] [hi=] at=… [reverse] [tombstones]
+//	get k at | scan [lo=] [hi=] at=… [reverse] [tombstones] [no-intents]
 //	read                      votes, meta records, applied record
 //	snapshot name | close name    get, scan and read take snapshot=name
 //	flush                     moves everything to tables (by restoring a stream)
@@ -178,7 +178,7 @@ func (h *script) scan(snap *storage.Snapshot, d *datadriven.TestData) {
 	d.ScanArgs(h.t, "at", &at)
 	it := snap.Scan(storage.ScanOptions{
 		Lower: key(lo), Upper: key(hi), At: h.ts(at),
-		Reverse: d.HasArg("reverse"), Tombstones: d.HasArg("tombstones"),
+		Reverse: d.HasArg("reverse"), Tombstones: d.HasArg("tombstones"), NoIntents: d.HasArg("no-intents"),
 	})
 	for it.Next() {
 		h.show(it.Key(), it.Read())

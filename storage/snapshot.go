@@ -42,30 +42,36 @@ func (s *Snapshot) Close() {
 
 // Get reads k at a timestamp. What it returns belongs to the caller.
 func (s *Snapshot) Get(k Key, at Timestamp) (Read, error) {
+	in, err := s.intent(k)
+	if err != nil {
+		return Read{}, err
+	}
+	r, err := s.GetVersion(k, at)
+	r.Intent = in
+	return r, err
+}
+
+// GetVersion is Get without the intent, which it leaves nil and does not look
+// for: for who knows that none matters to him. It is one seek.
+func (s *Snapshot) GetVersion(k Key, at Timestamp) (Read, error) {
 	if s.err != nil {
 		return Read{}, s.err
 	}
-	s.key = appendRecordKey(s.key[:0], s.space.id, kindData, k)
-	r, err := s.get(at)
+	s.key = appendRecordKey(s.key[:0], s.space.id, kindVersion, k)
+	r, err := s.version(at)
 	return r, wrap(err, "read from space %d", s.space.id)
 }
 
-// get reads the key whose physical form without a timestamp is in s.key.
-func (s *Snapshot) get(at Timestamp) (r Read, err error) {
+// version reads the key whose physical form without a timestamp is in s.key.
+func (s *Snapshot) version(at Timestamp) (r Read, err error) {
 	n := len(s.key)
-	ok := s.iter.SeekPrefixGE(s.key)
-	if ok && len(s.iter.Key()) == n {
-		if r.Intent, err = s.intent(); err != nil {
-			return Read{}, err
-		}
-		ok = s.iter.Next()
-	}
-	if !ok {
+	if !s.iter.SeekPrefixGE(s.key) {
 		return r, s.iter.Error()
 	}
 	commit := commitOf(s.iter.Key(), n)
 	r.Newest = commit
 	if commit > at {
+		var ok bool
 		if commit, ok = s.descend(n, at); !ok {
 			return r, s.iter.Error()
 		}
@@ -84,14 +90,14 @@ func (s *Snapshot) get(at Timestamp) (r Read, err error) {
 	return r, nil
 }
 
-// intent decodes the intent under the iterator.
-func (s *Snapshot) intent() (*Intent, error) {
-	stored, err := s.iter.ValueAndErr()
-	if err != nil {
+// intent looks up the intent of a key; nil if it has none.
+func (s *Snapshot) intent(k Key) (*Intent, error) {
+	stored, ok, err := record(s, kindIntent, k)
+	if err != nil || !ok || blank(stored) {
 		return nil, err
 	}
 	in, err := DecodeIntent(append(make([]byte, 0, len(stored)), stored...))
-	return &in, err
+	return &in, wrap(err, "read from space %d", s.space.id)
 }
 
 // descend moves from a version newer than at to the newest one that is not.

@@ -106,6 +106,9 @@ func checksum(it *pebble.Iterator) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
+		if kind(k[0]) == kindIntent && blank(v) {
+			continue
+		}
 		binary.BigEndian.PutUint64(size[:], uint64(len(k)))
 		binary.BigEndian.PutUint64(size[8:], uint64(len(v)))
 		h.Write(size[:])

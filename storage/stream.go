@@ -26,8 +26,9 @@ func (s *Space) StreamSnapshot() *Stream {
 }
 
 // WriteTo writes the whole space in the format that Space.Restore reads. Equal
-// contents give equal bytes, from the same build of the program. It returns ErrStopped soon after stop is closed
-// (nil: never). It may be called more than once.
+// contents give equal bytes, from the same build of the program. It returns
+// ErrStopped soon after stop is closed (nil: never). It may be called more than
+// once.
 func (st *Stream) WriteTo(w io.Writer, stop <-chan struct{}) error {
 	if st.err != nil {
 		return wrap(st.err, "open snapshot of space %d", st.space.id)
@@ -63,7 +64,11 @@ func writeStream(w io.Writer, it *pebble.Iterator, stop <-chan struct{}) error {
 		if err != nil {
 			return err
 		}
-		wrote, err := f.add(it.Key()[spaceSize:], v)
+		k := it.Key()[spaceSize:]
+		if kind(k[0]) == kindIntent && blank(v) {
+			continue
+		}
+		wrote, err := f.add(k, v)
 		if err != nil {
 			return err
 		}
