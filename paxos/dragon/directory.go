@@ -163,19 +163,40 @@ func (d directory) tryReplace(name string, b []byte) error {
 	if err := d.fs.Rename(fresh, d.join(name)); err != nil {
 		return err
 	}
-	df, err := d.fs.OpenDir(d.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(df.Sync(), df.Close())
+	return d.sync(d.dir)
 }
 
-// create makes the directory with its parents.
+// create makes the directory with its parents, so that a power cut does not
+// take it away again: a new directory lasts once its parent is synced.
 func (d directory) create() error {
+	var fresh []string
+	for dir := d.dir; ; dir = d.fs.PathDir(dir) {
+		_, err := d.fs.Stat(dir)
+		if err == nil || dir == d.fs.PathDir(dir) {
+			break
+		}
+		if !oserror.IsNotExist(err) {
+			return fmt.Errorf("dragon: create %s: %w", d.dir, err)
+		}
+		fresh = append(fresh, dir)
+	}
 	if err := d.fs.MkdirAll(d.dir, 0o750); err != nil {
 		return fmt.Errorf("dragon: create %s: %w", d.dir, err)
 	}
+	for _, dir := range fresh {
+		if err := d.sync(d.fs.PathDir(dir)); err != nil {
+			return fmt.Errorf("dragon: create %s: %w", d.dir, err)
+		}
+	}
 	return nil
+}
+
+func (d directory) sync(dir string) error {
+	f, err := d.fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // hostname returns the machine's name, as Dragonboat will ask for it.

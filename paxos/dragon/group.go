@@ -326,9 +326,16 @@ func outcome(r dragonboat.RequestResult) error {
 	return fmt.Errorf("%w: replica stopped", paxos.ErrUnknownOutcome)
 }
 
-// firstBarrier is how long a barrier waits for the answer to its question
-// before it asks again. The message may be lost: Dragonboat sends it once.
-const firstBarrier = 250 * time.Millisecond
+// A barrier waits at least so long for the answer to its question before it
+// asks again, and at most so long. The message may be lost: Dragonboat sends it
+// once.
+const (
+	minPatience = 250 * time.Millisecond
+	maxPatience = 4 * time.Second
+)
+
+// errNoAnswer: a barrier's question or its answer was lost, or takes long.
+var errNoAnswer = fmt.Errorf("%w: no answer", paxos.ErrNotSent)
 
 // ReadBarrier implements paxos.Group. A leader that has not committed anything
 // in its term yet cannot answer; the barrier then asks again.
@@ -347,10 +354,15 @@ func (g *group) readBarrier(ctx context.Context) error {
 		return err
 	}
 	deadline := time.Now().Add(remaining(ctx))
-	for patience := firstBarrier; ; patience *= 2 {
+	patience := minPatience
+	for {
 		err := g.tryBarrier(ctx, min(patience, time.Until(deadline)))
 		if err == nil || !errors.Is(err, paxos.ErrNotSent) || ctx.Err() != nil || time.Now().After(deadline) {
 			return err
+		}
+		if errors.Is(err, errNoAnswer) {
+			patience = min(2*patience, maxPatience)
+			continue
 		}
 		select {
 		case <-time.After(g.host.options.RTT):
@@ -381,7 +393,7 @@ func (g *group) tryBarrier(ctx context.Context, patience time.Duration) error {
 		}
 		return fmt.Errorf("%w: no leader", paxos.ErrNotSent)
 	case <-timer.C:
-		return fmt.Errorf("%w: no answer", paxos.ErrNotSent)
+		return errNoAnswer
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
 	}

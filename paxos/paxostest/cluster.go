@@ -170,6 +170,65 @@ func (w *world) mustPropose(i int, g paxos.GroupID, command string) {
 	require.NoError(w.t, w.until(func() error { return w.propose(i, g, command, settle) }, paxos.ErrNotSent))
 }
 
+// persist proposes until a proposal is acknowledged, and returns it. Where
+// leaders come and go a proposal may be lost on its way; its outcome is unknown
+// then, and it is made again under another name.
+func (w *world) persist(i int, g paxos.GroupID, command string) string {
+	w.t.Helper()
+	for try := 1; ; try++ {
+		named := command
+		if try > 1 {
+			named = fmt.Sprintf("%s, try %d", command, try)
+		}
+		err := w.until(func() error { return w.propose(i, g, named, 2*time.Second) }, paxos.ErrNotSent)
+		if err == nil {
+			return named
+		}
+		require.ErrorIs(w.t, err, paxos.ErrUnknownOutcome)
+		require.Less(w.t, try, 10, "no proposal comes through; %s", w.describe(g))
+	}
+}
+
+// change makes a membership change that must come about: done tells when it
+// has, whatever the outcome that was reported.
+func (w *world) change(g paxos.Group, f func(ctx context.Context, changeID uint64) error, done func(paxos.Membership) bool) paxos.Membership {
+	w.t.Helper()
+	deadline := time.Now().Add(settle)
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		m, err := g.Membership(ctx)
+		if err == nil && done(m) {
+			cancel()
+			return m
+		}
+		if err == nil {
+			err = f(ctx, m.ChangeID)
+		}
+		cancel()
+		if err != nil {
+			require.True(w.t, isA(err, paxos.ErrNotSent) || isA(err, paxos.ErrUnknownOutcome) || isA(err, paxos.ErrRejected), "%v", err)
+			require.True(w.t, time.Now().Before(deadline), "membership does not change: %v", err)
+		}
+	}
+}
+
+// rejected makes a membership change until its outcome is known, and wants it
+// to be a refusal.
+func (w *world) rejected(f func(ctx context.Context) error) {
+	w.t.Helper()
+	deadline := time.Now().Add(settle)
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		err := f(ctx)
+		cancel()
+		known := !isA(err, paxos.ErrNotSent) && !isA(err, paxos.ErrUnknownOutcome)
+		if known || time.Now().After(deadline) {
+			require.ErrorIs(w.t, err, paxos.ErrRejected)
+			return
+		}
+	}
+}
+
 // until calls f until it returns nil or an error that is not retry.
 func (w *world) until(f func() error, retry error) error {
 	deadline := time.Now().Add(settle)
