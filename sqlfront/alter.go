@@ -148,9 +148,48 @@ func (t *Table) DropCheck(ctx *sql.Context, name string) error {
 	})
 }
 
-// ModifyStoredCollation implements sql.CollationAlterableTable.
-func (t *Table) ModifyStoredCollation(*sql.Context, sql.CollationID) error {
-	return fmt.Errorf("converting the collations of columns is not yet supported")
+// ModifyStoredCollation implements sql.CollationAlterableTable: ALTER TABLE ..
+// CONVERT TO CHARACTER SET. The table is rewritten, because keys are made of
+// the collation's weights.
+func (t *Table) ModifyStoredCollation(ctx *sql.Context, collation sql.CollationID) error {
+	if err := t.ModifyDefaultCollation(ctx, collation); err != nil {
+		return err
+	}
+	now := t.now().keySchema
+	next := sql.NewPrimaryKeySchema(now.Schema.Copy(), now.PkOrdinals...)
+	for _, c := range next.Schema {
+		typ, ok := c.Type.(sql.TypeWithCollation)
+		if !ok || typ.Collation() == sql.Collation_binary {
+			continue
+		}
+		var err error
+		if c.Type, err = typ.WithNewCollation(collation); err != nil {
+			return err
+		}
+	}
+	to, err := t.RewriteInserter(ctx, now, next, nil, nil, nil)
+	if err != nil {
+		return err
+	}
+	return t.copyInto(ctx, to)
+}
+
+// copyInto passes every row of the table on, and closes to.
+func (t *Table) copyInto(ctx *sql.Context, to sql.RowInserter) error {
+	whole := *t
+	whole.columns, whole.schema, whole.names = nil, nil, nil
+	partitions, err := whole.Partitions(ctx)
+	if err != nil {
+		return err
+	}
+	rows := sql.NewTableRowIter(ctx, &whole, partitions)
+	defer rows.Close(ctx)
+	if err := insertAll(ctx, to, rows); err != nil {
+		to.DiscardChanges(ctx, err)
+		to.Close(ctx)
+		return err
+	}
+	return to.Close(ctx)
 }
 
 // ModifyDefaultCollation implements sql.CollationAlterableTable.

@@ -100,20 +100,7 @@ func (t *Table) CreateIndexForForeignKey(ctx *sql.Context, def sql.IndexDef) err
 	if err != nil {
 		return err
 	}
-	whole := *t
-	whole.columns, whole.schema, whole.names = nil, nil, nil
-	partitions, err := whole.Partitions(ctx)
-	if err != nil {
-		return err
-	}
-	rows := sql.NewTableRowIter(ctx, &whole, partitions)
-	defer rows.Close(ctx)
-	if err := insertAll(ctx, b, rows); err != nil {
-		b.DiscardChanges(ctx, err)
-		b.Close(ctx)
-		return err
-	}
-	return b.Close(ctx)
+	return t.copyInto(ctx, b)
 }
 
 // CreatePrimaryKey implements sql.PrimaryKeyAlterableTable. The engine does it

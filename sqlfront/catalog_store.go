@@ -15,15 +15,14 @@ import (
 // The records of this package on the system shard. Names are hexadecimal so
 // that the separators cannot occur in them.
 const (
-	keyVersion = "sql/version"     // counts schema changes
-	keyIDs     = "sql/ids"         // the next id not yet handed to a process
-	keyUsers   = "sql/users"       // the grant tables
-	keyObjects = "sql/object/"     // kind/database/name: descriptors
-	keyGarbage = "sql/garbage/"    // id: data that nothing refers to any more
-	keyBuild   = "sql/build/"      // id: data of a change that is not finished
-	keyAuto    = "sql/auto/"       // table id: auto-increment high-water mark
-	keyGlobals = "sql/global/"     // variable: SET PERSIST
-	keyRows    = "sql/statistics/" // id: estimated number of rows
+	keyVersion = "sql/version"  // counts schema changes
+	keyIDs     = "sql/ids"      // the next id not yet handed to a process
+	keyUsers   = "sql/users"    // the grant tables
+	keyObjects = "sql/object/"  // kind/database/name: descriptors
+	keyGarbage = "sql/garbage/" // id: data that nothing refers to any more
+	keyBuild   = "sql/build/"   // id: data of a change that is not finished
+	keyAuto    = "sql/auto/"    // table id: auto-increment high-water mark
+	keyGlobals = "sql/global/"  // variable: SET PERSIST
 )
 
 func systemKey(parts ...string) txn.Key {

@@ -59,10 +59,7 @@ func (d *Database) table(ctx *sql.Context, s *Session, name string, mode readMod
 	if d.schema(ctx).Table(name) == nil {
 		return nil, false, nil
 	}
-	if err := s.lockName(ctx, schemaLock(d.name), false); err != nil {
-		return nil, false, err
-	}
-	if err := s.lockName(ctx, tableLock(d.name, name), false); err != nil {
+	if err := s.lockTable(ctx, d.name, name); err != nil {
 		return nil, false, err
 	}
 	info, err := s.lookupTable(d.name, name)

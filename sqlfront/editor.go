@@ -445,9 +445,10 @@ type editorTable struct {
 var _ sql.ReferenceChecker = (*editorTable)(nil)
 
 // SetReferenceCheck implements sql.ReferenceChecker: existence is asked for,
-// which a shared lock protects.
+// which a shared lock protects. Whether the parent changed since the snapshot
+// does not matter, it is not what the transaction has read.
 func (t *editorTable) SetReferenceCheck() error {
-	t.read.lock = txn.LockShared
+	t.read.lock, t.read.anyVersion = txn.LockShared, true
 	return nil
 }
 

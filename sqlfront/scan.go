@@ -77,6 +77,10 @@ func (p *projection) decode(ctx *sql.Context, width int, data []byte) (sql.Row, 
 	return full, nil
 }
 
+func (m readMode) options() txn.ReadOptions {
+	return txn.ReadOptions{Lock: m.lock, Wait: m.wait, AnyVersion: m.anyVersion}
+}
+
 // open starts reading: the whole table, or a lookup.
 func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, error) {
 	info := t.now()
@@ -343,7 +347,7 @@ func (s *rowScan) points() []txn.Key {
 }
 
 func (s *rowScan) fillPoints(ctx *sql.Context, keys []txn.Key) error {
-	rows, err := s.tx.GetMany(ctx, keys, txn.ReadOptions{Lock: s.mode.lock, Wait: s.mode.wait})
+	rows, err := s.tx.GetMany(ctx, keys, s.mode.options())
 	if err != nil {
 		return err
 	}
@@ -386,7 +390,8 @@ func (s *rowScan) advance(ctx *sql.Context) ([]txn.Row, error) {
 func (s *rowScan) openCursor(ctx *sql.Context) error {
 	span := s.spans[0]
 	s.spans = s.spans[1:]
-	scan := txn.Scan{Lo: span.Lo, Hi: span.Hi, Where: s.where(span), Reverse: s.reverse, Lock: s.mode.lock, Wait: s.mode.wait}
+	scan := txn.Scan{Lo: span.Lo, Hi: span.Hi, Where: s.where(span), Reverse: s.reverse, Lock: s.mode.lock, Wait: s.mode.wait,
+		AnyVersion: s.mode.anyVersion}
 	var err error
 	s.cursor, err = s.tx.Scan(ctx, scan)
 	return err
@@ -452,7 +457,7 @@ func (s *rowScan) fetch(ctx *sql.Context, entries []txn.Row) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	rows, err := s.tx.GetMany(ctx, keys, txn.ReadOptions{Lock: s.mode.lock, Wait: s.mode.wait})
+	rows, err := s.tx.GetMany(ctx, keys, s.mode.options())
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,32 @@ func (s *Session) lockName(ctx *sql.Context, name string, exclusive bool) error 
 	return err
 }
 
+// lockTable keeps a table's definition in force until the transaction ends.
+// Statements that describe tables lock nothing, as in MySQL: they would touch
+// every table and hold up changes of all of them.
+func (s *Session) lockTable(ctx *sql.Context, database, table string) error {
+	if s.describing(ctx) {
+		return nil
+	}
+	if err := s.lockName(ctx, schemaLock(database), false); err != nil {
+		return err
+	}
+	return s.lockName(ctx, tableLock(database, table), false)
+}
+
+// describing tells whether the statement is SHOW, DESCRIBE or reads
+// information_schema.
+func (s *Session) describing(ctx *sql.Context) bool {
+	text := ctx.Query()
+	if s.described.text != text {
+		s.described.text = text
+		lower := strings.ToLower(strings.TrimSpace(text))
+		s.described.yes = strings.HasPrefix(lower, "show") || strings.HasPrefix(lower, "desc") ||
+			strings.Contains(lower, "information_schema")
+	}
+	return s.described.yes
+}
+
 func (s *Session) metadataWait(ctx *sql.Context) time.Duration {
 	if wait := s.seconds(ctx, "lock_wait_timeout"); wait > 0 {
 		return wait

@@ -63,6 +63,9 @@ func New(c Config) (*Server, error) {
 	if s.catalog, err = openCatalog(ctx, c.Coordinator); err != nil {
 		return nil, err
 	}
+	if err := s.applyPersisted(ctx); err != nil {
+		return nil, err
+	}
 	s.garbage = newGarbageCollector(s)
 	if err := s.garbage.adopt(ctx); err != nil {
 		return nil, fmt.Errorf("sqlfront: %w", err)

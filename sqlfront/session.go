@@ -32,9 +32,13 @@ type Session struct {
 	// was told of.
 	statement, begun uint64
 	past             []*txn.Txn // AS OF readers of the present statement
-	temporary        temporaryTables
-	prepared         statementCache
-	cached           statementCache
+	described        struct {   // the answer of describing for one text
+		text string
+		yes  bool
+	}
+	temporary temporaryTables
+	prepared  statementCache
+	cached    statementCache
 }
 
 var (
@@ -150,7 +154,9 @@ func (s *Session) StartTransaction(ctx *sql.Context, c sql.TransactionCharacteri
 func (s *Session) begin(ctx *sql.Context, readOnly bool) *txn.Txn {
 	autocommit := s.flag(ctx, "autocommit") && !ctx.GetIgnoreAutoCommit()
 	return s.catalog.coordinator.Begin(txn.Options{
-		ReadOnly:          readOnly,
+		// A SELECT that is its own transaction is serializable at its snapshot,
+		// without locks (manual, 17.7.2.1, SERIALIZABLE).
+		ReadOnly:          readOnly || autocommit && wire.PlainSelect(ctx.Query()),
 		Isolation:         s.isolation(ctx),
 		SnapshotIsolation: s.flagOr(ctx, "snapshot_isolation", true),
 		Autocommit:        autocommit,

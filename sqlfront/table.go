@@ -31,6 +31,8 @@ type readMode struct {
 	tx   *txn.Txn // AS OF: a transaction that reads the past; nil: the session's
 	// change says that the statement changes what it reads.
 	change bool
+	// anyVersion accepts rows that changed after the transaction's snapshot.
+	anyVersion bool
 }
 
 var (

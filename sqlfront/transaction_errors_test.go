@@ -68,6 +68,20 @@ func TestTransactionErrorsOverTheWire(t *testing.T) {
 		requireNumber(t, 3024, "HY000", err)
 		run(t, a, "SET SESSION max_execution_time = 0")
 	})
+	t.Run("serializable", func(t *testing.T) {
+		run(t, a, "SET SESSION transaction_isolation = 'SERIALIZABLE'", "BEGIN")
+		run(t, b, "SET SESSION transaction_isolation = 'SERIALIZABLE'", "SET innodb_lock_wait_timeout = 1", "BEGIN", "UPDATE d.t SET v = v + 1 WHERE id = 1")
+		_, err := tryQuery(b, "SELECT v FROM d.t WHERE id = 2")
+		require.NoError(t, err)
+		run(t, a, "SET innodb_lock_wait_timeout = 1")
+		_, err = tryQuery(a, "SELECT v FROM d.t WHERE id = 1")
+		requireNumber(t, 1205, "HY000", err)
+		run(t, a, "ROLLBACK")
+		// On its own it is a snapshot read and waits for nobody.
+		require.Equal(t, []string{"3"}, query(t, a, "SELECT v FROM d.t WHERE id = 1"))
+		run(t, b, "ROLLBACK")
+		run(t, a, "SET SESSION transaction_isolation = 'REPEATABLE-READ'")
+	})
 	t.Run("read only", func(t *testing.T) {
 		run(t, a, "START TRANSACTION READ ONLY")
 		requireNumber(t, 1792, "25006", attempt(a, "UPDATE d.t SET v = 0"))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
@@ -199,4 +200,94 @@ func TestSystemDatabase(t *testing.T) {
 	db := s.db("rowlock", "")
 	require.Equal(t, []string{"1,127.0.0.1:1,,up"}, query(t, db, "SELECT * FROM nodes"))
 	require.Equal(t, []string{"0"}, query(t, db, "SELECT COUNT(*) FROM locks"))
+}
+
+func TestSingleStatementsNeverConflict(t *testing.T) {
+	const workers, rounds = 4, 50
+	_, db := app(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL)", "INSERT INTO t VALUES (1, 0)")
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			for range rounds {
+				if _, err := db.Exec("UPDATE t SET v = v + 1 WHERE id = 1"); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	require.Equal(t, []string{"200"}, query(t, db, "SELECT v FROM t"))
+}
+
+func TestForeignKeysLockTheParent(t *testing.T) {
+	s, db := app(t, "CREATE TABLE p (id INT PRIMARY KEY, v INT)",
+		"CREATE TABLE c (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES p (id))", "INSERT INTO p VALUES (1, 0), (2, 0)")
+	a, b := connection(t, db), connection(t, db)
+	run(t, a, "BEGIN", "INSERT INTO c VALUES (1, 1)")
+	done := make(chan error, 1)
+	go func() { done <- execErr(b, "DELETE FROM p WHERE id = 1") }()
+	s.waiting(t, 1)
+	run(t, a, "COMMIT")
+	require.Equal(t, 1451, number(<-done))
+	require.Equal(t, 1452, number(execErr(a, "INSERT INTO c VALUES (2, 3)")))
+	// A parent that changed after the snapshot is no conflict.
+	run(t, a, "BEGIN")
+	require.Len(t, query(t, a, "SELECT * FROM p"), 2)
+	run(t, b, "UPDATE p SET v = 1 WHERE id = 2")
+	run(t, a, "INSERT INTO c VALUES (3, 2)", "COMMIT")
+}
+
+// later draws timestamps until the millisecond has changed, and returns it.
+func (s *stack) later(t testing.TB) time.Time {
+	first := time.Time{}
+	for {
+		now, err := s.coordinator.Now(context.Background())
+		require.NoError(t, err)
+		at := now.Physical().Truncate(time.Millisecond)
+		if first.IsZero() {
+			first = at
+		}
+		if at.After(first) {
+			return at
+		}
+	}
+}
+
+func TestAsOf(t *testing.T) {
+	s, db := app(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1)")
+	at := s.later(t).UTC().Format("2006-01-02 15:04:05.000000")
+	s.later(t)
+	run(t, db, "UPDATE t SET v = 2")
+	require.Equal(t, []string{"1"}, query(t, db, "SELECT v FROM t AS OF '"+at+"'"))
+	require.Equal(t, []string{"2"}, query(t, db, "SELECT v FROM t"))
+}
+
+func BenchmarkPointSelect(b *testing.B) {
+	_, db := app(b, "CREATE TABLE t (id INT PRIMARY KEY, v INT, s VARCHAR(20))", fillRows(1000))
+	stmt, err := db.Prepare("SELECT s FROM t WHERE id = ?")
+	require.NoError(b, err)
+	b.RunParallel(func(p *testing.PB) {
+		for i := 0; p.Next(); i++ {
+			var s string
+			if err := stmt.QueryRow(i % 1000).Scan(&s); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+func BenchmarkInsert(b *testing.B) {
+	_, db := app(b, "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v INT, s VARCHAR(20), KEY v (v))")
+	stmt, err := db.Prepare("INSERT INTO t (v, s) VALUES (?, 'text')")
+	require.NoError(b, err)
+	b.RunParallel(func(p *testing.PB) {
+		for i := 0; p.Next(); i++ {
+			if _, err := stmt.Exec(i); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
 }
