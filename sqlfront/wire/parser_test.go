@@ -197,3 +197,20 @@ func FuzzForShare(f *testing.F) {
 		}
 	})
 }
+
+func TestPlainSelect(t *testing.T) {
+	for query, want := range map[string]bool{
+		"select 1":                           true,
+		" /* c */ SELECT * FROM t":           true,
+		"SELECT * FROM t FOR UPDATE":         false,
+		"select * from t lock in share mode": false,
+		"SELECT 1 INTO @x":                   false,
+		"(SELECT 1)":                         false,
+		"INSERT INTO t SELECT 1":             false,
+		"SELECT 1; DELETE FROM t":            false,
+		"WITH c AS (SELECT 1) SELECT 1":      false,
+		"BEGIN":                              false,
+	} {
+		require.Equal(t, want, PlainSelect(query), query)
+	}
+}

@@ -106,3 +106,13 @@ func mayHold(text, word string) bool {
 	}
 	return false
 }
+
+// PlainSelect says that a statement surely only reads and asks for no lock. It may say no of one that does neither: the words
+// FOR, LOCK and INTO are not looked at for what they mean.
+func PlainSelect(query string) bool {
+	s := &scanner{text: query}
+	if s.word() != "SELECT" {
+		return false
+	}
+	return !mayHold(query, "FOR") && !mayHold(query, "LOCK") && !mayHold(query, "INTO") && !mayHold(query, ";")
+}
