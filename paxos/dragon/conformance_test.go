@@ -1,6 +1,7 @@
 package dragon_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/lni/vfs"
+	"github.com/stretchr/testify/require"
 
 	"github.com/rowlockdb/rowlock/paxos"
 	"github.com/rowlockdb/rowlock/paxos/dragon"
@@ -190,4 +192,43 @@ func TestConformanceOnDisk(t *testing.T) {
 		c.dir = t.TempDir()
 		return c
 	})
+}
+
+// TestEmptiedSnapshot checks the length by which a start knows that a snapshot
+// file that was received has been emptied.
+func TestEmptiedSnapshot(t *testing.T) {
+	c := newCluster(t, 3)
+	members := map[paxos.ReplicaID]string{1: c.ID(0), 2: c.ID(1), 3: c.ID(2)}
+	hosts := make([]paxos.Host, 3)
+	groups := make([]paxos.Group, 3)
+	disks := []*paxostest.Disk{{}, {}, {}}
+	start := func(i int) {
+		h, err := c.Open(i)
+		require.NoError(t, err)
+		hosts[i] = h
+		groups[i], err = h.Start(paxos.GroupSpec{Group: 1, Replica: paxos.ReplicaID(i + 1), Members: members}, paxostest.NewMachine(disks[i]))
+		require.NoError(t, err)
+	}
+	start(0)
+	start(1)
+	for i := range 400 {
+		for {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			_, err := groups[0].Propose(ctx, []byte(fmt.Sprint(i)))
+			cancel()
+			if err == nil {
+				break
+			}
+		}
+	}
+	require.NoError(t, c.Compact(1))
+	start(2)
+	require.Eventually(t, func() bool {
+		size, full, err := dragon.SnapshotSize(c.hosts[2].host, 1, 3)
+		return err == nil && full && size == dragon.EmptiedSnapshot
+	}, 20*time.Second, time.Millisecond)
+	require.Equal(t, 1, disks[2].Restores())
+	for _, h := range hosts {
+		require.NoError(t, h.Close())
+	}
 }

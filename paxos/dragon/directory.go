@@ -166,6 +166,32 @@ func (d directory) tryReplace(name string, b []byte) error {
 	return d.sync(d.dir)
 }
 
+// emptiedSnapshot is the length of a snapshot file whose state was taken out:
+// a header of 1024 bytes, an empty table of client sessions of 16, their
+// checksum of 4 and a tail of 16.
+const emptiedSnapshot = 1024 + 16 + 4 + 16
+
+// snapshotLevels is how many directories lie between the machine's directory
+// and a snapshot file: deployment, part, replica and snapshot.
+const snapshotLevels = 4
+
+// snapshotSize returns the length of a snapshot file. The recorded path is
+// from the time when it was written, when the machine or the directory may
+// have had another name; only its end counts.
+func (h *host) snapshotSize(recorded string) (int64, error) {
+	fs := h.options.FS
+	tail := fs.PathBase(recorded)
+	for range snapshotLevels {
+		recorded = fs.PathDir(recorded)
+		tail = fs.PathJoin(fs.PathBase(recorded), tail)
+	}
+	info, err := fs.Stat(fs.PathJoin(h.options.Dir, fixedHost, tail))
+	if err != nil {
+		return 0, fmt.Errorf("dragon: snapshot %s: %w", recorded, err)
+	}
+	return info.Size(), nil
+}
+
 // create makes the directory with its parents, so that a power cut does not
 // take it away again: a new directory lasts once its parent is synced.
 func (d directory) create() error {

@@ -23,3 +23,17 @@ func CheckSettings(dir string) error { return checkSettings(findSettings(dir)) }
 
 // NewHostFS is newHostFS.
 var NewHostFS = newHostFS
+
+// EmptiedSnapshot is emptiedSnapshot.
+const EmptiedSnapshot = emptiedSnapshot
+
+// SnapshotSize returns the length of the newest snapshot file of a replica,
+// and whether it ever held a state.
+func SnapshotSize(h paxos.Host, g paxos.GroupID, r paxos.ReplicaID) (size int64, full bool, err error) {
+	ss, err := h.(*host).store.GetSnapshot(uint64(g), uint64(r))
+	if err != nil || ss.Index == 0 {
+		return 0, false, err
+	}
+	size, err = h.(*host).snapshotSize(ss.Filepath)
+	return size, !ss.Dummy, err
+}

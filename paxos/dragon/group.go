@@ -12,6 +12,7 @@ import (
 	"github.com/lni/dragonboat/v4/client"
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
+	"github.com/lni/dragonboat/v4/raftpb"
 
 	"github.com/rowlockdb/rowlock/paxos"
 )
@@ -119,7 +120,7 @@ func (g *group) preflight(applied paxos.Index) error {
 	if err != nil {
 		return err
 	}
-	if ss.OnDiskIndex > uint64(applied) {
+	if ss.OnDiskIndex > uint64(applied) && !g.restorable(ss) {
 		return fmt.Errorf("state machine is at index %d, but had promised %d, and the log before that is gone: %w",
 			applied, ss.OnDiskIndex, paxos.ErrBehind)
 	}
@@ -139,6 +140,19 @@ func (g *group) preflight(applied paxos.Index) error {
 			applied, last, paxos.ErrForeign)
 	}
 	return nil
+}
+
+// restorable tells whether the snapshot of a record is a file with the whole
+// state in it: one that was received from another replica, where the process
+// ended before the state machine had restored it. Dragonboat restores it at
+// the start. The snapshots that a replica makes for itself hold no state, and
+// what was received is emptied once it has been restored and synced.
+func (g *group) restorable(ss raftpb.Snapshot) bool {
+	if ss.Dummy || ss.Witness {
+		return false
+	}
+	size, err := g.host.snapshotSize(ss.Filepath)
+	return err == nil && size > emptiedSnapshot
 }
 
 // config returns Dragonboat's settings for the group. PreVote and CheckQuorum
