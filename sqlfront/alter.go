@@ -2,6 +2,7 @@ package sqlfront
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -148,11 +149,14 @@ func (t *Table) DropCheck(ctx *sql.Context, name string) error {
 	})
 }
 
-// ModifyStoredCollation implements sql.CollationAlterableTable: ALTER TABLE ..
-// CONVERT TO CHARACTER SET. The table is rewritten, because keys are made of
-// the collation's weights.
+// convertTo recognises ALTER TABLE .. CONVERT TO CHARACTER SET. The engine plans
+// it like a change of the default and never calls ModifyStoredCollation.
+var convertTo = regexp.MustCompile(`(?i)\bCONVERT\s+TO\s+(CHARACTER\s+SET|CHARSET)\b`)
+
+// ModifyStoredCollation implements sql.CollationAlterableTable. The table is
+// rewritten, because keys are made of the collation's weights.
 func (t *Table) ModifyStoredCollation(ctx *sql.Context, collation sql.CollationID) error {
-	if err := t.ModifyDefaultCollation(ctx, collation); err != nil {
+	if err := t.setCollation(ctx, collation); err != nil {
 		return err
 	}
 	now := t.now().keySchema
@@ -194,6 +198,13 @@ func (t *Table) copyInto(ctx *sql.Context, to sql.RowInserter) error {
 
 // ModifyDefaultCollation implements sql.CollationAlterableTable.
 func (t *Table) ModifyDefaultCollation(ctx *sql.Context, collation sql.CollationID) error {
+	if convertTo.MatchString(ctx.Query()) {
+		return t.ModifyStoredCollation(ctx, collation)
+	}
+	return t.setCollation(ctx, collation)
+}
+
+func (t *Table) setCollation(ctx *sql.Context, collation sql.CollationID) error {
 	return t.edit(ctx, func(_ *schemaChange, desc *catalog.Table) error {
 		desc.Collation = uint16(collation)
 		return nil

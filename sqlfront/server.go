@@ -187,6 +187,11 @@ func (s *Server) Dial(ctx context.Context) (net.Conn, error) { return s.conns.di
 func (s *Server) Close(ctx context.Context) error {
 	s.conns.Close()
 	s.protocol.Close()
+	// Statements first: one that waits for a lock must not get it from a
+	// connection that is closed before its own.
+	for _, p := range s.engine.ProcessList.Processes() {
+		s.engine.ProcessList.Kill(p.Connection)
+	}
 	s.conns.closeConnections()
 	s.stop()
 	done := make(chan struct{})
