@@ -28,6 +28,11 @@ var (
 	ErrClosed = errors.New("rowlock: node is closed")
 )
 
+// DefaultCacheBytes is twice InnoDB's default buffer pool: blocks are cached
+// uncompressed, with their filters, and a point read that finds neither costs
+// several times one that finds both.
+const DefaultCacheBytes = 256 << 20
+
 // maxShards bounds Options.Shards. Each shard is a replica group of its own.
 const maxShards = 4096
 
@@ -39,7 +44,7 @@ type Options struct {
 	// Shards is the number of data shards of a new directory; 0 = 16. An
 	// existing directory keeps the number it was made with.
 	Shards int
-	// CacheBytes bounds the cache of stored blocks; 0 = 64 MiB.
+	// CacheBytes bounds the cache of stored blocks; 0 = DefaultCacheBytes.
 	CacheBytes int64
 	// LockWait is how long a statement waits for a row lock before error 1205;
 	// 0 = 50 s, as in MySQL. Sessions can set innodb_lock_wait_timeout.
@@ -73,6 +78,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("rowlock: %d shards; 1 to %d are possible", o.Shards, maxShards)
 	}
 	o.Shards = cmp.Or(o.Shards, ring.DefaultShards)
+	o.CacheBytes = cmp.Or(o.CacheBytes, DefaultCacheBytes)
 	o.User = cmp.Or(o.User, "root")
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -12,6 +12,8 @@ import (
 	"github.com/knadh/koanf/providers/posflag"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
+
+	"github.com/rowlockdb/rowlock"
 )
 
 // envPrefix begins the environment variables of the configuration: the flag
@@ -38,7 +40,7 @@ func startFlags(flags *pflag.FlagSet) {
 	flags.StringP("data", "d", "./rowlock-data", "data directory; made if it does not exist")
 	flags.StringP("listen", "l", "127.0.0.1:3306", "address for MySQL clients")
 	flags.Int("shards", 16, "number of shards of a new data directory")
-	flags.Int64("cache-mb", 64, "cache of stored blocks, in MiB")
+	flags.Int64("cache-mb", rowlock.DefaultCacheBytes>>20, "cache of stored blocks, in MiB")
 	flags.Duration("lock-wait", 50*time.Second, "how long a statement waits for a row lock")
 	flags.Duration("retention", 10*time.Minute, "how long superseded row versions stay readable")
 	flags.Int("max-connections", 1000, "most client connections at a time")
