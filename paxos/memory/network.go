@@ -12,7 +12,8 @@ import (
 // Network is a set of hosts and the replicated logs of their groups. All its
 // methods may be called from any goroutine.
 type Network struct {
-	mu struct {
+	seed uint64
+	mu   struct {
 		sync.Mutex
 		rng      *rand.Rand
 		hosts    map[string]*host
@@ -27,7 +28,7 @@ type Network struct {
 
 // NewNetwork returns an empty network whose random choices come from seed.
 func NewNetwork(seed int64) *Network {
-	n := &Network{}
+	n := &Network{seed: uint64(seed)}
 	n.mu.rng = rand.New(rand.NewPCG(uint64(seed), 0x9e3779b97f4a7c15))
 	n.mu.hosts = make(map[string]*host)
 	n.mu.sides = make(map[string]int)

@@ -3,6 +3,7 @@ package memory
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 
 	"github.com/rowlockdb/rowlock/paxos"
@@ -17,6 +18,7 @@ type replica struct {
 	wake  *sync.Cond    // on Network.mu: something changed for run
 	gone  chan struct{} // closed when the replica stops taking part
 	done  chan struct{} // closed when run has returned
+	batch *rand.Rand    // sizes of batches; run's alone
 
 	// Guarded by Network.mu.
 	leader   paxos.ReplicaID // belief
@@ -40,6 +42,9 @@ func newReplica(h *host, g *group, id paxos.ReplicaID, sm paxos.StateMachine, ap
 		wake: sync.NewCond(&h.net.mu),
 		gone: make(chan struct{}),
 		done: make(chan struct{}),
+		// A source of its own, so that the goroutines of replicas do not
+		// disturb the network's choices.
+		batch: rand.New(rand.NewPCG(h.net.seed, uint64(g.id)<<32^uint64(id))),
 	}
 }
 
@@ -87,7 +92,7 @@ func (r *replica) batchLocked() func() error {
 	g := r.group
 	n := int(g.matched[r.id] - r.applied)
 	if n > 1 {
-		n = 1 + g.net.mu.rng.IntN(n)
+		n = 1 + r.batch.IntN(n)
 	}
 	from := int(r.applied + 1 - g.first)
 	batch := g.entries[from : from+n : from+n]
