@@ -33,6 +33,9 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 	if next != nil {
 		return b.base.Build(ctx, next, row)
 	}
+	if add, ok := n.(*plan.AddColumn); ok {
+		return addAtOnce(ctx, add)
+	}
 	if m, ok := n.(*materialized); ok {
 		from, err := b.base.Build(ctx, m.Node, row)
 		if err != nil {

@@ -198,3 +198,16 @@ func TestColocationByPartitionKey(t *testing.T) {
 		require.Equal(t, p.token, c.token)
 	}
 }
+
+func TestAddColumnLeavesTheRows(t *testing.T) {
+	s, db := app(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT, s VARCHAR(20))", fillRows(20))
+	rows := s.table("app", "t").Rows
+	run(t, db, "ALTER TABLE t ADD COLUMN a INT NOT NULL DEFAULT 5 AFTER id, ADD COLUMN b VARCHAR(10) DEFAULT 'new' FIRST, ADD COLUMN c DATETIME")
+	require.Equal(t, rows, s.table("app", "t").Rows)
+	require.Equal(t, []string{"new,3,5,3,row 3,NULL"}, query(t, db, "SELECT * FROM t WHERE id = 3"))
+	run(t, db, "INSERT INTO t (id) VALUES (100)", "ALTER TABLE t ALTER COLUMN a SET DEFAULT 9", "UPDATE t SET v = 0 WHERE id = 4")
+	require.Equal(t, []string{"5", "5", "5"}, query(t, db, "SELECT a FROM t WHERE id IN (3, 4, 100)"))
+	run(t, db, "ALTER TABLE t DROP COLUMN a", "ALTER TABLE t ADD COLUMN a INT DEFAULT 7")
+	require.Equal(t, rows, s.table("app", "t").Rows)
+	require.Equal(t, []string{"7", "7"}, query(t, db, "SELECT a FROM t WHERE id IN (3, 100)"))
+}
