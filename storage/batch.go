@@ -47,8 +47,8 @@ func (b *Batch) PutIntent(k Key, in Intent) {
 // DeleteIntent removes the intent of k, if it has one. On a key that has had many
 // of late it puts a blank in its place; see churn.
 func (b *Batch) DeleteIntent(k Key) {
-	b.scratch = appendRecordKey(b.scratch[:0], b.space.id, kindIntent, k)
-	if b.space.e.churn.add(b.scratch) {
+	var buf [96]byte
+	if b.space.e.churn.add(appendRecordKey(buf[:0], b.space.id, kindIntent, k)) {
 		put(b, kindIntent, k, nil)
 		return
 	}
@@ -81,15 +81,20 @@ func (b *Batch) DeleteMeta(name string) { remove(b, kindMeta, name) }
 // SetApplied says how far the replica has applied its log with this batch. It
 // belongs in every batch that applies log entries.
 func (b *Batch) SetApplied(a Applied) {
-	b.scratch = a.AppendBinary(b.scratch[:0])
-	put(b, kindApplied, "", b.scratch)
+	op := b.b.SetDeferred(recordKeySize(0), appliedSize)
+	appendRecordKey(op.Key[:0], b.space.id, kindApplied, "")
+	a.AppendBinary(op.Value[:0])
+	b.finish(op)
 }
 
 // Commit makes the batch visible to snapshots taken from now on. It does not
 // wait for the disk; see Engine.Sync. After an error the caller must stop: the
 // store cannot take writes any more.
 func (b *Batch) Commit() error {
-	return wrap(b.b.Commit(pebble.NoSync), "commit batch to space %d", b.space.id)
+	if err := b.b.Commit(pebble.NoSync); err != nil {
+		return wrap(err, "commit batch to space %d", b.space.id)
+	}
+	return nil
 }
 
 // Empty reports whether the batch would change nothing.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -143,4 +144,77 @@ func BenchmarkSync(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkVersion reads without looking for intents, in memory and in tables.
+func BenchmarkVersion(b *testing.B) {
+	s := benchSpace(b, 10_000, 1)
+	run := func(name string) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				snap := s.Snapshot()
+				if _, err := snap.GetVersion(benchKey(rand.IntN(10_000)), storage.MaxTimestamp); err != nil {
+					b.Fatal(err)
+				}
+				snap.Close()
+			}
+		})
+	}
+	run("memory")
+	restored(b, s)
+	run("tables")
+}
+
+// BenchmarkHot reads one key in a memtable in which 5,000 commits have updated
+// it: in one step each, or by putting and resolving intents.
+func BenchmarkHot(b *testing.B) {
+	const rounds = 5000
+	for _, intents := range []bool{false, true} {
+		s := benchSpace(b, 1000, 1)
+		key, value := benchKey(500), make([]byte, 200)
+		after := append(slices.Clone(key), 0)
+		for i := range rounds {
+			at := storage.MakeTimestamp(uint64(2000+i), 0)
+			if intents {
+				write(b, s, func(batch *storage.Batch) {
+					batch.PutIntent(key, storage.Intent{Txn: storage.TxnID{Start: at}, Prepare: at, Value: value})
+				})
+			}
+			write(b, s, func(batch *storage.Batch) {
+				if intents {
+					batch.DeleteIntent(key)
+				}
+				batch.PutVersion(key, at, at-1, value)
+			})
+		}
+		run := func(name string, read func(*storage.Snapshot) error) {
+			b.Run(fmt.Sprintf("intents=%t/%s", intents, name), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					snap := s.Snapshot()
+					if err := read(snap); err != nil {
+						b.Fatal(err)
+					}
+					snap.Close()
+				}
+			})
+		}
+		run("get", func(snap *storage.Snapshot) error {
+			_, err := snap.Get(key, storage.MaxTimestamp)
+			return err
+		})
+		run("version", func(snap *storage.Snapshot) error {
+			_, err := snap.GetVersion(key, storage.MaxTimestamp)
+			return err
+		})
+		for _, reverse := range []bool{false, true} {
+			run(fmt.Sprintf("scan/reverse=%t", reverse), func(snap *storage.Snapshot) error {
+				it := snap.Scan(storage.ScanOptions{Lower: key, Upper: after, At: storage.MaxTimestamp, Reverse: reverse})
+				for it.Next() {
+				}
+				return it.Close()
+			})
+		}
+	}
 }

@@ -62,13 +62,14 @@ func (s *Snapshot) Scan(o ScanOptions) *Iterator {
 // bounds limits an iterator to one kind of records of a space, with bodies from
 // lo up to, but not including, hi.
 func bounds(space uint64, k kind, lo, hi Key) *pebble.IterOptions {
-	o := &pebble.IterOptions{LowerBound: appendRecordKey(nil, space, k, lo)}
+	n := recordKeySize(len(lo))
+	b := appendRecordKey(make([]byte, 0, n+recordKeySize(len(hi))), space, k, lo)
 	if hi == nil {
-		o.UpperBound = appendRecordKey(nil, space, k+1, "")
+		b = appendRecordKey(b, space, k+1, "")
 	} else {
-		o.UpperBound = appendRecordKey(nil, space, k, hi)
+		b = appendRecordKey(b, space, k, hi)
 	}
-	return o
+	return &pebble.IterOptions{LowerBound: b[:n:n], UpperBound: b[n:]}
 }
 
 // Next moves to the next key; false at the end and after an error.

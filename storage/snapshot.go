@@ -59,7 +59,10 @@ func (s *Snapshot) GetVersion(k Key, at Timestamp) (Read, error) {
 	}
 	s.key = appendRecordKey(s.key[:0], s.space.id, kindVersion, k)
 	r, err := s.version(at)
-	return r, wrap(err, "read from space %d", s.space.id)
+	if err != nil {
+		return Read{}, wrap(err, "read from space %d", s.space.id)
+	}
+	return r, nil
 }
 
 // version reads the key whose physical form without a timestamp is in s.key.
@@ -97,7 +100,10 @@ func (s *Snapshot) intent(k Key) (*Intent, error) {
 		return nil, err
 	}
 	in, err := DecodeIntent(append(make([]byte, 0, len(stored)), stored...))
-	return &in, wrap(err, "read from space %d", s.space.id)
+	if err != nil {
+		return nil, wrap(err, "read from space %d", s.space.id)
+	}
+	return &in, nil
 }
 
 // descend moves from a version newer than at to the newest one that is not.
@@ -242,9 +248,16 @@ func record[B ~[]byte | ~string](s *Snapshot, k kind, body B) ([]byte, bool, err
 		return nil, false, s.err
 	}
 	s.key = appendRecordKey(s.key[:0], s.space.id, k, body)
-	if !s.iter.SeekPrefixGE(s.key) {
-		return nil, false, wrap(s.iter.Error(), "read from space %d", s.space.id)
+	var stored []byte
+	var err error
+	ok := s.iter.SeekPrefixGE(s.key)
+	if ok {
+		stored, err = s.iter.ValueAndErr()
+	} else {
+		err = s.iter.Error()
 	}
-	stored, err := s.iter.ValueAndErr()
-	return stored, err == nil, wrap(err, "read from space %d", s.space.id)
+	if err != nil {
+		return nil, false, wrap(err, "read from space %d", s.space.id)
+	}
+	return stored, ok, nil
 }

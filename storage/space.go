@@ -43,9 +43,14 @@ func (s *Space) NewBatch() *Batch { return &Batch{space: s, b: s.e.db.NewBatch()
 // iterator, and keeps the tables and memtables of its time alive until it is
 // closed; for long work use StreamSnapshot.
 func (s *Space) Snapshot() *Snapshot {
-	it, err := s.open(&s.all)
-	snap := &Snapshot{space: s, iter: it, err: wrap(err, "open snapshot of space %d", s.id)}
+	snap := &Snapshot{space: s}
 	snap.key = snap.keyArray[:0]
+	it, err := s.open(&s.all)
+	if err != nil {
+		snap.err = wrap(err, "open snapshot of space %d", s.id)
+		return snap
+	}
+	snap.iter = it
 	return snap
 }
 
