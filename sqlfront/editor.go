@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -331,7 +332,11 @@ func (e *editor) removals(ctx *sql.Context, tx *txn.Txn, row sql.Row) ([]write, 
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, write{at: at, home: home, index: x})
+		value, err := x.encodeEntry(ctx, row, home)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, write{at: at, home: home, index: x, value: value})
 	}
 	return out, nil
 }
@@ -381,7 +386,23 @@ func (e *editor) Update(ctx *sql.Context, old, next sql.Row) error {
 	if err != nil {
 		return err
 	}
+	before, after = changedOnly(before, after)
 	return e.replace(ctx, tx, before, after, next)
+}
+
+// changedOnly leaves out the index entries that stay as they are: they need
+// neither a write nor a lock. The row itself, the first of both, stays in.
+func changedOnly(before, after []write) (was, is []write) {
+	same := func(a, b write) bool {
+		return bytes.Equal(a.at.key, b.at.key) && bytes.Equal(a.value, b.value)
+	}
+	was, is = before[:1:1], after[:1:1]
+	for i := 1; i < len(before); i++ {
+		if !same(before[i], after[i]) {
+			was, is = append(was, before[i]), append(is, after[i])
+		}
+	}
+	return was, is
 }
 
 // replace turns the keys of the old row into those of the new one.

@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 )
 
 // number is the MySQL error number of err, 0 if it has none.
@@ -290,4 +293,26 @@ func BenchmarkInsert(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestAnUpdateLocksOnlyTheEntriesItChanges(t *testing.T) {
+	s, db := app(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT, w INT, KEY v (v), KEY w (w))", "INSERT INTO t VALUES (1, 1, 1)")
+	c := connection(t, db)
+	run(t, c, "BEGIN", "UPDATE t SET v = 2 WHERE id = 1")
+	locked := map[catalog.ID]bool{}
+	for _, id := range s.node.Router().DataShards() {
+		locks, err := s.node.Router().Locks(context.Background(), id)
+		require.NoError(t, err)
+		for _, l := range locks {
+			locked[catalog.ID(binary.BigEndian.Uint64(l.Lo))] = true
+		}
+	}
+	table := s.table("app", "t")
+	require.True(t, locked[table.Rows])
+	require.True(t, locked[table.Indexes[0].ID])
+	require.False(t, locked[table.Indexes[1].ID])
+	run(t, c, "COMMIT")
+	require.Equal(t, []string{"1"}, query(t, db, "SELECT id FROM t WHERE v = 2"))
+	require.Equal(t, []string{"1"}, query(t, db, "SELECT id FROM t WHERE w = 1"))
+	require.Empty(t, query(t, db, "SELECT id FROM t WHERE v = 1"))
 }
