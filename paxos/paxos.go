@@ -71,8 +71,10 @@ func sortedIDs(m map[ReplicaID]string) []ReplicaID {
 type GroupSpec struct {
 	Group   GroupID
 	Replica ReplicaID
-	// Members are the founding voters and their node targets. They must be the
-	// same on every founding replica and at every start; ignored with Join.
+	// Members are the founding voters and their node targets: the ID of the
+	// host that each replica runs on (paxos/dragon takes nothing else). They
+	// must be the same on every founding replica and at every start, and empty
+	// with Join.
 	Members map[ReplicaID]string
 	// Join starts a replica that was added to an existing group by
 	// [Group.AddReplica] or [Group.AddLearner].

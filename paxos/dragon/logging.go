@@ -39,8 +39,10 @@ func (r *raftLogger) Infof(format string, args ...any) { r.log(slog.LevelDebug, 
 
 func (r *raftLogger) Warningf(format string, args ...any) {
 	level := slog.LevelWarn
-	if r.name == "config" {
-		// It warns at every start that TLS is off; who turned it off knows.
+	switch r.name {
+	case "config", "raft":
+		// The first warns at every start that TLS is off; who turned it off
+		// knows. The second warns at every step of every election.
 		level = slog.LevelDebug
 	}
 	r.log(level, format, args)

@@ -224,7 +224,7 @@ func TestListIsAtomic(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 4))
 	both, none := 0, 0
-	for round := range 200 {
+	for round := range 60 {
 		c := newCutter(vfs.NewCrashableMem(), rng)
 		s, err := Open(Options{Dir: "log", FS: c.fs(), MemTableBytes: 1 << 20})
 		require.NoError(t, err)
