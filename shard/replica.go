@@ -104,8 +104,8 @@ type tenure struct {
 		sync.Mutex
 		inflight
 		holders
-		// unwrittenRelease is the largest commit timestamp of a transaction that
-		// released a lock on something it had not written (H6).
+		// unwrittenRelease is at least the place in the serial order of every
+		// transaction that released a lock on something it had not written (H6).
 		unwrittenRelease storage.Timestamp
 	}
 	// pending counts proposals in flight, so that readers can skip the mutex.

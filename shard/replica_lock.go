@@ -142,7 +142,7 @@ func (g *grant) confirm(spans []locks.Span) error {
 	if gw.generation != g.response.Token.Generation || gw.over(q.Txn) {
 		if t.mu.proposals[q.Txn] == nil && t.mu.voted[q.Txn] == nil {
 			t.table.Release(ownerOf(q.Txn))
-			delete(t.mu.txns, q.Txn)
+			g.r.forgetLocked(t, q.Txn)
 		}
 		return g.r.lost(q.Txn, "dropped while the request was under way")
 	}
@@ -391,7 +391,7 @@ func (r *Replica) Renew(q *RenewRequest) error {
 	for _, o := range t.table.DropUnpinned(func(o locks.Owner) bool {
 		return o.Gateway == q.Gateway && g.over(txnOf(o))
 	}) {
-		delete(t.mu.txns, txnOf(o))
+		r.forgetLocked(t, txnOf(o))
 	}
 	return nil
 }
@@ -411,7 +411,7 @@ func (r *Replica) DropLapsed(own uint64) {
 		return
 	}
 	for _, o := range t.table.DropUnpinned(func(o locks.Owner) bool { return slices.Contains(lapsed, o.Gateway) }) {
-		delete(t.mu.txns, txnOf(o))
+		r.forgetLocked(t, txnOf(o))
 	}
 	r.c.Logger.Warn("gateway leases lapsed, their locks are dropped", "shard", uint64(r.c.Shard), "gateways", lapsed)
 }

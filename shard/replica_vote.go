@@ -432,6 +432,21 @@ func (r *Replica) dropUnvoted(t *tenure, id storage.TxnID) {
 	if t.mu.proposals[id] != nil || t.mu.voted[id] != nil {
 		return
 	}
-	delete(t.mu.txns, id)
+	r.forgetLocked(t, id)
 	t.table.Release(ownerOf(id))
+}
+
+// forgetLocked ends the memory of a transaction whose locks go without a vote.
+// It may have committed all the same: one that only read on one shard casts
+// none. Then whoever changes what it read comes after it, and so after every
+// version it saw and everything that was acknowledged before it began (H6).
+// All of that lies at or below seen and its start; a timestamp of now is above
+// both and costs the next autocommit statements no more than a floor.
+func (r *Replica) forgetLocked(t *tenure, id storage.TxnID) {
+	h := t.mu.txns[id]
+	if h == nil {
+		return // nothing was granted to it
+	}
+	t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, h.seen, id.Start, r.c.Times.Issued())
+	delete(t.mu.txns, id)
 }

@@ -81,6 +81,32 @@ func TestFloorMayBeSkippedOnlyAboveWhatWasSeen(t *testing.T) {
 		_, err = f.onePC(1, t2, f.lock(1, t2, "x").Token, 0, put("x", "3")...)
 		requireCode(t, shard.NeedFloor, err)
 	})
+	for name, release := range map[string]func(id storage.TxnID) error{
+		"released without a vote": func(id storage.TxnID) error {
+			return f.node.Router().Release(f.ctx(), 1, &shard.ReleaseRequest{Txn: id})
+		},
+		"dropped by a renewal": func(id storage.TxnID) error {
+			return f.node.Router().Renew(f.ctx(), 1, &shard.RenewRequest{Gateway: id.Gateway, Cut: id.Seq})
+		},
+	} {
+		t.Run("a reader's lock "+name, func(t *testing.T) {
+			// A reader of one shard commits without a vote; it may have read what
+			// was committed after the writer began.
+			key := "x " + name
+			f.commit(1, put(key, "1"))
+			writer := f.begin()
+			writer.Gateway++ // not of the gateway that renews
+			reader := f.begin()
+			_, err := f.tryLock(1, &shard.LockRequest{Txn: reader, Mode: shard.LockShared, Keys: keys(key), Read: true})
+			require.NoError(t, err)
+			f.commit(1, put("y", name))
+			_, err = f.tryLock(1, &shard.LockRequest{Txn: reader, Mode: shard.LockShared, Keys: keys("y"), Read: true})
+			require.NoError(t, err)
+			require.NoError(t, release(reader))
+			_, err = f.onePC(1, writer, f.lock(1, writer, key).Token, 0, put(key, "2")...)
+			requireCode(t, shard.NeedFloor, err)
+		})
+	}
 	t.Run("prepare always needs one", func(t *testing.T) {
 		id := f.begin()
 		token := f.lock(2, id, "p").Token
