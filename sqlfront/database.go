@@ -216,14 +216,16 @@ func setKey(desc *catalog.Table, schema sql.PrimaryKeySchema, key []sql.IndexCol
 }
 
 // setPlacement sets PARTITION BY KEY. The columns must be part of the primary
-// key (MySQL manual, 24.6.1): the shard of a row must follow from its key.
+// key (MySQL manual, 24.6.1), and not by a prefix: the shard of a row must follow
+// from its key.
 func setPlacement(desc *catalog.Table, names []string) error {
 	for _, name := range names {
 		i := desc.Column(name)
 		if i < 0 {
 			return sql.ErrKeyColumnDoesNotExist.New(name)
 		}
-		if len(desc.Key) > 0 && !desc.InKey(desc.Columns[i].ID) {
+		whole := catalog.IndexColumn{Column: desc.Columns[i].ID}
+		if len(desc.Key) > 0 && !slices.Contains(desc.Key, whole) {
 			return errPartitionKey
 		}
 		desc.Placement = append(desc.Placement, desc.Columns[i].ID)

@@ -17,19 +17,32 @@
 //
 // The SQL engine (go-mysql-server) parses and plans. It asks Provider and
 // Database for tables and gets Table values bound to one immutable Snapshot of
-// the catalog. Rows are read through txn cursors; UPDATE, DELETE and locking
-// reads are found when the plan is built (see exec.go) and read their tables
-// with locks at the latest version. Editors write to the transaction's buffer.
-// The engine commits at the end of an autocommit statement, or at COMMIT.
+// the catalog. Rows are read through txn cursors (scan.go); UPDATE, DELETE and
+// locking reads are found when the plan is built (exec.go) and read their tables
+// with locks at the latest version. A statement that could open a table again
+// after it has written reads its input to the end first (materialize.go).
+// Editors lock every key of a row and its index entries, then write to the
+// transaction's buffer. The engine commits at the end of an autocommit
+// statement, or at COMMIT; CommandEnd rolls back what it forgot.
+//
+// A schema change collects new descriptors in its session (schema_change.go),
+// builds data under ids that were never used before (rewrite.go), and commits
+// the descriptors, the counters and the list of what became garbage as one
+// transaction on the system shard. The garbage goes in the background, by ids
+// and in small transactions (garbage.go).
 //
 // # What protects what
 //
-// A Snapshot of the catalog never changes. Metadata locks (MetadataLocks) keep
-// a table's descriptor in force while a transaction that has used the table is
-// open. One mutex serialises schema changes of this process.
+// A Snapshot of the catalog never changes. Metadata locks (catalog.Locks) keep a
+// table's definition in force while a transaction that has used the table is
+// open; a schema change holds them exclusively until it is published. A
+// transaction whose snapshot is older than a table's data gets error 1412
+// instead of an empty table. Sessions belong to their connection's goroutine.
 //
 // # What it does not do
 //
-// Events are stored and listed but not executed. FULLTEXT and SPATIAL indexes
-// are refused.
+// Metadata locks are those of one process: one gateway changes the schema. The
+// catalog is read once, at start. Events are stored and listed but not executed.
+// FULLTEXT, SPATIAL and VECTOR indexes are refused. LOCK TABLES locks nothing
+// and says so in a warning. Row counts are estimates; COUNT(*) reads the rows.
 package sqlfront

@@ -316,3 +316,18 @@ func TestAnUpdateLocksOnlyTheEntriesItChanges(t *testing.T) {
 	require.Equal(t, []string{"1"}, query(t, db, "SELECT id FROM t WHERE w = 1"))
 	require.Empty(t, query(t, db, "SELECT id FROM t WHERE v = 1"))
 }
+
+func TestSerializableHasNoWriteSkew(t *testing.T) {
+	s, db := app(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 0), (2, 0)")
+	a, b := connection(t, db), connection(t, db)
+	run(t, a, "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE", "BEGIN")
+	run(t, b, "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE", "BEGIN")
+	query(t, a, "SELECT v FROM t WHERE id = 1")
+	query(t, b, "SELECT v FROM t WHERE id = 2")
+	done := make(chan error, 1)
+	go func() { done <- execErr(a, "UPDATE t SET v = 1 WHERE id = 2") }()
+	s.waiting(t, 1) // a's write waits for what b has read
+	err := execErr(b, "UPDATE t SET v = 1 WHERE id = 1")
+	other := <-done
+	require.True(t, (err == nil) != (other == nil), "%v and %v", err, other)
+}

@@ -1,0 +1,218 @@
+package sqlfront
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/dolthub/go-mysql-server/sql"
+
+	"github.com/rowlockdb/rowlock/sqlfront/codec"
+	"github.com/rowlockdb/rowlock/txn"
+)
+
+// projection is what is decoded of a row or an entry.
+type projection struct {
+	columns []int // schema positions
+	whole   bool  // columns are the first ones of the schema, in its order
+	codec   *codec.RowCodec
+	plan    *codec.Projection
+}
+
+// decode returns a row as wide as the schema, nil where nothing was decoded.
+func (p *projection) decode(ctx *sql.Context, width int, data []byte) (sql.Row, error) {
+	values := make(sql.Row, len(p.columns))
+	if err := p.codec.Project(ctx, p.plan, data, values); err != nil {
+		return nil, err
+	}
+	if p.whole && len(values) == width {
+		return values, nil
+	}
+	full := make(sql.Row, width)
+	for i, c := range p.columns {
+		full[c] = values[i]
+	}
+	return full, nil
+}
+
+// prepare decides what is decoded, and from where.
+func (s *rowScan) prepare() error {
+	need := slices.Clone(s.out)
+	if s.out == nil {
+		need = s.info.stored
+	}
+	s.eager = s.mode.change && len(s.spans) > 1
+	checked := (&Index{table: s.info, index: s.index}).extended()
+	// Keys that are too coarse are checked at the entry if it has the values.
+	s.checkEntry = s.check != nil && !s.index.primary && s.index.covers(checked)
+	if s.check != nil && !s.checkEntry {
+		need = union(need, checked)
+	}
+	// A locking read takes the row itself even if the entry has all columns:
+	// two lockers by two paths must meet (rule S1).
+	s.cover = !s.index.primary && s.mode.lock == txn.LockNone && s.index.covers(need)
+	if s.cover || s.checkEntry {
+		if s.checkEntry {
+			need = union(need, checked)
+		}
+		if err := s.prepareEntry(need); err != nil {
+			return err
+		}
+	}
+	return s.prepareRow(need)
+}
+
+// prepareRow leaves out virtual columns, which the engine computes.
+func (s *rowScan) prepareRow(need []int) error {
+	var positions []int
+	for _, c := range need {
+		if p, ok := s.info.position[c]; ok {
+			s.rows.columns = append(s.rows.columns, c)
+			positions = append(positions, p)
+		}
+	}
+	var err error
+	s.rows.whole = inOrder(s.rows.columns)
+	s.rows.codec = s.info.rows
+	s.rows.plan, err = s.info.rows.NewProjection(positions)
+	return err
+}
+
+func (s *rowScan) prepareEntry(need []int) error {
+	var positions []int
+	for p, c := range s.index.cover {
+		if slices.Contains(need, c) {
+			s.entries.columns = append(s.entries.columns, c)
+			positions = append(positions, p)
+		}
+	}
+	var err error
+	s.entries.whole = inOrder(s.entries.columns)
+	s.entries.codec = s.index.entry
+	s.entries.plan, err = s.index.entry.NewProjection(positions)
+	return err
+}
+
+// inOrder tells whether columns are 0, 1, 2 and so on.
+func inOrder(columns []int) bool {
+	for i, c := range columns {
+		if c != i {
+			return false
+		}
+	}
+	return true
+}
+
+// union is a with the elements of b that it lacks.
+func union(a, b []int) []int {
+	out := slices.Clone(a)
+	for _, c := range b {
+		if !slices.Contains(out, c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// fetch reads the rows that entries point to, one request per shard.
+func (s *rowScan) fetch(ctx *sql.Context, entries []txn.Row) error {
+	var keys []txn.Key
+	for _, e := range entries {
+		if !e.Found {
+			continue
+		}
+		at, covered, err := decodeEntry(s.info.desc.Rows, e.Value)
+		if err != nil {
+			return err
+		}
+		if s.checkEntry {
+			if ok, err := s.passes(ctx, &s.entries, covered); err != nil || !ok {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		keys = append(keys, at.txn())
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	rows, err := s.tx.GetMany(ctx, keys, s.mode.options())
+	if err != nil {
+		return err
+	}
+	return s.emitRows(ctx, rows)
+}
+
+// passes tells whether the decoded columns satisfy the ranges.
+func (s *rowScan) passes(ctx *sql.Context, p *projection, data []byte) (bool, error) {
+	full, err := p.decode(ctx, len(s.info.schema), data)
+	if err != nil {
+		return false, err
+	}
+	return s.satisfies(ctx, full)
+}
+
+func (s *rowScan) satisfies(ctx *sql.Context, full sql.Row) (bool, error) {
+	v, err := s.check.Eval(ctx, full)
+	return sql.IsTrue(v), err
+}
+
+func (s *rowScan) emitRows(ctx *sql.Context, rows []txn.Row) error {
+	for _, r := range rows {
+		if !r.Found {
+			continue
+		}
+		if err := s.emit(ctx, &s.rows, r.Value, s.check != nil && !s.checkEntry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *rowScan) emitEntries(ctx *sql.Context, entries []txn.Row) error {
+	for _, e := range entries {
+		if !e.Found {
+			continue
+		}
+		_, covered, err := decodeEntry(s.info.desc.Rows, e.Value)
+		if err != nil {
+			return err
+		}
+		if err := s.emit(ctx, &s.entries, covered, s.check != nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emit decodes one row, checks it and adds it to the page.
+func (s *rowScan) emit(ctx *sql.Context, p *projection, data []byte, check bool) error {
+	full, err := p.decode(ctx, len(s.info.schema), data)
+	if err != nil {
+		return fmt.Errorf("row of %s: %w", s.info.desc.Name, err)
+	}
+	if check {
+		if ok, err := s.satisfies(ctx, full); err != nil || !ok {
+			return err
+		}
+	}
+	s.page = append(s.page, s.project(full))
+	return nil
+}
+
+func (s *rowScan) project(full sql.Row) sql.Row {
+	if s.out == nil {
+		for i, c := range s.info.schema {
+			if c.Virtual {
+				full[i] = nil
+			}
+		}
+		return full
+	}
+	row := make(sql.Row, len(s.out))
+	for i, c := range s.out {
+		row[i] = full[c]
+	}
+	return row
+}

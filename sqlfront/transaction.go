@@ -1,0 +1,261 @@
+package sqlfront
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/types"
+
+	"github.com/rowlockdb/rowlock/sqlfront/wire"
+	"github.com/rowlockdb/rowlock/txn"
+)
+
+// Transaction is the engine's token for a session's transaction.
+type Transaction struct {
+	txn        *txn.Txn
+	readOnly   bool
+	implicit   bool // begun as the transaction of a single statement
+	savepoints []savepoint
+	done       bool
+}
+
+type savepoint struct {
+	name string
+	at   txn.Savepoint
+}
+
+// String implements sql.Transaction.
+func (t *Transaction) String() string { return t.txn.ID().String() }
+
+// IsReadOnly implements sql.Transaction.
+func (t *Transaction) IsReadOnly() bool { return t.readOnly }
+
+// StartTransaction implements sql.TransactionSession. Nothing is sent yet. A
+// live transaction is returned again: the engine asks for a second one inside
+// CALL, and after paths on which it forgot the first.
+func (s *Session) StartTransaction(ctx *sql.Context, c sql.TransactionCharacteristic) (sql.Transaction, error) {
+	if s.tx != nil {
+		if c == sql.ReadOnly {
+			s.tx.readOnly = true
+		}
+		return s.tx, nil
+	}
+	readOnly := c == sql.ReadOnly || s.flag(ctx, "transaction_read_only")
+	s.tx = &Transaction{readOnly: readOnly, implicit: s.implicit(ctx), txn: s.begin(ctx, readOnly)}
+	s.begun = s.statement
+	s.tx.txn.BeginStatement(ctx, ctx.Query())
+	return s.tx, nil
+}
+
+// begin starts a transaction as the session variables ask for.
+func (s *Session) begin(ctx *sql.Context, readOnly bool) *txn.Txn {
+	autocommit := s.implicit(ctx)
+	return s.catalog.coordinator.Begin(txn.Options{
+		// A SELECT that is its own transaction is serializable at its snapshot,
+		// without locks (manual, 17.7.2.1, SERIALIZABLE).
+		ReadOnly:          readOnly || autocommit && wire.PlainSelect(ctx.Query()),
+		Isolation:         s.isolation(ctx),
+		SnapshotIsolation: s.flagOr(ctx, "snapshot_isolation", true),
+		Autocommit:        autocommit,
+		LockWait:          s.rowLockWait(ctx),
+		Label:             fmt.Sprintf("connection %d", s.ID()),
+	})
+}
+
+// implicit tells whether a statement that begins now is its own transaction.
+func (s *Session) implicit(ctx *sql.Context) bool {
+	return s.flag(ctx, "autocommit") && !ctx.GetIgnoreAutoCommit()
+}
+
+// settle begins again, as an explicit transaction, what START TRANSACTION got:
+// the engine says that it is explicit only after it has asked for it.
+func (s *Session) settle(ctx *sql.Context) {
+	if !s.tx.implicit || !ctx.GetIgnoreAutoCommit() || !s.tx.txn.ID().IsZero() {
+		return
+	}
+	s.tx.txn.Rollback(ctx) // it has sent nothing
+	s.tx.txn, s.tx.implicit = s.begin(ctx, s.tx.readOnly), false
+}
+
+func (s *Session) isolation(ctx *sql.Context) txn.Isolation {
+	v, err := s.GetSessionVariable(ctx, "transaction_isolation")
+	if err != nil {
+		return txn.RepeatableRead
+	}
+	switch strings.ToUpper(fmt.Sprint(v)) {
+	case "READ-COMMITTED", "READ-UNCOMMITTED":
+		return txn.ReadCommitted
+	case "SERIALIZABLE":
+		return txn.Serializable
+	}
+	return txn.RepeatableRead
+}
+
+func (s *Session) flag(ctx *sql.Context, name string) bool { return s.flagOr(ctx, name, false) }
+
+func (s *Session) flagOr(ctx *sql.Context, name string, missing bool) bool {
+	v, err := s.GetSessionVariable(ctx, name)
+	if err != nil || v == nil {
+		return missing
+	}
+	b, err := sql.ConvertToBool(ctx, v)
+	return err == nil && b
+}
+
+// rowLockWait is the session's lock wait timeout; 0 means the default.
+func (s *Session) rowLockWait(ctx *sql.Context) time.Duration {
+	return s.seconds(ctx, "innodb_lock_wait_timeout")
+}
+
+// seconds reads a variable that holds a number of seconds; 0 if it is unusable.
+func (s *Session) seconds(ctx *sql.Context, name string) time.Duration {
+	v, err := s.GetSessionVariable(ctx, name)
+	if err != nil {
+		return 0
+	}
+	n, _, err := types.Int64.Convert(ctx, v)
+	if err != nil || n == nil {
+		return 0
+	}
+	return time.Duration(min(n.(int64), 1<<30)) * time.Second
+}
+
+// CommitTransaction implements sql.TransactionSession. Whatever it returns, the
+// transaction is over: the engine would keep a failed one.
+func (s *Session) CommitTransaction(ctx *sql.Context, token sql.Transaction) error {
+	t, ok := token.(*Transaction)
+	if !ok || t.done || t != s.tx {
+		return nil // ended before, as the inner one of CALL
+	}
+	var err error
+	switch {
+	case s.ddl != nil:
+		err = s.commitChange(ctx, t.txn)
+	case ctx.Err() != nil && t.txn.Writes() > 0:
+		err = ctx.Err() // killed: nothing of the statement may stay
+	default:
+		err = t.txn.Commit(ctx)
+	}
+	if err != nil {
+		t.txn.Rollback(context.WithoutCancel(ctx))
+	}
+	s.over(ctx)
+	return numbered(err)
+}
+
+// over clears the state of a transaction that has ended.
+func (s *Session) over(ctx *sql.Context) {
+	s.abandonOrForget()
+	if s.tx != nil {
+		s.tx.done = true
+		s.tx = nil
+	}
+	s.catalog.locks.ReleaseAll(&s.holder)
+	if ctx != nil {
+		ctx.SetIgnoreAutoCommit(false)
+	}
+	s.BaseSession.SetTransaction(nil)
+}
+
+// abandonOrForget drops the schema change. What a committed one built is in
+// use and must not be given up.
+func (s *Session) abandonOrForget() {
+	if s.ddl != nil && s.ddl.published {
+		s.ddl = nil
+	}
+	s.abandonChange()
+}
+
+// restart commits what is open and goes on in a new transaction under the same
+// token, before a schema change.
+func (s *Session) restart(ctx *sql.Context) error {
+	if s.tx == nil {
+		_, err := s.txn(ctx)
+		return err
+	}
+	err := s.tx.txn.Commit(ctx)
+	s.catalog.locks.ReleaseAll(&s.holder)
+	ctx.SetIgnoreAutoCommit(false)
+	s.tx.savepoints = nil
+	if err != nil {
+		s.over(ctx)
+		return numbered(err)
+	}
+	s.tx.txn = s.catalog.begin(fmt.Sprintf("connection %d", s.ID()))
+	s.begun = s.statement
+	s.tx.txn.BeginStatement(ctx, ctx.Query())
+	return nil
+}
+
+// refresh lets a schema change read what its own builds have committed.
+func (s *Session) refresh(ctx *sql.Context) {
+	if s.tx != nil {
+		s.tx.txn.BeginStatement(ctx, ctx.Query())
+	}
+}
+
+// Rollback implements sql.TransactionSession.
+func (s *Session) Rollback(ctx *sql.Context, token sql.Transaction) error {
+	t, ok := token.(*Transaction)
+	if !ok || t.done || t != s.tx {
+		return nil
+	}
+	err := t.txn.Rollback(context.WithoutCancel(ctx))
+	s.over(ctx)
+	return err
+}
+
+// CreateSavepoint implements sql.TransactionSession.
+func (s *Session) CreateSavepoint(ctx *sql.Context, _ sql.Transaction, name string) error {
+	tx, err := s.txn(ctx)
+	if err != nil {
+		return err
+	}
+	if i := s.tx.savepoint(name); i >= 0 {
+		s.tx.savepoints = append(s.tx.savepoints[:i], s.tx.savepoints[i+1:]...)
+	}
+	s.tx.savepoints = append(s.tx.savepoints, savepoint{strings.ToLower(name), tx.Savepoint()})
+	return nil
+}
+
+// RollbackToSavepoint implements sql.TransactionSession. Locks stay.
+func (s *Session) RollbackToSavepoint(_ *sql.Context, _ sql.Transaction, name string) error {
+	i := -1
+	if s.tx != nil {
+		i = s.tx.savepoint(name)
+	}
+	if i < 0 {
+		return sql.ErrSavepointDoesNotExist.New(name)
+	}
+	if err := s.tx.txn.Aborted(); err != nil {
+		return numbered(err)
+	}
+	s.tx.txn.RollbackTo(s.tx.savepoints[i].at)
+	s.tx.savepoints = s.tx.savepoints[:i+1]
+	return nil
+}
+
+// ReleaseSavepoint implements sql.TransactionSession.
+func (s *Session) ReleaseSavepoint(_ *sql.Context, _ sql.Transaction, name string) error {
+	i := -1
+	if s.tx != nil {
+		i = s.tx.savepoint(name)
+	}
+	if i < 0 {
+		return sql.ErrSavepointDoesNotExist.New(name)
+	}
+	s.tx.savepoints = s.tx.savepoints[:i]
+	return nil
+}
+
+func (t *Transaction) savepoint(name string) int {
+	for i, p := range t.savepoints {
+		if p.name == strings.ToLower(name) {
+			return i
+		}
+	}
+	return -1
+}
