@@ -104,19 +104,21 @@ func (c *Cursor) open(ctx context.Context) error {
 	if c.o.Lock != LockNone {
 		c.t.setState(StateReading)
 	}
-	inParallel(len(c.sources), func(i int) { pages[i] = c.sources[i].fetch(ctx) })
+	sent := requests{t: c.t}
+	sent.send(ctx, len(c.sources), func(ctx context.Context, i int) (shard.ID, error) {
+		pages[i] = c.sources[i].fetch(ctx)
+		return c.sources[i].shard, pages[i].err
+	})
 	if c.o.Lock != LockNone {
 		c.t.setState(StateIdle)
 	}
-	failed := -1
 	for i, s := range c.sources {
-		err := s.accept(pages[i])
-		if err != nil && (failed < 0 || convert(err, c.t.id, s.shard).Code.Fatal()) {
-			failed, pages[i].err = i, err
+		if pages[i].err == nil {
+			sent.note(s.shard, s.accept(pages[i]))
 		}
 	}
-	if failed >= 0 {
-		return c.t.fail(ctx, pages[failed].err, c.sources[failed].shard)
+	if err := sent.fail(ctx); err != nil {
+		return err
 	}
 	for _, s := range c.sources {
 		if err := s.advance(ctx); err != nil {

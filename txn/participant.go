@@ -3,7 +3,6 @@ package txn
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/rowlockdb/rowlock/shard"
@@ -206,20 +205,4 @@ func (t *Txn) Unlock(ctx context.Context, keys []Key) error {
 		}
 	}
 	return nil
-}
-
-// inParallel runs f(0..n-1), one of them on this goroutine, and waits for all.
-func inParallel(n int, f func(i int)) {
-	if n == 1 {
-		f(0)
-		return
-	}
-	var wg sync.WaitGroup
-	for i := 1; i < n; i++ {
-		wg.Go(func() { f(i) })
-	}
-	if n > 0 {
-		f(0)
-	}
-	wg.Wait()
 }

@@ -134,24 +134,22 @@ func (t *Txn) group(keys []Key, rows []Row) []*group {
 }
 
 func (t *Txn) getSnapshot(ctx context.Context, groups []*group, rows []Row) error {
-	responses := make([]*shard.ReadResponse, len(groups))
-	errs := make([]error, len(groups))
-	inParallel(len(groups), func(i int) {
+	sent := requests{t: t}
+	sent.send(ctx, len(groups), func(ctx context.Context, i int) (shard.ID, error) {
 		g := groups[i]
-		responses[i], errs[i] = t.c.read(ctx, g.shard, &shard.ReadRequest{At: t.snapshot, Keys: g.keys})
-	})
-	for i, g := range groups {
-		if errs[i] == nil && len(responses[i].Rows) != len(g.keys) {
-			errs[i] = shortAnswer(len(g.keys), len(responses[i].Rows))
+		resp, err := t.c.read(ctx, g.shard, &shard.ReadRequest{At: t.snapshot, Keys: g.keys})
+		if err == nil && len(resp.Rows) != len(g.keys) {
+			err = shortAnswer(len(g.keys), len(resp.Rows))
 		}
-		if errs[i] != nil {
-			return t.fail(ctx, errs[i], g.shard)
+		if err != nil {
+			return g.shard, err
 		}
-		for j, r := range responses[i].Rows {
+		for j, r := range resp.Rows { // places that no other group has
 			rows[g.at[j]] = Row{Key: g.keys[j], Value: r.Value, Found: r.Found}
 		}
-	}
-	return nil
+		return g.shard, nil
+	})
+	return sent.fail(ctx)
 }
 
 // getLocked locks and reads the groups. Grants are recorded even when another
@@ -163,25 +161,20 @@ func (t *Txn) getLocked(ctx context.Context, groups []*group, o ReadOptions, row
 		g.lock.Keys = g.keys
 	}
 	responses := make([]*shard.LockResponse, len(groups))
-	errs := make([]error, len(groups))
+	sent := requests{t: t}
 	t.setState(StateReading)
-	inParallel(len(groups), func(i int) {
-		responses[i], errs[i] = t.c.lock(ctx, groups[i].shard, groups[i].lock)
+	sent.send(ctx, len(groups), func(ctx context.Context, i int) (shard.ID, error) {
+		var err error
+		responses[i], err = t.c.lock(ctx, groups[i].shard, groups[i].lock)
+		return groups[i].shard, err
 	})
 	t.setState(StateIdle)
-	failed := -1
 	for i, g := range groups {
-		if errs[i] == nil {
-			errs[i] = t.takeLocked(g, o.Lock, responses[i], rows)
-		}
-		if errs[i] != nil && (failed < 0 || convert(errs[i], t.id, g.shard).Code.Fatal()) {
-			failed = i
+		if responses[i] != nil {
+			sent.note(g.shard, t.takeLocked(g, o.Lock, responses[i], rows))
 		}
 	}
-	if failed >= 0 {
-		return t.fail(ctx, errs[failed], groups[failed].shard)
-	}
-	return nil
+	return sent.fail(ctx)
 }
 
 // takeLocked records a group's locks and copies its rows to their places.

@@ -1,0 +1,77 @@
+package txn
+
+import (
+	"context"
+	"sync"
+
+	"github.com/rowlockdb/rowlock/shard"
+)
+
+// inParallel runs f(0..n-1), one of them on this goroutine, and waits for all.
+func inParallel(n int, f func(i int)) {
+	if n == 1 {
+		f(0)
+		return
+	}
+	var wg sync.WaitGroup
+	for i := 1; i < n; i++ {
+		wg.Go(func() { f(i) })
+	}
+	if n > 0 {
+		f(0)
+	}
+	wg.Wait()
+}
+
+// requests are the requests of one statement to several shards. The statement
+// needs all their answers, so that the first error ends the others: a deadlock's
+// victim must not go on waiting, and holding its locks, for somebody else.
+type requests struct {
+	t *Txn
+
+	mu    sync.Mutex
+	err   error // what the statement fails with
+	shard shard.ID
+	fatal bool
+}
+
+// send runs f(0..n-1) in parallel under a context that ends with the first
+// error.
+func (r *requests) send(ctx context.Context, n int, f func(ctx context.Context, i int) (shard.ID, error)) {
+	if n == 1 {
+		s, err := f(ctx, 0)
+		r.note(s, err)
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	inParallel(n, func(i int) {
+		if s, err := f(ctx, i); err != nil {
+			r.note(s, err)
+			cancel()
+		}
+	})
+}
+
+// note keeps the first error, or the first one that ends the transaction: a
+// cancelled sibling has nothing to say, one that became a victim as well has.
+func (r *requests) note(s shard.ID, err error) {
+	if err == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fatal := convert(err, r.t.id, s).Code.Fatal()
+	if r.err == nil || fatal && !r.fatal {
+		r.err, r.shard, r.fatal = err, s, fatal
+	}
+}
+
+// fail returns the error of the statement, nil if there is none, after rolling
+// the transaction back if it has to be.
+func (r *requests) fail(ctx context.Context) error {
+	if r.err == nil {
+		return nil
+	}
+	return r.t.fail(ctx, r.err, r.shard)
+}
