@@ -2,6 +2,7 @@ package sqlfront
 
 import (
 	"context"
+	"database/sql"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -59,4 +60,26 @@ func TestRestartKeepsEverything(t *testing.T) {
 	require.Equal(t, []string{"1,7", "2,7", "3,7", "4,7"}, query(t, db, "SELECT * FROM t ORDER BY id"))
 	require.Equal(t, []string{"4"}, query(t, db, "SELECT COUNT(*) FROM w"))
 	require.Equal(t, []string{"1"}, query(t, db, "SELECT COUNT(*) FROM mysql.user WHERE user = 'u'"))
+}
+
+func TestUsersOverTCP(t *testing.T) {
+	s := newStack(t, Config{})
+	open := func(account string) *sql.DB {
+		addr, err := s.server.Listen("127.0.0.1:0")
+		require.NoError(t, err)
+		db, err := sql.Open("mysql", account+"@tcp("+addr.String()+")/")
+		require.NoError(t, err)
+		t.Cleanup(func() { db.Close() })
+		return db
+	}
+	root := open("root")
+	run(t, root, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY)", "CREATE USER u@localhost IDENTIFIED BY 'secret'", "GRANT SELECT ON app.* TO u@localhost")
+	require.Equal(t, 1045, number(open("nobody").Ping()))
+	require.Equal(t, 1045, number(open("u:wrong").Ping()))
+	s.stop()
+	s.start()
+	user := open("u:secret")
+	require.Empty(t, query(t, user, "SELECT * FROM app.t"))
+	require.Error(t, execErr(user, "INSERT INTO app.t VALUES (1)"))
+	run(t, open("root"), "INSERT INTO app.t VALUES (1)")
 }
