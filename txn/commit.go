@@ -98,13 +98,13 @@ func (t *Txn) commitRequests(voters []*participant) ([]*shard.PrepareRequest, er
 // is the second line.
 func (p *participant) lockRefs(b *WriteBuffer) []shard.LockRef {
 	var refs []shard.LockRef
-	for k, mode := range p.rows {
+	for k, l := range p.rows {
 		key := storage.Key(k)
 		if _, _, written := b.Get(p.shard, key); written {
 			continue
 		}
 		ref := shard.LockRef{Mode: shard.LockShared, Lo: key}
-		if mode == LockExclusive {
+		if l.mode == LockExclusive {
 			ref.Mode = shard.LockExclusive
 		}
 		refs = append(refs, ref)

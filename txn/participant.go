@@ -14,8 +14,15 @@ type participant struct {
 	shard   shard.ID
 	token   shard.LockToken // of the first grant (H2); zero before it
 	granted bool
-	rows    map[string]Lock
+	rows    map[string]rowLock
 	ranges  []shard.LockRef
+}
+
+// rowLock is the lock on one row and the statement that took it first; the
+// strength may have grown since.
+type rowLock struct {
+	mode      Lock
+	statement int
 }
 
 // find returns the participant of shard s, nil if nothing was locked there.
@@ -124,14 +131,18 @@ func (t *Txn) granted(p *participant, resp *shard.LockResponse) error {
 	return nil
 }
 
-// holds records a row lock.
-func (p *participant) holds(k storage.Key, mode Lock) bool {
+// holds records a row lock; it reports whether the row was not locked before.
+func (p *participant) holds(k storage.Key, mode Lock, statement int) bool {
 	if p.rows == nil {
-		p.rows = make(map[string]Lock, 4)
+		p.rows = make(map[string]rowLock, 4)
 	}
-	before, known := p.rows[string(k)]
-	if before < mode {
-		p.rows[string(k)] = mode
+	l, known := p.rows[string(k)]
+	if !known {
+		l.statement = statement
+	}
+	if l.mode < mode {
+		l.mode = mode
+		p.rows[string(k)] = l
 	}
 	return !known
 }
@@ -139,7 +150,7 @@ func (p *participant) holds(k storage.Key, mode Lock) bool {
 // exclusive tells whether a key may be written: it is locked itself, or inside
 // an interval that is.
 func (p *participant) exclusive(k storage.Key) bool {
-	if p.rows[string(k)] == LockExclusive {
+	if p.rows[string(k)].mode == LockExclusive {
 		return true
 	}
 	for i := len(p.ranges) - 1; i >= 0; i-- {
@@ -179,8 +190,9 @@ func (t *Txn) dropLocks(ctx context.Context, parts []*participant) {
 
 // Unlock drops the locks on keys, for READ COMMITTED: a row that a locking scan
 // visited and that does not match the statement's condition is let go at once,
-// as InnoDB does. Keys that the transaction has written stay locked; at other
-// isolation levels all do.
+// as InnoDB does. Keys that the transaction has written stay locked, and so do
+// those that an earlier statement locked, in whatever mode; at other isolation
+// levels all do.
 func (t *Txn) Unlock(ctx context.Context, keys []Key) error {
 	if err := t.usable(); err != nil || t.o.Isolation != ReadCommitted {
 		return err
@@ -189,7 +201,10 @@ func (t *Txn) Unlock(ctx context.Context, keys []Key) error {
 	for _, k := range keys {
 		s := t.shardOf(k)
 		p := t.find(s)
-		if p == nil || p.rows[string(k.key)] == LockNone {
+		if p == nil {
+			continue
+		}
+		if l, held := p.rows[string(k.key)]; !held || l.statement != t.statements {
 			continue
 		}
 		if _, _, written := t.buffer.Get(s, k.key); written {

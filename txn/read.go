@@ -193,7 +193,7 @@ func (t *Txn) takeLocked(g *group, mode Lock, resp *shard.LockResponse, rows []R
 	}
 	fresh := 0
 	for j, k := range g.keys {
-		if !rows[g.at[j]].Skipped && g.part.holds(k, mode) {
+		if !rows[g.at[j]].Skipped && g.part.holds(k, mode, t.statements) {
 			fresh++
 		}
 	}

@@ -194,7 +194,7 @@ func (s *source) acceptLocks(p page) error {
 		fresh++
 	}
 	for _, k := range p.keys {
-		if s.part.holds(k, s.c.o.Lock) {
+		if s.part.holds(k, s.c.o.Lock, s.c.t.statements) {
 			fresh++
 		}
 	}
