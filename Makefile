@@ -62,7 +62,7 @@ slt: build
 # Load on a server that is killed again and again, then power cuts in memory.
 crash: build
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/crash -binary ./$(BIN)
-	$(TEST) -count=1 -run TestPowerCuts -v . -power-cuts 200
+	$(TEST) -count=1 -timeout 1h -run TestPowerCuts -v . -power-cuts 200
 
 clean:
 	rm -rf bin
