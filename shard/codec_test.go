@@ -65,7 +65,7 @@ func samples() map[string]Message {
 		{Kind: KindRaiseFence, Epoch: 3, Below: 40},
 		{Kind: KindCollectGarbage, Epoch: 3, Below: 40, Keys: []storage.Key{k("a")}, Limit: 10},
 		{Kind: KindCollectGarbage, Epoch: 3, Below: 40, Lo: k("a"), Hi: k("b"), Limit: 10},
-		{Kind: KindCollectVotes, Epoch: 3, Below: 40, Limit: 10},
+		{Kind: KindCollectVotes, Epoch: 3, Txn: sampleTxn, Below: 40, Limit: 10},
 		{Kind: KindRaiseSchema, Epoch: 3, Table: 4, Version: 5},
 		{Kind: KindTimestampWindow, Epoch: 3, Below: 1 << 60},
 		{Kind: KindPutRecord, Epoch: 3, Name: "ring", Value: []byte("r"), IfAbsent: true},

@@ -28,7 +28,8 @@ const (
 	// KindCollectGarbage removes dead versions of Keys, or of at most Limit keys
 	// in [Lo, Hi).
 	KindCollectGarbage Kind = 7
-	// KindCollectVotes removes at most Limit vote markers.
+	// KindCollectVotes looks at no more than Limit vote markers, from Txn on, and
+	// removes those of resolved votes.
 	KindCollectVotes Kind = 8
 	// KindRaiseSchema raises the least acceptable schema version of a table.
 	KindRaiseSchema Kind = 9
@@ -59,7 +60,7 @@ type Command struct {
 	Node, Process uint64
 	Sole          bool
 
-	// Txn: OnePC, Prepare, CloseVote. The others: OnePC, Prepare.
+	// Txn: OnePC, Prepare, CloseVote, CollectVotes. The others: OnePC, Prepare.
 	Txn storage.TxnID
 	// At is the commit timestamp of a OnePC, the prepare timestamp of a vote.
 	At           storage.Timestamp
@@ -107,7 +108,7 @@ func (c *Command) AppendBinary(b []byte) []byte {
 		b = appendKeys(appendUint(b, uint64(c.Below)), c.Keys)
 		b = appendUint(appendOptional(appendOptional(b, c.Lo), c.Hi), uint64(c.Limit))
 	case KindCollectVotes:
-		b = appendUint(appendUint(b, uint64(c.Below)), uint64(c.Limit))
+		b = appendUint(appendUint(appendTxn(b, c.Txn), uint64(c.Below)), uint64(c.Limit))
 	case KindRaiseSchema:
 		b = appendUint(appendUint(b, c.Table), c.Version)
 	case KindPutRecord:
@@ -147,7 +148,7 @@ func (c *Command) Decode(b []byte) error {
 	case KindCollectGarbage:
 		c.Below, c.Keys, c.Lo, c.Hi, c.Limit = d.time(), d.keys(), d.optional(), d.optional(), d.small()
 	case KindCollectVotes:
-		c.Below, c.Limit = d.time(), d.small()
+		c.Txn, c.Below, c.Limit = d.txn(), d.time(), d.small()
 	case KindRaiseSchema:
 		c.Table, c.Version = d.uint(), d.uint()
 	case KindPutRecord:
@@ -189,8 +190,8 @@ type Result struct {
 	Epoch uint64
 	// Vote (State, Prepare, Commit and Hash only): VerdictVote.
 	Vote storage.Vote
-	// Value is the stored record (PutRecord), or the key to go on from
-	// (CollectGarbage; nil at the end).
+	// Value is the stored record (PutRecord), or where to go on from: a key
+	// (CollectGarbage) or a transaction's id (CollectVotes); nil at the end.
 	Value []byte
 	// Count is how many versions or markers were removed.
 	Count int

@@ -145,10 +145,18 @@ func (r *Replica) Collect(ctx context.Context, below storage.Timestamp) error {
 		r.garbage.forget(below)
 		return err
 	}
+	return r.collectVotes(ctx, below)
+}
+
+func (r *Replica) collectVotes(ctx context.Context, below storage.Timestamp) error {
+	var from storage.TxnID
 	for {
-		result, err := r.run(ctx, &Command{Kind: KindCollectVotes, Below: below, Limit: garbageChunk})
-		if err != nil || result.Count < garbageChunk {
+		result, err := r.run(ctx, &Command{Kind: KindCollectVotes, Txn: from, Below: below, Limit: garbageChunk})
+		if err != nil || result.Value == nil {
 			return err
+		}
+		if from, _, err = storage.DecodeTxnID(result.Value); err != nil {
+			panic(fmt.Sprintf("shard %d: result of an applied command: %v", r.c.Shard, err))
 		}
 	}
 }

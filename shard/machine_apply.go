@@ -379,7 +379,9 @@ func (m *Machine) collectGarbage(c *Command) (Result, error) {
 }
 
 // collectVotes removes resolved markers of transactions that began below
-// Below, oldest first. PREPARED votes stay, whoever asked.
+// Below, oldest first. PREPARED votes stay, whoever asked. The answer says where
+// the next command goes on: beginning at the front again would pass everything
+// that the commands before it have removed.
 func (m *Machine) collectVotes(c *Command) (Result, error) {
 	if uint64(c.Below) > m.fence.Load() {
 		return Result{Verdict: VerdictRefused}, nil
@@ -389,22 +391,27 @@ func (m *Machine) collectVotes(c *Command) (Result, error) {
 	}
 	snap := m.space.Snapshot()
 	defer snap.Close()
-	b, n := m.begin(), 0
-	err := snap.Votes(func(id storage.TxnID, v storage.Vote) error {
-		if id.Start >= c.Below || n >= c.Limit { // votes come in the order of their start
+	b, seen := m.begin(), 0
+	result := Result{Verdict: VerdictDone}
+	err := snap.VotesFrom(c.Txn, func(id storage.TxnID, v storage.Vote) error {
+		if id.Start >= c.Below { // votes come in the order of their start
+			return errStop
+		}
+		if seen++; seen > c.Limit {
+			result.Value = id.Append(nil)
 			return errStop
 		}
 		if v.State != storage.VotePrepared {
 			b.DeleteVote(id)
 			m.pending[id] = storage.Vote{State: storage.VoteNone}
-			n++
+			result.Count++
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, errStop) {
 		return Result{}, err
 	}
-	return Result{Verdict: VerdictDone, Count: n}, nil
+	return result, nil
 }
 
 // successor returns the smallest key above k.

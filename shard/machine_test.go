@@ -97,9 +97,16 @@ func TestMachine(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, index, m.index, "applied index")
 				default:
-					r, err := m.do(parseCommand(t, line))
+					c := parseCommand(t, line)
+					r, err := m.do(c)
 					require.NoError(t, err)
-					fmt.Fprintf(&out, "%s: %s\n", line, r.describe())
+					fmt.Fprintf(&out, "%s: %s", line, r.describe())
+					if c.Kind == KindCollectVotes && r.Value != nil {
+						from, _, err := storage.DecodeTxnID(r.Value)
+						require.NoError(t, err)
+						fmt.Fprintf(&out, ", go on from %d", from.Start)
+					}
+					out.WriteString("\n")
 				}
 			}
 			return out.String()
@@ -224,7 +231,12 @@ func drawCommand(t *rapid.T) Command {
 		c.Txn = txn()
 	case KindRaiseFence:
 		c.Below = storage.Timestamp(rapid.IntRange(1, 12).Draw(t, "below"))
-	case KindCollectGarbage, KindCollectVotes, KindTimestampWindow:
+	case KindCollectVotes:
+		c.Below = storage.Timestamp(rapid.IntRange(1, 12).Draw(t, "below"))
+		if rapid.Bool().Draw(t, "go on") {
+			c.Txn = txn()
+		}
+	case KindCollectGarbage, KindTimestampWindow:
 		c.Below = storage.Timestamp(rapid.IntRange(1, 12).Draw(t, "below"))
 	case KindRaiseSchema:
 		c.Table, c.Version = 1, uint64(rapid.IntRange(1, 3).Draw(t, "version"))
