@@ -57,10 +57,20 @@ func (m readMode) options() txn.ReadOptions {
 	return txn.ReadOptions{Lock: m.lock, Wait: m.wait, AnyVersion: m.anyVersion}
 }
 
+// firstPage is how many rows the first page has. A locking read starts with one:
+// what is fetched is locked, and of a queue that many take from with LIMIT 1 and
+// SKIP LOCKED nobody should lock more than he takes.
+func (m readMode) firstPage() int {
+	if m.lock != txn.LockNone && !m.change {
+		return 1
+	}
+	return firstPage
+}
+
 // open starts reading: the whole table, or a lookup.
 func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, error) {
 	info := t.now()
-	s := &rowScan{table: t, info: info, index: info.primary, mode: t.read, out: t.columns, size: firstPage}
+	s := &rowScan{table: t, info: info, index: info.primary, mode: t.read, out: t.columns, size: t.read.firstPage()}
 	var err error
 	if s.tx, err = t.transaction(ctx); err != nil {
 		return nil, err
@@ -289,6 +299,9 @@ func (s *rowScan) openCursor(ctx *sql.Context) error {
 	s.spans = s.spans[1:]
 	scan := txn.Scan{Lo: span.Lo, Hi: span.Hi, Where: s.where(span), Reverse: s.reverse, Lock: s.mode.lock, Wait: s.mode.wait,
 		AnyVersion: s.mode.anyVersion}
+	if s.size == 1 {
+		scan.Limit = 1
+	}
 	var err error
 	s.cursor, err = s.tx.Scan(ctx, scan)
 	return err

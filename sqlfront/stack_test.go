@@ -72,13 +72,17 @@ func (s *stack) stop() {
 	s.stopNode(ctx)
 }
 
-// crash stops the node under the server, which cannot say good-bye.
+// crash stops the node without the server's good-bye: nothing that Close would
+// write is written. What runs has ended before, because the process goes on.
 func (s *stack) crash() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	s.server.stop()
 	s.server.conns.Close()
 	s.server.conns.closeConnections()
+	<-s.server.accepting
+	s.server.protocol.SessionManager().WaitForClosedConnections()
+	s.server.background.Wait()
 	s.stopNode(ctx)
 }
 

@@ -331,3 +331,15 @@ func TestSerializableHasNoWriteSkew(t *testing.T) {
 	other := <-done
 	require.True(t, (err == nil) != (other == nil), "%v and %v", err, other)
 }
+
+func TestSkipLockedLeavesRowsForOthers(t *testing.T) {
+	_, db := app(t, "CREATE TABLE q (id INT PRIMARY KEY)", "INSERT INTO q VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (11), (12), (13), (14), (15)")
+	a, b := connection(t, db), connection(t, db)
+	run(t, a, "BEGIN")
+	run(t, b, "BEGIN")
+	const next = "SELECT id FROM q ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"
+	first, second := query(t, a, next), query(t, b, next)
+	require.Len(t, first, 1)
+	require.Len(t, second, 1)
+	require.NotEqual(t, first, second)
+}
