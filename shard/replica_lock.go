@@ -79,29 +79,19 @@ type grant struct {
 // has everything it had.
 func (g *grant) acquire(ctx context.Context, mode LockMode, spans []locks.Span) ([]int, error) {
 	request := locks.Request{Owner: ownerOf(g.q.Txn), Mode: mode, Spans: spans, Statement: g.q.Statement, Weight: g.q.Weight}
-	skipped, err := g.try(ctx, request)
+	// The request queues once and as what it is: asked with NOWAIT first, it
+	// would wait for a voted holder beyond its timeout (H15), and then begin at
+	// the end of the queue.
+	wait := boundedWait{Context: ctx, timeout: g.q.Timeout}
+	defer wait.stop()
+	skipped, err := g.t.table.Acquire(&wait, request, g.q.Wait)
+	if wait.waited {
+		g.r.counters.lockWaits.Add(1)
+	}
 	if err != nil {
 		return nil, g.translate(ctx, err, spans)
 	}
 	return skipped, g.confirm(spans)
-}
-
-// try acquires without waiting first, so that the usual request, which meets no
-// lock, needs no timer.
-func (g *grant) try(ctx context.Context, request locks.Request) ([]int, error) {
-	if g.q.Wait == locks.WaitBlock {
-		if _, err := g.t.table.Acquire(ctx, request, locks.WaitNone); !errors.Is(err, locks.ErrWouldBlock) {
-			return nil, err
-		}
-		g.r.counters.lockWaits.Add(1)
-	}
-	wait := ctx
-	if g.q.Timeout > 0 {
-		var cancel context.CancelFunc
-		wait, cancel = context.WithTimeout(ctx, g.q.Timeout)
-		defer cancel()
-	}
-	return g.t.table.Acquire(wait, request, g.q.Wait)
 }
 
 func (g *grant) translate(ctx context.Context, err error, spans []locks.Span) error {
@@ -122,6 +112,9 @@ func (g *grant) translate(ctx context.Context, err error, spans []locks.Span) er
 		return ctx.Err()
 	case errors.Is(err, locks.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		e.Code = LockTimeout
+		if g.q.Wait == locks.WaitNone { // it waited for a vote to be resolved (H15)
+			e.Code = WouldBlock
+		}
 	default:
 		return err
 	}
