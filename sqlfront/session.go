@@ -35,6 +35,7 @@ type Session struct {
 	temporary temporaryTables
 	prepared  statementCache
 	cached    statementCache
+	plain     *sql.Context // for reading variables outside of a statement
 }
 
 var (
@@ -46,6 +47,7 @@ func newSession(base *sql.BaseSession, server *Server) *Session {
 	s := &Session{BaseSession: base, server: server, catalog: server.catalog}
 	s.prepared.limit = server.config.PreparedStatements
 	s.cached.limit = server.config.PreparedStatements
+	s.plain = sql.NewContext(context.Background(), sql.WithSession(s))
 	return s
 }
 
@@ -163,10 +165,7 @@ func (s *Session) CommandEnd() {
 }
 
 // autocommit reads the variable without a query context.
-func (s *Session) autocommit() bool {
-	ctx := sql.NewContext(context.Background(), sql.WithSession(s))
-	return s.flagOr(ctx, "autocommit", true)
-}
+func (s *Session) autocommit() bool { return s.flagOr(s.plain, "autocommit", true) }
 
 // SessionEnd implements sql.LifecycleAwareSession. The engine calls it under a
 // lock that every connection needs, so the rollback, which may wait for the

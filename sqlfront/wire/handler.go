@@ -19,6 +19,9 @@ type Handler struct {
 	mysql.Handler
 	options HandlerOptions
 	ended   sync.Map // *mysql.Conn whose transaction has an unknown outcome
+	// asking is the context to read a session's variables under. They do not depend on it, and making one for every statement
+	// costs more than a point read.
+	asking *sql.Context
 }
 
 // HandlerOptions are the choices of NewHandler; the zero value is usable.
@@ -31,7 +34,9 @@ type HandlerOptions struct {
 }
 
 // NewHandler wraps h; use it in server.NewServerWithHandler's wrapper.
-func NewHandler(h mysql.Handler, o HandlerOptions) *Handler { return &Handler{Handler: h, options: o} }
+func NewHandler(h mysql.Handler, o HandlerOptions) *Handler {
+	return &Handler{Handler: h, options: o, asking: sql.NewEmptyContext()}
+}
 
 var _ mysql.BinlogReplicaHandler = (*Handler)(nil)
 
@@ -186,7 +191,7 @@ func (h *Handler) timeLimit(c *mysql.Conn, query string) time.Duration {
 	}
 	if h.options.Session != nil {
 		if s := h.options.Session(c); s != nil {
-			if v, err := s.GetSessionVariable(sql.NewEmptyContext(), "max_execution_time"); err == nil {
+			if v, err := s.GetSessionVariable(h.asking, "max_execution_time"); err == nil {
 				return milliseconds(v)
 			}
 		}
