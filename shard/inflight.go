@@ -18,6 +18,7 @@ type proposal struct {
 	keys []storage.Key // ascending
 	ts   storage.Timestamp
 	hash uint64
+	size int           // of the command, set before it is proposed
 	done chan struct{} // closed by finish; response and err are set then
 
 	response VoteResponse
@@ -30,6 +31,7 @@ type votedTxn struct {
 	participants []ID
 	prepare      storage.Timestamp
 	keys         []storage.Key
+	size         int // of the writes, in bytes, about
 	// allWritten says that the transaction held no lock on anything it did not
 	// write (H6).
 	allWritten bool

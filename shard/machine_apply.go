@@ -226,13 +226,29 @@ func (m *Machine) resolveAll(c *Command) (Result, error) {
 			return Result{}, err
 		}
 	}
+	size := 0
 	for _, r := range c.Resolutions {
-		if err := m.resolve(r); err != nil {
+		// A batch that fills up is committed in the middle of the entry, with the
+		// applied index of the entry before: applied again after a crash, the
+		// entry ends the votes that are left and does nothing to the others.
+		if size > resolveFlush {
+			if err := m.flush(); err != nil {
+				return Result{}, err
+			}
+			size = 0
+		}
+		n, err := m.resolve(r)
+		if err != nil {
 			return Result{}, fmt.Errorf("resolve %s: %w", r.Txn, err)
 		}
+		size += n
 	}
 	return Result{Verdict: VerdictDone}, nil
 }
+
+// resolveFlush is the size of the writes from which on a batch of resolutions is
+// committed before the next one: a batch lies in memory as a whole.
+const resolveFlush = 8 << 20
 
 func (m *Machine) mustReadIntents(rs []Resolution) bool {
 	m.mu.Lock()
@@ -243,26 +259,27 @@ func (m *Machine) mustReadIntents(rs []Resolution) bool {
 	})
 }
 
-func (m *Machine) resolve(r Resolution) error {
+// resolve ends one vote and returns the size of its writes.
+func (m *Machine) resolve(r Resolution) (size int, err error) {
 	m.mu.Lock()
 	p := m.mu.prepared[r.Txn]
 	m.mu.Unlock()
 	if p == nil {
-		return nil
+		return 0, nil
 	}
 	if r.Commit != 0 && r.Commit < p.vote.Prepare {
-		return nil // no coordinator computes this: the commit is the largest prepare timestamp
+		return 0, nil // no coordinator computes this: the commit is the largest prepare timestamp
 	}
 	writes := p.writes
 	if writes == nil {
-		var err error
 		if writes, err = m.intents(r.Txn, p.vote.Keys); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	b := m.begin()
 	for i := range writes {
 		b.DeleteIntent(writes[i].Key)
+		size += len(writes[i].Key) + len(writes[i].Value)
 		if r.Commit != 0 {
 			putWrite(b, &writes[i], r.Commit, r.Txn.Start)
 		}
@@ -276,7 +293,7 @@ func (m *Machine) resolve(r Resolution) error {
 	delete(m.mu.prepared, r.Txn)
 	m.mu.Unlock()
 	m.putVote(r.Txn, v)
-	return nil
+	return size, nil
 }
 
 // intents reads the writes of a PREPARED vote back.

@@ -296,7 +296,7 @@ func (r *Replica) newTenure(epoch uint64, sole bool, m storage.Timestamp) *tenur
 		t.table.Install(owner, votedLocks(v))
 		t.table.Pin(owner)
 		t.mu.voted[id] = &votedTxn{since: r.c.Clock(), participants: shardIDs(v.Participants), prepare: v.Prepare,
-			keys: v.Keys, done: make(chan struct{})}
+			keys: v.Keys, size: inheritedBytes, done: make(chan struct{})}
 	})
 	return t
 }

@@ -20,11 +20,18 @@ type resolver struct {
 type pendingResolve struct {
 	Resolution
 	tenure *tenure
+	size   int        // of the transaction's writes, in bytes
 	done   chan error // buffered; nil: nobody waits
 }
 
-// resolveBatch bounds one Resolve command.
-const resolveBatch = 512
+// One Resolve command takes at most resolveBatch transactions and, unless the
+// first alone exceeds that, at most resolveBytes of writes: replicas apply
+// nothing else meanwhile. A vote found by a new owner counts as inheritedBytes.
+const (
+	resolveBatch   = 512
+	resolveBytes   = 4 << 20
+	inheritedBytes = resolveBytes / 16
+)
 
 // Resolve hands the outcome of a PREPARED transaction in.
 func (r *Replica) Resolve(ctx context.Context, q *ResolveRequest) error {
@@ -44,6 +51,9 @@ func (r *Replica) Resolve(ctx context.Context, q *ResolveRequest) error {
 	item := pendingResolve{Resolution: Resolution{Txn: q.Txn, Commit: q.Commit}, tenure: t}
 	if q.Wait {
 		item.done = make(chan error, 1)
+	}
+	if voted != nil {
+		item.size = voted.size
 	}
 	if voting != nil {
 		// The outcome is known before this owner knows its own vote: a recoverer
@@ -67,6 +77,7 @@ func (r *Replica) Resolve(ctx context.Context, q *ResolveRequest) error {
 func (r *Replica) enqueueAfter(p *proposal, item pendingResolve) {
 	defer r.settle.Done()
 	<-p.done // settleVote closes it at the latest when the replica is closed
+	item.size = p.size
 	r.enqueue(item)
 }
 
@@ -88,7 +99,7 @@ func (r *Replica) resolveQueue() {
 	s := &r.resolver
 	for {
 		s.mu.Lock()
-		n := min(len(s.mu.queue), resolveBatch)
+		n := batchLen(s.mu.queue)
 		if n == 0 {
 			s.mu.queue = nil
 			s.mu.running = false
@@ -104,6 +115,17 @@ func (r *Replica) resolveQueue() {
 		s.mu.Unlock()
 		r.resolveBatch(batch)
 	}
+}
+
+// batchLen returns how many of the queued outcomes the next command takes.
+func batchLen(queue []pendingResolve) int {
+	size := 0
+	for i := range queue {
+		if size += queue[i].size; i == resolveBatch || i > 0 && size > resolveBytes {
+			return i
+		}
+	}
+	return len(queue)
 }
 
 // resolveBatch applies outcomes. They are retried while their epoch lasts: a

@@ -84,6 +84,7 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 	p.ts = ts
 	t.mu.Unlock()
 	command := r.voteCommand(t, q, p)
+	p.size = len(command)
 	if len(command) > paxos.MaxCommand {
 		err := &Error{Code: TooLarge, Shard: r.c.Shard, Detail: fmt.Sprintf("%d bytes of writes, at most %d fit one log entry", len(command), paxos.MaxCommand)}
 		t.withdraw(p, err)
@@ -275,7 +276,7 @@ func (r *Replica) finish(t *tenure, p *proposal, q *voteRequest, result Result) 
 		release = v.State != storage.VotePrepared
 		if v.State == storage.VotePrepared {
 			t.mu.voted[p.txn] = &votedTxn{since: r.c.Clock(), participants: q.participants, prepare: v.Prepare,
-				keys: p.keys, allWritten: t.allWrittenLocked(p), done: make(chan struct{})}
+				keys: p.keys, size: p.size, allWritten: t.allWrittenLocked(p), done: make(chan struct{})}
 		}
 		if v.State == storage.VoteCommitted && !t.allWrittenLocked(p) {
 			t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, v.Commit)
