@@ -15,6 +15,10 @@ import (
 // how far timestamps may run ahead of the clock after a crash.
 const oracleWindow = 3 * time.Second
 
+// maxTimestamps is how many timestamps one request may draw: those of one
+// millisecond. A window holds some thousand times as many.
+const maxTimestamps = 1 << 18
+
 // Oracle issues the timestamps of the whole key space: strictly ascending over
 // every restart, change of owner and jump of the clock. It lives with the owner
 // of the system shard. Nothing at or above the persisted top is ever issued,
@@ -27,27 +31,55 @@ type Oracle struct {
 	last atomic.Uint64 // last timestamp issued
 	top  atomic.Uint64 // exclusive; 0 while not serving
 
-	extending atomic.Bool // an extension in the background is under way
-	mu        sync.Mutex  // one extension at a time; held across persist on purpose
+	extending atomic.Bool // mu.extension is not nil
+	mu        struct {
+		sync.Mutex // not held across persist
+		life       uint64
+		extension  *extension // under way; nil if none is
+	}
+}
+
+// extension is one attempt to raise the top. It belongs to nobody who waits for
+// it: a client that gives up does not take the others' attempt away.
+type extension struct {
+	done chan struct{} // closed when err is set
+	err  error
 }
 
 // start begins serving above a persisted top.
 func (o *Oracle) start(ctx context.Context, top storage.Timestamp) error {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.mu.life++
+	o.top.Store(0)
 	o.last.Store(max(o.last.Load(), uint64(top)))
-	return o.extendLocked(ctx)
+	o.mu.extension = nil // of an earlier life: it will change nothing
+	e := o.extendLocked()
+	o.mu.Unlock()
+	err := e.wait(ctx)
+	if err != nil {
+		o.stop()
+	}
+	return err
 }
 
 // stop refuses further timestamps until start.
-func (o *Oracle) stop() { o.top.Store(0) }
+func (o *Oracle) stop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mu.life++
+	o.top.Store(0)
+}
 
 // Issued returns the last timestamp issued here.
 func (o *Oracle) Issued() storage.Timestamp { return storage.Timestamp(o.last.Load()) }
 
-// next returns the first of n consecutive timestamps. It does not prove that
-// this node still owns the system shard: the caller does, after next.
+// next returns the first of n consecutive timestamps; n is at least 1 and at
+// most maxTimestamps. It does not prove that this node still owns the system
+// shard: the caller does, after next.
 func (o *Oracle) next(ctx context.Context, n uint64) (storage.Timestamp, error) {
+	if n == 0 || n > maxTimestamps {
+		return 0, &Error{Code: BadRequest, Shard: System, Detail: fmt.Sprintf("%d timestamps at once, at most %d", n, maxTimestamps)}
+	}
 	for {
 		if t, ok := o.try(n); ok {
 			return t, nil
@@ -73,8 +105,8 @@ func (o *Oracle) try(n uint64) (storage.Timestamp, bool) {
 		if o.top.Load() == 0 { // stopped meanwhile
 			return 0, false
 		}
-		if top-first < uint64(storage.MakeTimestamp(uint64(oracleWindow.Milliseconds()/2), 0)) && o.extending.CompareAndSwap(false, true) {
-			go o.extendEarly()
+		if top-first < uint64(storage.MakeTimestamp(uint64(oracleWindow.Milliseconds()/2), 0)) {
+			o.extendEarly()
 		}
 		return storage.Timestamp(first), true
 	}
@@ -90,41 +122,80 @@ func (o *Oracle) physical() uint64 {
 	return uint64(ms) << 18
 }
 
-// extendEarly extends the window before it is exhausted, so that nobody waits.
+// extendEarly begins to extend the window before it is exhausted, so that nobody
+// waits. A failure is met again, and reported, when the window is exhausted.
 func (o *Oracle) extendEarly() {
-	defer o.extending.Store(false)
-	ctx, cancel := context.WithTimeout(context.Background(), proposeTimeout)
-	defer cancel()
-	o.mu.Lock()
+	if o.extending.Load() || !o.mu.TryLock() {
+		return // somebody is about it
+	}
 	defer o.mu.Unlock()
 	if o.top.Load() != 0 {
-		// A failure is met again, and reported, when the window is exhausted.
-		_ = o.extendLocked(ctx)
+		o.extendLocked()
 	}
 }
 
 // extend makes room for n timestamps, unless somebody else just did.
 func (o *Oracle) extend(ctx context.Context, n uint64) error {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	top := o.top.Load()
 	if top == 0 {
+		o.mu.Unlock()
 		return &Error{Code: NotOwner, Shard: System, Detail: "the oracle is not serving"}
 	}
 	if max(o.last.Load()+1, o.physical())+n <= top {
+		o.mu.Unlock()
 		return nil
 	}
-	return o.extendLocked(ctx)
+	e := o.extendLocked()
+	o.mu.Unlock()
+	return e.wait(ctx)
 }
 
-func (o *Oracle) extendLocked(ctx context.Context) error {
+func (e *extension) wait(ctx context.Context) error {
+	select {
+	case <-e.done:
+		return e.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// extendLocked returns the extension under way, beginning one if there is none.
+func (o *Oracle) extendLocked() *extension {
+	if o.mu.extension == nil {
+		o.mu.extension = &extension{done: make(chan struct{})}
+		o.extending.Store(true)
+		go o.carryOut(o.mu.extension, o.mu.life)
+	}
+	return o.mu.extension
+}
+
+// carryOut persists a new top and, if the oracle serves in the same life still,
+// serves up to it.
+func (o *Oracle) carryOut(e *extension, life uint64) {
+	defer close(e.done)
 	top := max(o.last.Load(), o.physical()) + uint64(oracleWindow.Milliseconds())<<18
 	if top >= uint64(storage.MaxTimestamp) {
-		return fmt.Errorf("the oracle's window has reached the end of time")
+		e.err = fmt.Errorf("the oracle's window has reached the end of time")
+	} else {
+		ctx, cancel := context.WithTimeout(context.Background(), proposeTimeout)
+		e.err = o.persist(ctx, storage.Timestamp(top))
+		cancel()
+		if e.err != nil {
+			e.err = fmt.Errorf("extend the oracle's window: %w", e.err)
+		}
 	}
-	if err := o.persist(ctx, storage.Timestamp(top)); err != nil {
-		return fmt.Errorf("extend the oracle's window: %w", err)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.mu.extension == e {
+		o.mu.extension = nil
+		o.extending.Store(false)
 	}
-	o.top.Store(max(top, o.top.Load()))
-	return nil
+	switch {
+	case e.err != nil:
+	case o.mu.life != life:
+		e.err = &Error{Code: NotOwner, Shard: System, Detail: "the oracle has stopped"}
+	default:
+		o.top.Store(max(top, o.top.Load()))
+	}
 }

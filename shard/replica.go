@@ -272,6 +272,9 @@ func (r *Replica) firstTimestamp(ctx context.Context) (storage.Timestamp, error)
 }
 
 func (r *Replica) persistWindow(ctx context.Context, top storage.Timestamp) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.life, cancel)()
 	c := Command{Kind: KindTimestampWindow, Epoch: r.epoch.Load(), Below: top}
 	result, err := r.proposeUntilKnown(ctx, &c)
 	if err != nil {
