@@ -49,6 +49,7 @@ func (e *editor) StatementBegin(ctx *sql.Context) {
 func (e *editor) DiscardChanges(_ *sql.Context, _ error) error {
 	e.pending = nil
 	e.delta = 0
+	e.session.rereads.forget()
 	if e.tx != nil && e.tx.Aborted() == nil {
 		e.tx.RollbackTo(e.mark)
 	}
@@ -86,6 +87,7 @@ func (e *editor) txn(ctx *sql.Context) (*txn.Txn, error) {
 	if e.own != nil {
 		return e.own, nil
 	}
+	e.session.rereads.forget()
 	return e.session.txn(ctx)
 }
 

@@ -49,6 +49,9 @@ type rowScan struct {
 	size   int
 	done   bool
 
+	record *reread // keeps what is returned; nil: nothing does
+	replay bool    // page is somebody else's
+
 	rows    projection // of the row
 	entries projection // of the index entry: the result, or the columns to check
 }
@@ -80,7 +83,7 @@ func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, er
 	}
 	if lookup == nil {
 		s.spans = []codec.Span{{Lo: info.primary.start, Hi: keycodec.PrefixEnd(info.primary.start)}}
-		return s, s.prepare()
+		return s, s.begin()
 	}
 	if err := s.lookup(ctx, lookup); err != nil {
 		return nil, err
@@ -88,7 +91,16 @@ func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, er
 	if err := t.session.visible(ctx, s.tx, t.read, s.index.id); err != nil {
 		return nil, err
 	}
-	return s, s.prepare()
+	return s, s.begin()
+}
+
+// begin prepares the scan, unless the statement has made the same before.
+func (s *rowScan) begin() error {
+	session := s.table.session
+	if s.remember(session.rereads.find(session.statement, s)); s.replay {
+		return nil
+	}
+	return s.prepare()
 }
 
 // transaction is the one that reads of this handle go through.
@@ -183,20 +195,29 @@ func (x *Index) extendedFields(ranges sql.MySQLRangeCollection) []sql.Expression
 func (s *rowScan) Next(ctx *sql.Context) (sql.Row, error) {
 	for s.next >= len(s.page) {
 		if s.done {
+			s.endRecord(true)
 			return nil, io.EOF
 		}
 		if err := s.fill(ctx); err != nil {
+			s.endRecord(false)
 			return nil, s.table.session.failed(err)
 		}
 	}
 	row := s.page[s.next]
 	s.next++
+	if s.record != nil {
+		s.note(row)
+	}
+	if s.replay {
+		return row.Copy(), nil
+	}
 	return row, nil
 }
 
 // Close implements sql.RowIter. It may be called again.
 func (s *rowScan) Close(*sql.Context) error {
 	s.closeCursor()
+	s.endRecord(false)
 	s.done, s.page, s.next = true, nil, 0
 	return nil
 }

@@ -28,7 +28,8 @@ type Session struct {
 	// was told of.
 	statement, begun uint64
 	past             []*txn.Txn // AS OF readers of the present statement
-	described        struct {   // the answer of describing for one text
+	rereads          rereads
+	described        struct { // the answer of describing for one text
 		text string
 		yes  bool
 	}

@@ -1,0 +1,131 @@
+package sqlfront
+
+import (
+	"encoding/binary"
+
+	"github.com/dolthub/go-mysql-server/sql"
+
+	"github.com/rowlockdb/rowlock/txn"
+)
+
+// What one statement may keep of its own reads.
+const (
+	rereadValues = 128 << 10 // column values in all
+	rereadScans  = 1024      // different scans
+)
+
+// rereads keeps the rows of scans that a statement repeats: the engine opens the
+// inner side of a nested loop and the body of a correlated subquery once per
+// outer row. All of a statement's plain reads are of one snapshot, so a repeated
+// scan returns the same rows until the statement itself writes; then everything
+// is forgotten, as it is when the next statement or transaction begins.
+//
+// The first scan of a statement costs nothing here, the first two of a kind cost
+// a key, the third is answered from memory if the second ran to its end.
+type rereads struct {
+	statement uint64
+	tx        *txn.Txn
+	opens     int
+	scans     map[string]*reread
+	values    int // kept
+}
+
+// reread is one kind of scan.
+type reread struct {
+	rows      []sql.Row
+	recording bool
+	complete  bool
+	hopeless  bool // too large
+}
+
+// forget drops everything: the statement has written, or reads another snapshot.
+func (r *rereads) forget() { r.opens, r.scans, r.values = 0, nil, 0 }
+
+// find returns what is known of a scan; nil if it is not worth remembering.
+func (r *rereads) find(statement uint64, s *rowScan) *reread {
+	if r.statement != statement || r.tx != s.tx {
+		r.forget()
+		r.statement, r.tx = statement, s.tx
+	}
+	r.opens++
+	if r.opens == 1 || s.mode != (readMode{}) || s.check != nil || s.table.session.ddl != nil {
+		return nil
+	}
+	key := s.rereadKey()
+	known := r.scans[string(key)]
+	if known == nil && len(r.scans) < rereadScans {
+		if r.scans == nil {
+			r.scans = map[string]*reread{}
+		}
+		r.scans[string(key)] = &reread{}
+	}
+	return known
+}
+
+// rereadKey says what the scan returns: index, spans, direction, columns.
+func (s *rowScan) rereadKey() []byte {
+	key := binary.AppendUvarint(nil, uint64(s.info.primary.id))
+	key = binary.AppendUvarint(key, uint64(s.index.id))
+	if s.reverse {
+		key = append(key, 1)
+	}
+	for _, span := range s.spans {
+		key = binary.AppendUvarint(key, uint64(len(span.Lo)))
+		key = append(key, span.Lo...)
+		key = binary.AppendUvarint(key, uint64(len(span.Hi)))
+		key = append(key, span.Hi...)
+	}
+	if s.out != nil {
+		key = append(key, 0xff)
+		for _, c := range s.out {
+			key = binary.AppendUvarint(key, uint64(c))
+		}
+	}
+	return key
+}
+
+// remember makes the scan record its rows into known, or answers from it.
+func (s *rowScan) remember(known *reread) {
+	switch {
+	case known == nil || known.hopeless || known.recording:
+	case known.complete:
+		s.spans, s.done = nil, true
+		s.page = known.rows
+		s.replay = true
+	default:
+		known.recording, known.rows = true, nil
+		s.record = known
+	}
+}
+
+// note records one row that is about to be returned.
+func (s *rowScan) note(row sql.Row) {
+	r := &s.table.session.rereads
+	s.record.rows = append(s.record.rows, row.Copy())
+	if r.values += len(row) + 1; r.values > rereadValues {
+		s.record.hopeless = true
+		s.endRecord(false)
+	}
+}
+
+// endRecord ends the recording, complete or not.
+func (s *rowScan) endRecord(complete bool) {
+	if s.record == nil {
+		return
+	}
+	s.record.recording, s.record.complete = false, complete
+	if !complete {
+		r := &s.table.session.rereads
+		r.values = max(0, r.values-s.record.size()) // 0: forgotten meanwhile
+		s.record.rows = nil
+	}
+	s.record = nil
+}
+
+func (r *reread) size() int {
+	n := 0
+	for _, row := range r.rows {
+		n += len(row) + 1
+	}
+	return n
+}
