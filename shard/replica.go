@@ -19,6 +19,9 @@ const (
 	// not tied to the context of the request that caused them: a client that
 	// goes away must not turn a commit into an unknown outcome.
 	proposeTimeout = 5 * time.Second
+	// sendPatience is how long a vote that finds no leader to send it to is
+	// tried again. Readers of its keys wait meanwhile.
+	sendPatience = 2 * time.Second
 	// undecidedAge is the age at which an unresolved vote is reported to those
 	// who wait for it, so that they finish its transaction.
 	undecidedAge = 2 * time.Second
@@ -64,9 +67,13 @@ type Replica struct {
 	garbage  garbage
 	counters counters
 
-	life   context.Context // ends with Close
-	end    context.CancelFunc
-	settle sync.WaitGroup // background work of this replica
+	life  context.Context // ends with Close
+	end   context.CancelFunc
+	tasks struct {
+		sync.Mutex
+		sync.WaitGroup // raised only under the mutex, before closed
+		closed         bool
+	}
 }
 
 // counters are the figures of ShardStatus.
@@ -358,7 +365,22 @@ func (r *Replica) Close() {
 		r.stepDown(t)
 	}
 	r.end()
-	r.settle.Wait()
+	r.tasks.Lock()
+	r.tasks.closed = true
+	r.tasks.Unlock()
+	r.tasks.Wait()
+}
+
+// background runs f on a goroutine that Close waits for; false if the replica is
+// closed, and then f never runs.
+func (r *Replica) background(f func()) bool {
+	r.tasks.Lock()
+	defer r.tasks.Unlock()
+	if r.tasks.closed {
+		return false
+	}
+	r.tasks.Go(f)
+	return true
 }
 
 // Timestamps draws n consecutive timestamps and returns the first. Only the

@@ -58,8 +58,9 @@ func (r *Replica) Resolve(ctx context.Context, q *ResolveRequest) error {
 	if voting != nil {
 		// The outcome is known before this owner knows its own vote: a recoverer
 		// was faster. The vote must be entered before it can be resolved.
-		r.settle.Add(1)
-		go r.enqueueAfter(voting, item)
+		if !r.background(func() { r.enqueueAfter(voting, item) }) {
+			return r.notOwner()
+		}
 	} else {
 		r.enqueue(item)
 	}
@@ -75,7 +76,6 @@ func (r *Replica) Resolve(ctx context.Context, q *ResolveRequest) error {
 }
 
 func (r *Replica) enqueueAfter(p *proposal, item pendingResolve) {
-	defer r.settle.Done()
 	<-p.done // settleVote closes it at the latest when the replica is closed
 	item.size = p.size
 	r.enqueue(item)
@@ -87,15 +87,18 @@ func (r *Replica) enqueue(item pendingResolve) {
 	defer s.mu.Unlock()
 	s.mu.queue = append(s.mu.queue, item)
 	if !s.mu.running {
-		s.mu.running = true
-		r.settle.Add(1)
-		go r.resolveQueue()
+		s.mu.running = r.background(r.resolveQueue)
+	}
+	if !s.mu.running { // closed: nobody will work the queue off
+		s.mu.queue = nil
+		if item.done != nil {
+			item.done <- r.notOwner()
+		}
 	}
 }
 
 // resolveQueue proposes what is queued until nothing is.
 func (r *Replica) resolveQueue() {
-	defer r.settle.Done()
 	s := &r.resolver
 	for {
 		s.mu.Lock()

@@ -229,7 +229,7 @@ func TestLocksAcrossOwners(t *testing.T) {
 // Whatever becomes of a proposal, the answer is the register's, and the write
 // is there once.
 func TestOutcomesOfProposals(t *testing.T) {
-	for _, fault := range []memory.Fault{memory.FaultUnknownApplied, memory.FaultUnknownLost, memory.FaultUnknownLate, memory.FaultDuplicate} {
+	for _, fault := range []memory.Fault{memory.FaultNotSent, memory.FaultUnknownApplied, memory.FaultUnknownLost, memory.FaultUnknownLate, memory.FaultDuplicate} {
 		t.Run(fault.String(), func(t *testing.T) {
 			w := newTrio(t)
 			a := w.shards[1][0]
@@ -247,19 +247,24 @@ func TestOutcomesOfProposals(t *testing.T) {
 			w.checksumsAgree()
 		})
 	}
-	t.Run("not sent", func(t *testing.T) {
-		w := newTrio(t)
-		a := w.shards[1][0]
-		id := w.begin()
-		q := w.request(id, w.lock(a, id, "x"), "x", "1")
-		w.network.Force(2, memory.FaultNotSent)
-		_, err := a.OnePC(w.ctx(), q)
-		require.Equal(t, Unavailable, CodeOf(err))
-		w.wantRead(a, "x", "")
-		vote, err := a.OnePC(w.ctx(), q) // the locks are still there
-		require.NoError(t, err)
-		require.Equal(t, storage.VoteCommitted, vote.State)
-	})
+}
+
+// What cannot be sent for long is taken back: nothing happened, and the
+// transaction has its locks still.
+func TestProposalThatIsNeverSent(t *testing.T) {
+	t.Parallel()
+	w := newTrio(t)
+	a := w.shards[1][0]
+	id := w.begin()
+	q := w.request(id, w.lock(a, id, "x"), "x", "1")
+	w.network.SetFaults(memory.Faults{NotSent: 1})
+	_, err := a.OnePC(w.ctx(), q)
+	require.Equal(t, Unavailable, CodeOf(err))
+	w.network.SetFaults(memory.Faults{})
+	w.wantRead(a, "x", "")
+	vote, err := a.OnePC(w.ctx(), q)
+	require.NoError(t, err)
+	require.Equal(t, storage.VoteCommitted, vote.State)
 }
 
 // While an outcome is unknown, readers at or above its timestamp wait (R2, H7)

@@ -222,23 +222,36 @@ func (t *tenure) lockSet(q *voteRequest) []byte {
 
 // proposeVote sends the command once. If the outcome is unknown, the memory
 // locks and the pin stay, and the same bytes are proposed again in the
-// background until the register's answer is known (H7).
+// background until the register's answer is known (H7). What was not sent is
+// tried again for a while: a moment without a leader must not cost the
+// transaction its locks.
 func (r *Replica) proposeVote(t *tenure, p *proposal, q *voteRequest, command []byte) {
 	ctx, cancel := context.WithTimeout(r.life, proposeTimeout)
 	defer cancel()
 	result, err := r.propose(ctx, command)
+	for waited, wait := time.Duration(0), time.Millisecond; errors.Is(err, paxos.ErrNotSent); wait = min(2*wait, 100*time.Millisecond) {
+		if waited += wait; waited > sendPatience || r.serving.Load() != t || pause(ctx, r.life, wait) != nil {
+			break
+		}
+		result, err = r.propose(ctx, command)
+	}
 	switch {
 	case err == nil:
 		r.finish(t, p, q, result)
 	case errors.Is(err, paxos.ErrUnknownOutcome):
-		r.settle.Add(1)
-		go func() {
-			defer r.settle.Done()
-			r.settleVote(t, p, q, command)
-		}()
+		if !r.background(func() { r.settleVote(t, p, q, command) }) {
+			r.giveUp(p, err)
+		}
 	default: // nothing was sent
 		t.withdraw(p, &Error{Code: Unavailable, Shard: r.c.Shard, Detail: err.Error()})
 	}
+}
+
+// giveUp ends a proposal whose outcome this replica will not learn any more. Its
+// memory locks stay, for as long as anybody may look at them.
+func (r *Replica) giveUp(p *proposal, err error) {
+	p.err = &Error{Code: Unknown, Shard: r.c.Shard, Other: p.txn, Detail: err.Error()}
+	close(p.done)
 }
 
 // settleVote proposes the same bytes until one copy is applied. If this epoch
@@ -253,8 +266,7 @@ func (r *Replica) settleVote(t *tenure, p *proposal, q *voteRequest, command []b
 			return
 		}
 		if errors.Is(err, paxos.ErrClosed) || pause(r.life, r.life, wait) != nil {
-			p.err = &Error{Code: Unknown, Shard: r.c.Shard, Other: p.txn, Detail: err.Error()}
-			close(p.done)
+			r.giveUp(p, err)
 			return
 		}
 	}
