@@ -24,6 +24,10 @@ type editor struct {
 	fixed *tableInfo
 	only  *indexInfo
 	own   *txn.Txn
+	// again says that a row may be asked to be deleted once more: a join of
+	// DELETE names a row as often as it has partners, and the row is locked, so
+	// nobody else can have taken it.
+	again bool
 }
 
 var (

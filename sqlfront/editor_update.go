@@ -19,6 +19,9 @@ func (e *editor) Delete(ctx *sql.Context, row sql.Row) error {
 		return err
 	}
 	writes, err := e.removals(ctx, tx, row)
+	if e.again && sql.ErrDeleteRowNotFound.Is(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -27,6 +30,9 @@ func (e *editor) Delete(ctx *sql.Context, row sql.Row) error {
 		return e.failure(err)
 	}
 	if !present[0].Found {
+		if e.again {
+			return nil
+		}
 		return sql.ErrDeleteRowNotFound.New()
 	}
 	for _, w := range writes {

@@ -275,7 +275,11 @@ func (t *Table) Inserter(*sql.Context) sql.RowInserter { return newEditor(t) }
 func (t *Table) Updater(*sql.Context) sql.RowUpdater { return newEditor(t) }
 
 // Deleter implements sql.DeletableTable.
-func (t *Table) Deleter(*sql.Context) sql.RowDeleter { return newEditor(t) }
+func (t *Table) Deleter(*sql.Context) sql.RowDeleter {
+	e := newEditor(t)
+	e.again = true
+	return e
+}
 
 // Replacer implements sql.ReplaceableTable.
 func (t *Table) Replacer(*sql.Context) sql.RowReplacer { return newEditor(t) }

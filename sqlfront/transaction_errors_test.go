@@ -101,3 +101,15 @@ func TestSystemViews(t *testing.T) {
 	_, err := db.Exec("CREATE VIEW v AS SELECT 1")
 	require.Error(t, err)
 }
+
+// A row of a joined DELETE goes once, however many partners it has.
+func TestDeleteJoinedRowsOnce(t *testing.T) {
+	_, db := app(t,
+		"CREATE TABLE p (id INT PRIMARY KEY, a INT)", "CREATE TABLE c (id INT PRIMARY KEY, pid INT, KEY (pid))", "CREATE TABLE bare (a INT)",
+		"INSERT INTO p VALUES (1,1),(2,2)", "INSERT INTO c VALUES (1,1),(2,1),(3,2)", "INSERT INTO bare VALUES (1),(1),(2)",
+		"DELETE p, c FROM p JOIN c ON p.id = c.pid WHERE p.id = 1")
+	require.Equal(t, []string{"2"}, query(t, db, "SELECT id FROM p"))
+	require.Equal(t, []string{"3"}, query(t, db, "SELECT id FROM c"))
+	run(t, db, "INSERT INTO c VALUES (4,1),(5,1)", "DELETE bare FROM bare JOIN c ON bare.a = c.pid WHERE c.pid = 1")
+	require.Equal(t, []string{"2"}, query(t, db, "SELECT a FROM bare"))
+}
