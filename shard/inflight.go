@@ -30,8 +30,8 @@ type votedTxn struct {
 	since        time.Time
 	participants []ID
 	prepare      storage.Timestamp
-	keys         []storage.Key
-	size         int // of the writes, in bytes, about
+	keys         []storage.Key // ascending
+	size         int           // of the writes, in bytes, about
 	// allWritten says that the transaction held no lock on anything it did not
 	// write (H6).
 	allWritten bool
@@ -40,10 +40,16 @@ type votedTxn struct {
 
 // inflight is the owner's memory of votes that are under way (proposals) or
 // cast and not resolved (voted). It is plain data; Replica.mu protects it.
+//
+// Every intent that can still become a version belongs to one of them: intents
+// come from Prepare commands alone, those of earlier epochs were entered when the
+// tenure began, and those of this one from before their proposal until after
+// their resolution was applied.
 type inflight struct {
 	proposals map[storage.TxnID]*proposal
 	keys      map[string]*proposal
 	voted     map[storage.TxnID]*votedTxn
+	intents   map[string]*votedTxn // by key
 }
 
 func newInflight() inflight {
@@ -51,6 +57,26 @@ func newInflight() inflight {
 		proposals: make(map[storage.TxnID]*proposal),
 		keys:      make(map[string]*proposal),
 		voted:     make(map[storage.TxnID]*votedTxn),
+		intents:   make(map[string]*votedTxn),
+	}
+}
+
+// vote enters a PREPARED vote.
+func (f *inflight) vote(id storage.TxnID, v *votedTxn) {
+	f.voted[id] = v
+	for _, k := range v.keys {
+		f.intents[string(k)] = v
+	}
+}
+
+// resolved takes a vote out whose resolution is applied.
+func (f *inflight) resolved(id storage.TxnID) {
+	v := f.voted[id]
+	delete(f.voted, id)
+	for _, k := range v.keys {
+		if f.intents[string(k)] == v {
+			delete(f.intents, string(k))
+		}
 	}
 }
 
@@ -95,9 +121,31 @@ func (f *inflight) onSpan(s Span, r storage.Timestamp) *proposal {
 	return nil
 }
 
-func (p *proposal) touches(s Span) bool {
-	i := sort.Search(len(p.keys), func(i int) bool { return string(p.keys[i]) >= string(s.Lo) })
-	return i < len(p.keys) && (s.Hi == nil || string(p.keys[i]) < string(s.Hi))
+func (p *proposal) touches(s Span) bool { return anyWithin(p.keys, s) }
+
+// anyWithin reports whether one of the keys, which ascend, lies in the span.
+func anyWithin(keys []storage.Key, s Span) bool {
+	i := sort.Search(len(keys), func(i int) bool { return string(keys[i]) >= string(s.Lo) })
+	return i < len(keys) && (s.Hi == nil || string(keys[i]) < string(s.Hi))
+}
+
+// undecidedOn reports whether a vote on one of the keys, or in the span, may be
+// visible to a reader at r once it is resolved.
+func (f *inflight) undecidedOn(keys []storage.Key, span *Span, r storage.Timestamp) bool {
+	for _, k := range keys {
+		if v := f.intents[string(k)]; v != nil && v.prepare <= r {
+			return true
+		}
+	}
+	if span == nil {
+		return false
+	}
+	for _, v := range f.voted {
+		if v.prepare <= r && anyWithin(v.keys, *span) {
+			return true
+		}
+	}
+	return false
 }
 
 // sortedKeys returns the keys of writes in ascending order, or false if one of

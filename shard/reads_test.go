@@ -93,8 +93,14 @@ func (h *readsHistory) writeOnce(ctx context.Context, rng *rand.Rand, writer int
 		_ = r.Release(&ReleaseRequest{Txn: id})
 		return
 	}
-	vote, err := r.OnePC(ctx, &OnePCRequest{Txn: id, Token: granted.Token, Floor: floor,
-		Writes: []Write{{Key: readsKey(k), Value: []byte(fmt.Sprint(n))}}})
+	q := OnePCRequest{Txn: id, Token: granted.Token, Floor: floor,
+		Writes: []Write{{Key: readsKey(k), Value: []byte(fmt.Sprint(n))}}}
+	var vote *VoteResponse
+	if rng.IntN(2) == 0 {
+		vote, err = r.OnePC(ctx, &q)
+	} else {
+		vote, err = h.inTwoSteps(ctx, rng, r, &q)
+	}
 	if err != nil || vote.State != storage.VoteCommitted {
 		return
 	}
@@ -102,6 +108,29 @@ func (h *readsHistory) writeOnce(ctx context.Context, rng *rand.Rand, writer int
 	defer h.mu.Unlock()
 	h.acks++
 	h.acked[k] = max(h.acked[k], vote.Commit)
+}
+
+// inTwoSteps votes, and resolves a moment later, with whoever is the owner then.
+func (h *readsHistory) inTwoSteps(ctx context.Context, rng *rand.Rand, r *Replica, q *OnePCRequest) (*VoteResponse, error) {
+	vote, err := r.Prepare(ctx, &PrepareRequest{OnePCRequest: *q, Participants: []ID{1}})
+	time.Sleep(time.Duration(rng.IntN(3)) * time.Millisecond)
+	for ctx.Err() == nil {
+		for _, r := range h.w.shards[1] {
+			if err != nil { // as a recoverer does
+				if vote, err = r.CloseVote(ctx, &CloseVoteRequest{Txn: q.Txn}); err != nil {
+					continue
+				}
+			}
+			if vote.State != storage.VotePrepared {
+				return vote, nil
+			}
+			if r.Resolve(ctx, &ResolveRequest{Txn: q.Txn, Commit: vote.Prepare, Wait: true}) == nil {
+				return &VoteResponse{State: storage.VoteCommitted, Commit: vote.Prepare}, nil
+			}
+		}
+		_ = pause(ctx, ctx, time.Millisecond)
+	}
+	return nil, ctx.Err()
 }
 
 func (h *readsHistory) read(rng *rand.Rand) {
@@ -116,8 +145,18 @@ func (h *readsHistory) read(rng *rand.Rand) {
 			h.w.t.Errorf("timestamp %s drawn after a commit at %s was acknowledged", at, acked)
 		}
 		if err == nil {
-			value, err := h.w.get(ctx, h.w.shards[1][rng.IntN(3)], at, string(readsKey(k)))
+			// Reads that look at every intent and those that know better agree
+			// with the final history, hence with each other.
+			q := &ReadRequest{At: at, Keys: []storage.Key{readsKey(k)}}
+			if rng.IntN(2) == 0 {
+				q = &ReadRequest{At: at, Span: &Span{Lo: readsKey(k), Hi: successor(readsKey(k))}}
+			}
+			response, err := h.w.shards[1][rng.IntN(3)].read(ctx, q, rng.IntN(2) == 0)
 			if err == nil {
+				value := ""
+				if len(response.Rows) == 1 {
+					value = string(response.Rows[0].Value)
+				}
 				h.mu.Lock()
 				h.reads = append(h.reads, observedRead{at, k, value})
 				h.mu.Unlock()
@@ -164,4 +203,31 @@ func (h *readsHistory) check(t *testing.T) {
 	require.Greater(t, h.acks, 20, "the test did something")
 	require.Greater(t, len(h.reads), 20)
 	require.Greater(t, h.moves, 5)
+}
+
+// A reader that has looked at an owner's memory opens its snapshot in the same
+// tenure or not at all: what a later owner wrote was not in that memory, and a
+// tenure that has ended has forgotten its votes.
+func TestSnapshotBelongsToTheTenure(t *testing.T) {
+	for name, end := range map[string]func(w *trio, a *Replica, now *tenure){
+		"the owner stepped down": func(_ *trio, a *Replica, now *tenure) { a.stepDown(now) },
+		"another took over, which it has only applied": func(w *trio, a *Replica, now *tenure) {
+			require.NoError(t, w.shards[1][1].BecomeOwner(w.ctx()))
+			require.NoError(t, a.c.Group.ReadBarrier(w.ctx()))
+			require.Same(t, now, a.serving.Load())
+		},
+		"it took over again": func(w *trio, a *Replica, _ *tenure) { require.NoError(t, a.BecomeOwner(w.ctx())) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTrio(t)
+			a := w.shards[1][0]
+			now := a.serving.Load()
+			snap, err := a.openOwn(now, storage.MaxTimestamp)
+			require.NoError(t, err)
+			snap.Close()
+			end(w, a, now)
+			_, err = a.openOwn(now, storage.MaxTimestamp)
+			require.Equal(t, NotOwner, CodeOf(err))
+		})
+	}
 }

@@ -1,10 +1,12 @@
 package shard
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,8 +117,9 @@ type tenure struct {
 		// transaction that released a lock on something it had not written (H6).
 		unwrittenRelease storage.Timestamp
 	}
-	// pending counts proposals in flight, so that readers can skip the mutex.
-	// It is raised before the proposal loads maxTS (R2).
+	// pending counts the transactions of inflight, so that readers can skip the
+	// mutex: proposals, from before they load maxTS (R2), and votes, until their
+	// resolution is applied.
 	pending atomic.Int64
 }
 
@@ -305,8 +308,11 @@ func (r *Replica) newTenure(epoch uint64, sole bool, m storage.Timestamp) *tenur
 		owner := ownerOf(id)
 		t.table.Install(owner, votedLocks(v))
 		t.table.Pin(owner)
-		t.mu.voted[id] = &votedTxn{since: r.c.Clock(), participants: shardIDs(v.Participants), prepare: v.Prepare,
-			keys: v.Keys, size: inheritedBytes, done: make(chan struct{})}
+		keys := slices.Clone(v.Keys)
+		slices.SortFunc(keys, func(a, b storage.Key) int { return bytes.Compare(a, b) })
+		t.mu.inflight.vote(id, &votedTxn{since: r.c.Clock(), participants: shardIDs(v.Participants), prepare: v.Prepare,
+			keys: keys, size: inheritedBytes, done: make(chan struct{})})
+		t.pending.Add(1)
 	})
 	return t
 }
@@ -352,7 +358,7 @@ func (r *Replica) stepDown(t *tenure) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for id, v := range t.mu.voted {
-		delete(t.mu.voted, id)
+		t.mu.inflight.resolved(id)
 		close(v.done)
 	}
 }

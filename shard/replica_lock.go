@@ -186,12 +186,12 @@ func (g *grant) keys(ctx context.Context) error {
 		g.unread = true
 		return nil
 	}
-	return g.readKeys(ctx)
+	return g.readKeys()
 }
 
 // readKeys reads the latest versions of the locked keys.
-func (g *grant) readKeys(ctx context.Context) error {
-	snap, err := g.r.open(storage.MaxTimestamp)
+func (g *grant) readKeys() error {
+	snap, err := g.r.openOwn(g.t, storage.MaxTimestamp)
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (g *grant) readKeys(ctx context.Context) error {
 		if len(g.response.Skipped) > 0 && slices.Contains(g.response.Skipped, i) {
 			continue
 		}
-		read, err := g.r.readKey(ctx, g.t, snap, k, storage.MaxTimestamp)
+		read, err := g.latest(snap, k)
 		if err != nil {
 			return err
 		}
@@ -218,6 +218,17 @@ func (g *grant) readKeys(ctx context.Context) error {
 	return nil
 }
 
+// latest reads a locked key. It needs no look at intents: who has voted to write
+// the key holds it exclusively, which no mode stands beside, until the resolution
+// is applied; a snapshot opened after the grant shows the outcome.
+func (g *grant) latest(snap *storage.Snapshot, k storage.Key) (storage.Read, error) {
+	read, err := snap.GetVersion(k, storage.MaxTimestamp)
+	if err != nil {
+		err = g.r.failed(err)
+	}
+	return read, err
+}
+
 func (g *grant) conflict(k storage.Key, newest storage.Timestamp) error {
 	return &Error{Code: Conflict, Shard: g.r.c.Shard, Key: slices.Clone(k),
 		Detail: "changed at " + newest.String() + ", after the snapshot at " + g.q.Snapshot.String()}
@@ -227,7 +238,7 @@ func (g *grant) conflict(k storage.Key, newest storage.Timestamp) error {
 // a look without locks, if a limit cuts it; what that look saw is read again
 // under the lock.
 func (g *grant) span(ctx context.Context) error {
-	page := scan{span: *g.q.Span, reverse: g.q.Reverse, limit: g.limit(), at: storage.MaxTimestamp, blind: true}
+	page := scan{span: *g.q.Span, reverse: g.q.Reverse, limit: g.limit(), at: storage.MaxTimestamp, noIntents: true}
 	if err := g.r.prove(ctx, g.t); err != nil {
 		return err
 	}
@@ -252,7 +263,7 @@ func (g *grant) span(ctx context.Context) error {
 	if err := g.r.prove(ctx, g.t); err != nil {
 		return err
 	}
-	again, err := g.scanLocked(ctx, locked)
+	again, err := g.scanLatest(ctx, locked, true)
 	if err != nil {
 		return err
 	}
@@ -277,11 +288,12 @@ func end(hi storage.Key) []byte {
 	return hi
 }
 
-// scanLocked reads the latest rows of a locked span and checks every version in
-// it, tombstones too, before any predicate is evaluated (H13).
-func (g *grant) scanLocked(ctx context.Context, s Span) (*scan, error) {
+// scanLatest reads the latest rows of a span and checks every version in it,
+// tombstones too, before any predicate is evaluated (H13). If the span is locked
+// it holds no intent that matters, see latest.
+func (g *grant) scanLatest(ctx context.Context, s Span, locked bool) (*scan, error) {
 	page := &scan{span: s, reverse: g.q.Reverse, limit: g.limit(), at: storage.MaxTimestamp,
-		since: g.q.Snapshot, tombstones: true}
+		since: g.q.Snapshot, tombstones: true, noIntents: locked}
 	if err := g.r.runScan(ctx, g.t, page); err != nil {
 		return nil, err
 	}
@@ -296,7 +308,7 @@ func (g *grant) scanLocked(ctx context.Context, s Span) (*scan, error) {
 // still there afterwards.
 func (g *grant) rows(ctx context.Context, s Span, found []Row) error {
 	if g.q.Snapshot != 0 {
-		if _, err := g.scanLocked(ctx, s); err != nil {
+		if _, err := g.scanLatest(ctx, s, false); err != nil {
 			return err
 		}
 	}
@@ -314,7 +326,7 @@ func (g *grant) rows(ctx context.Context, s Span, found []Row) error {
 	if err := g.r.prove(ctx, g.t); err != nil {
 		return err
 	}
-	snap, err := g.r.open(storage.MaxTimestamp)
+	snap, err := g.r.openOwn(g.t, storage.MaxTimestamp)
 	if err != nil {
 		return err
 	}
@@ -323,15 +335,15 @@ func (g *grant) rows(ctx context.Context, s Span, found []Row) error {
 		if len(skipped) > 0 && slices.Contains(skipped, i) {
 			continue
 		}
-		if err := g.row(ctx, snap, found[i].Key); err != nil {
+		if err := g.row(snap, found[i].Key); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (g *grant) row(ctx context.Context, snap *storage.Snapshot, k storage.Key) error {
-	read, err := g.r.readKey(ctx, g.t, snap, k, storage.MaxTimestamp)
+func (g *grant) row(snap *storage.Snapshot, k storage.Key) error {
+	read, err := g.latest(snap, k)
 	if err != nil {
 		return err
 	}

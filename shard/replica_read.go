@@ -14,7 +14,18 @@ const DefaultByteLimit = 4 << 20
 // Read is a snapshot read. The order of its steps is rule R1: the timestamp is
 // the oracle's, maxTS is raised, ownership is proved, proposals in flight on the
 // keys are waited for, and only then the storage snapshot is opened.
+//
+// Intents are looked up only where a vote known to this owner may matter to the
+// read. That is all there are: the check under the mutex finds no proposal that
+// could end at or below the timestamp and no such vote that is undecided, those
+// that begin afterwards end above it, and the snapshot, opened afterwards, holds
+// what was resolved before and nothing of another owner (openOwn).
 func (r *Replica) Read(ctx context.Context, q *ReadRequest) (*ReadResponse, error) {
+	return r.read(ctx, q, false)
+}
+
+// read is Read; always looks for intents if intents is set.
+func (r *Replica) read(ctx context.Context, q *ReadRequest, intents bool) (*ReadResponse, error) {
 	t, err := r.current()
 	if err != nil {
 		return nil, err
@@ -27,13 +38,15 @@ func (r *Replica) Read(ctx context.Context, q *ReadRequest) (*ReadResponse, erro
 	if err := r.prove(ctx, t); err != nil {
 		return nil, err
 	}
-	if err := r.awaitProposals(ctx, t, q); err != nil {
+	undecided, err := r.awaitProposals(ctx, t, q)
+	if err != nil {
 		return nil, err
 	}
+	intents = intents || undecided
 	if q.Span == nil {
-		return r.readKeys(ctx, t, q)
+		return r.readKeys(ctx, t, q, intents)
 	}
-	s := scan{span: *q.Span, reverse: q.Reverse, limit: q.Limit, byteLimit: q.ByteLimit, at: q.At}
+	s := scan{span: *q.Span, reverse: q.Reverse, limit: q.Limit, byteLimit: q.ByteLimit, at: q.At, noIntents: !intents}
 	if err := r.runScan(ctx, t, &s); err != nil {
 		return nil, err
 	}
@@ -41,27 +54,32 @@ func (r *Replica) Read(ctx context.Context, q *ReadRequest) (*ReadResponse, erro
 }
 
 // awaitProposals waits until no proposal in flight blocks the read. Those that
-// begin afterwards choose timestamps above maxTS, hence above the read.
-func (r *Replica) awaitProposals(ctx context.Context, t *tenure, q *ReadRequest) error {
+// begin afterwards choose timestamps above maxTS, hence above the read. It
+// reports whether there are votes that the read must look at: in the same look,
+// for a proposal becomes a vote in one step.
+func (r *Replica) awaitProposals(ctx context.Context, t *tenure, q *ReadRequest) (undecided bool, err error) {
 	for t.pending.Load() != 0 {
 		t.mu.Lock()
 		p := t.blocker(q)
+		if p == nil {
+			undecided = t.mu.undecidedOn(q.Keys, q.Span, q.At)
+		}
 		t.mu.Unlock()
 		if p == nil {
-			return nil
+			return undecided, nil
 		}
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		case <-r.life.Done():
-			return r.notOwner()
+			return false, r.notOwner()
 		}
 		if r.serving.Load() != t {
-			return r.notOwner()
+			return false, r.notOwner()
 		}
 	}
-	return nil
+	return false, nil
 }
 
 func (t *tenure) blocker(q *ReadRequest) *proposal {
@@ -89,15 +107,39 @@ func (r *Replica) open(at storage.Timestamp) (*storage.Snapshot, error) {
 	return snap, nil
 }
 
-func (r *Replica) readKeys(ctx context.Context, t *tenure, q *ReadRequest) (*ReadResponse, error) {
+// openOwn opens a storage snapshot that holds nothing of a later owner, and all
+// that this one knew to be resolved when the caller asked it: a tenure stops
+// serving before it forgets, and the epoch is published before anything of it is
+// visible.
+func (r *Replica) openOwn(t *tenure, at storage.Timestamp) (*storage.Snapshot, error) {
+	snap, err := r.open(at)
+	if err != nil {
+		return nil, err
+	}
+	if epoch, _, _, _ := r.c.Machine.Owner(); epoch != t.epoch {
+		r.stepDown(t)
+	}
+	if r.serving.Load() != t {
+		snap.Close()
+		return nil, r.notOwner()
+	}
+	return snap, nil
+}
+
+func (r *Replica) readKeys(ctx context.Context, t *tenure, q *ReadRequest, intents bool) (*ReadResponse, error) {
 	response := &ReadResponse{Rows: make([]Row, len(q.Keys))}
-	snap, err := r.open(q.At)
+	snap, err := r.openOwn(t, q.At)
 	if err != nil {
 		return nil, err
 	}
 	defer snap.Close()
 	for i, k := range q.Keys {
-		read, err := r.readKey(ctx, t, snap, k, q.At)
+		var read storage.Read
+		if intents {
+			read, err = r.readKey(ctx, t, snap, k, q.At)
+		} else if read, err = snap.GetVersion(k, q.At); err != nil {
+			err = r.failed(err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +165,7 @@ func (r *Replica) readKey(ctx context.Context, t *tenure, snap *storage.Snapshot
 	if err := r.awaitResolution(ctx, t, k, read.Intent.Txn); err != nil {
 		return read, err
 	}
-	later, err := r.open(at)
+	later, err := r.openOwn(t, at)
 	if err != nil {
 		return read, err
 	}
@@ -206,8 +248,8 @@ type scan struct {
 	reverse          bool
 	limit, byteLimit int
 	at               storage.Timestamp
-	// blind passes over intents: the caller reads again under its locks.
-	blind bool
+	// noIntents: no intent can matter, or the caller reads again under its locks.
+	noIntents bool
 	// since, if not 0, stops with a conflict at anything newer (H13).
 	since storage.Timestamp
 	// tombstones visits deleted keys too, for since and newest.
@@ -229,7 +271,7 @@ func (r *Replica) runScan(ctx context.Context, t *tenure, s *scan) error {
 		s.byteLimit = DefaultByteLimit
 	}
 	for {
-		snap, err := r.open(s.at)
+		snap, err := r.openOwn(t, s.at)
 		if err != nil {
 			return err
 		}
@@ -252,7 +294,8 @@ func (r *Replica) runScan(ctx context.Context, t *tenure, s *scan) error {
 // run reads until the page is full, the span ends, or an undecided vote is met,
 // whose key and transaction it returns.
 func (s *scan) run(r *Replica, snap *storage.Snapshot) (at storage.Key, id storage.TxnID, err error) {
-	it := snap.Scan(storage.ScanOptions{Lower: s.span.Lo, Upper: s.span.Hi, At: s.at, Reverse: s.reverse, Tombstones: s.tombstones})
+	it := snap.Scan(storage.ScanOptions{Lower: s.span.Lo, Upper: s.span.Hi, At: s.at,
+		Reverse: s.reverse, Tombstones: s.tombstones, NoIntents: s.noIntents})
 	defer func() {
 		if e := it.Close(); err == nil && e != nil {
 			err = r.failed(e)
@@ -260,7 +303,7 @@ func (s *scan) run(r *Replica, snap *storage.Snapshot) (at storage.Key, id stora
 	}()
 	for it.Next() {
 		read := it.Read()
-		if !s.blind {
+		if read.Intent != nil {
 			blocked, err := r.blocked(snap, read.Intent, s.at)
 			if err != nil {
 				return nil, id, err

@@ -172,13 +172,14 @@ func (r *Replica) resolved(t *tenure, res Resolution) {
 		t.mu.Unlock()
 		return
 	}
-	delete(t.mu.voted, res.Txn)
+	t.mu.inflight.resolved(res.Txn)
 	delete(t.mu.txns, res.Txn)
 	if res.Commit != 0 && !v.allWritten {
 		t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, res.Commit)
 	}
 	t.table.ForceRelease(ownerOf(res.Txn))
 	t.mu.Unlock()
+	t.pending.Add(-1)
 	if res.Commit != 0 {
 		r.counters.commits.Add(1)
 		r.garbage.note(v.keys, res.Commit)

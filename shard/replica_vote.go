@@ -171,7 +171,7 @@ func (r *Replica) checkFloor(t *tenure, q *voteRequest, base storage.Timestamp) 
 	snap := r.c.Space.Snapshot()
 	defer snap.Close()
 	for i := range q.Writes {
-		read, err := snap.Get(q.Writes[i].Key, 0)
+		read, err := snap.GetVersion(q.Writes[i].Key, 0)
 		if err != nil {
 			return r.failed(err)
 		}
@@ -278,6 +278,11 @@ func (r *Replica) finish(t *tenure, p *proposal, q *voteRequest, result Result) 
 	v := result.Vote
 	p.response = VoteResponse{State: v.State, Prepare: v.Prepare, Commit: v.Commit}
 	release := false
+	if result.Verdict == VerdictNotOwner {
+		// An earlier copy may have been applied before the epoch ended: nobody may
+		// read here as if there were no such vote.
+		r.stepDown(t)
+	}
 	t.mu.Lock()
 	t.mu.inflight.remove(p)
 	switch result.Verdict {
@@ -287,8 +292,8 @@ func (r *Replica) finish(t *tenure, p *proposal, q *voteRequest, result Result) 
 		}
 		release = v.State != storage.VotePrepared
 		if v.State == storage.VotePrepared {
-			t.mu.voted[p.txn] = &votedTxn{since: r.c.Clock(), participants: q.participants, prepare: v.Prepare,
-				keys: p.keys, size: p.size, allWritten: t.allWrittenLocked(p), done: make(chan struct{})}
+			t.mu.inflight.vote(p.txn, &votedTxn{since: r.c.Clock(), participants: q.participants, prepare: v.Prepare,
+				keys: p.keys, size: p.size, allWritten: t.allWrittenLocked(p), done: make(chan struct{})})
 		}
 		if v.State == storage.VoteCommitted && !t.allWrittenLocked(p) {
 			t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, v.Commit)
@@ -312,9 +317,8 @@ func (r *Replica) finish(t *tenure, p *proposal, q *voteRequest, result Result) 
 		t.table.Unpin(ownerOf(p.txn))
 	}
 	t.mu.Unlock()
-	t.pending.Add(-1)
-	if result.Verdict == VerdictNotOwner {
-		r.stepDown(t)
+	if result.Verdict != VerdictVote || v.State != storage.VotePrepared {
+		t.pending.Add(-1)
 	}
 	if v.State == storage.VoteCommitted {
 		r.counters.commits.Add(1)
