@@ -59,10 +59,10 @@ bench:
 slt: build
 	./$(BIN) sqllogictest --timeout 10s $(SCRIPTS)
 
-# Load on a server that is killed again and again, then power cuts in memory.
+# Power cuts in memory, then load on a server that is killed again and again.
 crash: build
-	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/crash -binary ./$(BIN)
 	$(TEST) -count=1 -timeout 1h -run TestPowerCuts -v . -power-cuts 200
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/crash -binary ./$(BIN)
 
 clean:
 	rm -rf bin
