@@ -100,6 +100,9 @@ func (e *Error) Error() string {
 
 // CodeOf returns the code of err, CodeNone when err holds no *Error.
 func CodeOf(err error) Code {
+	if err == nil { // nearly always, and errors.As would allocate for it
+		return CodeNone
+	}
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Code

@@ -73,6 +73,7 @@ type grant struct {
 	q        *LockRequest
 	response *LockResponse
 	unread   bool // versions were locked without being looked at
+	wait     boundedWait
 }
 
 // acquire takes a mode on spans and then makes sure that the transaction still
@@ -82,10 +83,10 @@ func (g *grant) acquire(ctx context.Context, mode LockMode, spans []locks.Span) 
 	// The request queues once and as what it is: asked with NOWAIT first, it
 	// would wait for a voted holder beyond its timeout (H15), and then begin at
 	// the end of the queue.
-	wait := boundedWait{Context: ctx, timeout: g.q.Timeout}
-	defer wait.stop()
-	skipped, err := g.t.table.Acquire(&wait, request, g.q.Wait)
-	if wait.waited {
+	g.wait = boundedWait{Context: ctx, timeout: g.q.Timeout}
+	defer g.wait.stop()
+	skipped, err := g.t.table.Acquire(&g.wait, request, g.q.Wait)
+	if g.wait.waited {
 		g.r.counters.lockWaits.Add(1)
 	}
 	if err != nil {

@@ -91,17 +91,6 @@ func New(cfg Config) *Coordinator {
 	return c
 }
 
-// detached is ctx without its cancellation, ending after patience or with the
-// coordinator: for what must be finished though the client has gone.
-func (c *Coordinator) detached(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	stop := context.AfterFunc(c.life, cancel)
-	return ctx, func() {
-		stop()
-		cancel()
-	}
-}
-
 // Begin returns a transaction that has sent nothing yet and costs nothing
 // until its first read or lock.
 func (c *Coordinator) Begin(o Options) *Txn {

@@ -106,8 +106,11 @@ var errRepeat = errors.New("repeat")
 // clearWay passes on what a request ended with, except the refusal Undecided:
 // it finishes the transaction in the way and returns errRepeat.
 func (c *Coordinator) clearWay(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
 	var refused *shard.Error
-	if err == nil || !errors.As(err, &refused) || refused.Code != shard.Undecided {
+	if !errors.As(err, &refused) || refused.Code != shard.Undecided {
 		return err
 	}
 	switch failed := c.recoverer.recover(ctx, refused.Other, refused.Participants); {
