@@ -199,6 +199,9 @@ func (e *editor) writes(ctx *sql.Context, out []write, i int, row sql.Row) ([]wr
 	if err != nil {
 		return nil, err
 	}
+	if err := info.checkConstraints(ctx, row); err != nil {
+		return nil, err
+	}
 	var home location
 	if info.keyless() {
 		if home, err = info.hashLocation(ctx, row); err == nil {

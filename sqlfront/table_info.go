@@ -25,7 +25,9 @@ type tableInfo struct {
 	primary      *indexInfo
 	indexes      []*indexInfo // secondary
 	virtual      virtualColumns
-	virtualIndex bool  // some index is made of a virtual column
+	virtualIndex bool // some index is made of a virtual column
+	checks       virtualChecks
+	ownChecks    bool  // constraints are checked here, not by the engine
 	temporary    bool  // belongs to one session
 	placement    []int // positions of PARTITION BY KEY; nil: the whole key
 	place        *codec.KeyCodec
@@ -122,6 +124,7 @@ func (t *tableInfo) compileIndexes() error {
 		t.indexes = append(t.indexes, index)
 	}
 	t.virtualIndex = t.hasVirtualIndex()
+	t.ownChecks = len(t.desc.Checks) > 0 && t.hasVirtual()
 	t.bindHidden()
 	return t.compilePlacement()
 }

@@ -113,3 +113,24 @@ func TestDeleteJoinedRowsOnce(t *testing.T) {
 	run(t, db, "INSERT INTO c VALUES (4,1),(5,1)", "DELETE bare FROM bare JOIN c ON bare.a = c.pid WHERE c.pid = 1")
 	require.Equal(t, []string{"2"}, query(t, db, "SELECT a FROM bare"))
 }
+
+// Constraints hold on tables with virtual columns and functional indexes too.
+func TestChecksBesideVirtualColumns(t *testing.T) {
+	_, db := app(t,
+		"CREATE TABLE v (a INT PRIMARY KEY, b INT, c INT AS (b + 1) VIRTUAL, KEY (c), CHECK (b < 5))",
+		"CREATE TABLE f (a INT PRIMARY KEY, b INT)", "CREATE INDEX e ON f ((b + 1))", "ALTER TABLE f ADD CONSTRAINT small CHECK (b < 5)",
+		"ALTER TABLE v ADD CONSTRAINT even CHECK (c % 2 = 0)")
+	for _, table := range []string{"v", "f"} {
+		insert := "INSERT INTO " + table + " (a, b) VALUES "
+		run(t, db, insert+"(1, 1), (2, NULL)")
+		requireNumber(t, 3819, "HY000", attemptDB(db, insert+"(3, 9)"))
+		requireNumber(t, 3819, "HY000", attemptDB(db, "UPDATE "+table+" SET b = 11"))
+		require.Equal(t, []string{"1,1", "2,NULL"}, query(t, db, "SELECT a, b FROM "+table+" ORDER BY a"))
+	}
+	requireNumber(t, 3819, "HY000", attemptDB(db, "INSERT INTO v (a, b) VALUES (4, 2)"))
+}
+
+func attemptDB(db *sql.DB, q string) error {
+	_, err := db.Exec(q)
+	return err
+}

@@ -27,10 +27,10 @@ func (t *tableInfo) hasVirtualIndex() bool {
 	})
 }
 
-// withVirtual is the row with its indexed virtual columns computed from the
-// others.
+// withVirtual is the row with its virtual columns computed from the others, if
+// an index or a constraint of ours may need them.
 func (t *tableInfo) withVirtual(ctx *sql.Context, row sql.Row) (sql.Row, error) {
-	if !t.virtualIndex {
+	if !t.virtualIndex && !t.ownChecks {
 		return row, nil
 	}
 	t.virtual.once.Do(func() { t.virtual.expressions, t.virtual.err = t.resolveVirtual(ctx) })
@@ -70,8 +70,14 @@ func (t *tableInfo) bindHidden() {
 
 // resolveVirtual binds the texts of the virtual columns to the schema.
 func (t *tableInfo) resolveVirtual(ctx *sql.Context) (map[int]sql.Expression, error) {
+	return t.resolve(ctx, t.schema.Copy())
+}
+
+// resolve binds the texts of the virtual columns of a schema that begins with
+// the table's own.
+func (t *tableInfo) resolve(ctx *sql.Context, schema sql.Schema) (map[int]sql.Expression, error) {
 	builder := planbuilder.NewBuilderForColumnDefaultResolution(ctx, sql.EngineOverrides{})
-	resolved := builder.ResolveSchemaDefaults(t.database, t.desc.Name, t.schema.Copy())
+	resolved := builder.ResolveSchemaDefaults(t.database, t.desc.Name, schema)
 	out := map[int]sql.Expression{}
 	for i, c := range resolved {
 		if !c.Virtual || c.Generated == nil {
