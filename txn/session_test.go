@@ -55,6 +55,7 @@ type script struct {
 	co       *txn.Coordinator
 	sessions map[string]*session
 	order    []string
+	acting   string // the session of the step
 	out      strings.Builder
 }
 
@@ -101,6 +102,7 @@ func (s *script) step(d *datadriven.TestData) {
 		return
 	}
 	name := d.CmdArgs[0].Key
+	s.acting = name
 	args := make([]string, 0, len(d.CmdArgs))
 	for _, a := range d.CmdArgs[1:] {
 		args = append(args, a.String())
@@ -162,7 +164,15 @@ func (s *script) begin(name string, args []string) {
 // a lock of an open transaction. It returns once every step is one or the other.
 func (s *script) collect() {
 	require.NoError(s.t, s.co.Flush(context.Background()))
-	for s.settle() {
+	ended := map[string]string{}
+	for s.settle(ended) {
+	}
+	// The step's own result first: which of several ends first is chance.
+	for _, name := range append([]string{s.acting}, s.order...) {
+		if r, ok := ended[name]; ok {
+			fmt.Fprintf(&s.out, "%s: %s\n", name, r)
+			delete(ended, name)
+		}
 	}
 	for _, name := range s.order {
 		if s.sessions[name].result != nil {
@@ -173,13 +183,13 @@ func (s *script) collect() {
 
 // settle waits until every step has ended or waits; true if one ended, which
 // may let others go on.
-func (s *script) settle() (progress bool) {
+func (s *script) settle(ended map[string]string) (progress bool) {
 	for _, name := range s.order {
 		x := s.sessions[name]
 		for x.result != nil && !s.blocked(x) {
 			select {
 			case r := <-x.result:
-				fmt.Fprintf(&s.out, "%s: %s\n", name, r)
+				ended[name] = r
 				x.result, progress = nil, true
 				if x.ctx.Err() != nil {
 					x.ctx, x.cancel = context.WithCancel(context.Background())
