@@ -124,7 +124,6 @@ func (s *Session) failed(err error) error {
 		s.tx = nil
 		s.abandonChange()
 		s.catalog.locks.ReleaseAll(&s.holder)
-		s.BaseSession.SetTransaction(nil)
 		s.BaseSession.SetIgnoreAutoCommit(false)
 	}
 	return numbered(err)
@@ -155,6 +154,9 @@ func (s *Session) CommandEnd() {
 		past.Rollback(ctx)
 	}
 	s.past = nil
+	if s.tx == nil {
+		s.SetIgnoreAutoCommit(false) // nothing is open, so nothing is explicit
+	}
 	if s.GetIgnoreAutoCommit() || !s.autocommit() {
 		s.abandonChange()
 		return

@@ -33,6 +33,21 @@ func (t *Transaction) String() string { return t.txn.ID().String() }
 // IsReadOnly implements sql.Transaction.
 func (t *Transaction) IsReadOnly() bool { return t.readOnly }
 
+// GetTransaction implements sql.Session: the session's own transaction, whatever
+// the engine believes. Around CALL the engine puts another transaction in its
+// place and the former one back afterwards, also when the procedure has ended it;
+// later statements then ran in a transaction that nobody would ever commit.
+func (s *Session) GetTransaction() sql.Transaction {
+	if s.tx == nil {
+		return nil
+	}
+	return s.tx
+}
+
+// SetTransaction implements sql.Session. The session decides itself: see
+// StartTransaction, CommitTransaction, Rollback and CommandEnd.
+func (s *Session) SetTransaction(sql.Transaction) {}
+
 // StartTransaction implements sql.TransactionSession. Nothing is sent yet. A
 // live transaction is returned again: the engine asks for a second one inside
 // CALL, and after paths on which it forgot the first.
@@ -157,7 +172,6 @@ func (s *Session) over(ctx *sql.Context) {
 	if ctx != nil {
 		ctx.SetIgnoreAutoCommit(false)
 	}
-	s.BaseSession.SetTransaction(nil)
 }
 
 // abandonOrForget drops the schema change. What a committed one built is in

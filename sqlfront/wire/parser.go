@@ -104,6 +104,8 @@ func rewrite(node sqlparser.SQLNode) error {
 			}
 		case *sqlparser.Explain:
 			return true, rewrite(n.Statement)
+		case *sqlparser.Declare:
+			return true, rewriteHandler(n.Handler)
 		case *sqlparser.AlterTable:
 			return true, rewriteAlter(n)
 		case *sqlparser.DDL:
