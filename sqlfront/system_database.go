@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/types"
@@ -16,8 +17,12 @@ type systemDatabase struct{ tables map[string]*systemTable }
 
 var (
 	_ sql.ReadOnlyDatabase = (*systemDatabase)(nil)
-	// With users and grants the engine asks every database for its views.
-	_ sql.ViewDatabase = (*systemDatabase)(nil)
+	// With users and grants the engine asks every database for these, and fails
+	// if one does not answer.
+	_ sql.ViewDatabase            = (*systemDatabase)(nil)
+	_ sql.TriggerDatabase         = (*systemDatabase)(nil)
+	_ sql.StoredProcedureDatabase = (*systemDatabase)(nil)
+	_ sql.EventDatabase           = (*systemDatabase)(nil)
 )
 
 // Name implements sql.Nameable.
@@ -54,6 +59,70 @@ func (d *systemDatabase) GetViewDefinition(*sql.Context, string) (sql.ViewDefini
 
 // AllViews implements sql.ViewDatabase.
 func (d *systemDatabase) AllViews(*sql.Context) ([]sql.ViewDefinition, error) { return nil, nil }
+
+// GetTriggers implements sql.TriggerDatabase.
+func (d *systemDatabase) GetTriggers(*sql.Context) ([]sql.TriggerDefinition, error) { return nil, nil }
+
+// CreateTrigger implements sql.TriggerDatabase.
+func (d *systemDatabase) CreateTrigger(*sql.Context, sql.TriggerDefinition) error {
+	return sql.ErrDatabaseWriteLocked.New()
+}
+
+// DropTrigger implements sql.TriggerDatabase.
+func (d *systemDatabase) DropTrigger(_ *sql.Context, name string) error {
+	return sql.ErrTriggerDoesNotExist.New(name)
+}
+
+// GetStoredProcedure implements sql.StoredProcedureDatabase.
+func (d *systemDatabase) GetStoredProcedure(*sql.Context, string) (sql.StoredProcedureDetails, bool, error) {
+	return sql.StoredProcedureDetails{}, false, nil
+}
+
+// GetStoredProcedures implements sql.StoredProcedureDatabase.
+func (d *systemDatabase) GetStoredProcedures(*sql.Context) ([]sql.StoredProcedureDetails, error) {
+	return nil, nil
+}
+
+// SaveStoredProcedure implements sql.StoredProcedureDatabase.
+func (d *systemDatabase) SaveStoredProcedure(*sql.Context, sql.StoredProcedureDetails) error {
+	return sql.ErrDatabaseWriteLocked.New()
+}
+
+// DropStoredProcedure implements sql.StoredProcedureDatabase.
+func (d *systemDatabase) DropStoredProcedure(_ *sql.Context, name string) error {
+	return sql.ErrStoredProcedureDoesNotExist.New(name)
+}
+
+// GetEvent implements sql.EventDatabase.
+func (d *systemDatabase) GetEvent(*sql.Context, string) (sql.EventDefinition, bool, error) {
+	return sql.EventDefinition{}, false, nil
+}
+
+// GetEvents implements sql.EventDatabase.
+func (d *systemDatabase) GetEvents(*sql.Context) ([]sql.EventDefinition, any, error) {
+	return nil, nil, nil
+}
+
+// SaveEvent implements sql.EventDatabase.
+func (d *systemDatabase) SaveEvent(*sql.Context, sql.EventDefinition) (bool, error) {
+	return false, sql.ErrDatabaseWriteLocked.New()
+}
+
+// DropEvent implements sql.EventDatabase.
+func (d *systemDatabase) DropEvent(_ *sql.Context, name string) error {
+	return sql.ErrEventDoesNotExist.New(name)
+}
+
+// UpdateEvent implements sql.EventDatabase.
+func (d *systemDatabase) UpdateEvent(*sql.Context, string, sql.EventDefinition) (bool, error) {
+	return false, sql.ErrDatabaseWriteLocked.New()
+}
+
+// UpdateLastExecuted implements sql.EventDatabase.
+func (d *systemDatabase) UpdateLastExecuted(*sql.Context, string, time.Time) error { return nil }
+
+// NeedsToReloadEvents implements sql.EventDatabase.
+func (d *systemDatabase) NeedsToReloadEvents(*sql.Context, any) (bool, error) { return false, nil }
 
 // systemTable is a table whose rows are computed when read.
 type systemTable struct {
