@@ -18,7 +18,8 @@ import (
 // what they change under exclusive locks at the latest version, and the engine
 // does not tell tables why they are read; here their tables are replaced by
 // locking ones. The tables of a plain INSERT are told that rows may wait for
-// the end of the statement.
+// the end of the statement. What the engine would compare without a collation
+// is replaced too (collate.go).
 type execBuilder struct{ base *rowexec.BaseBuilder }
 
 var _ sql.NodeExecBuilder = (*execBuilder)(nil)
@@ -33,11 +34,21 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 	if next != nil {
 		return b.base.Build(ctx, next, row)
 	}
-	if add, ok := n.(*plan.AddColumn); ok {
-		return addAtOnce(ctx, add)
-	}
-	if m, ok := n.(*materialized); ok {
-		from, err := b.base.Build(ctx, m.Node, row)
+	switch n := n.(type) {
+	case *plan.AddColumn:
+		return addAtOnce(ctx, n)
+	case *plan.Distinct:
+		return b.buildDistinct(ctx, n, row)
+	case *setNode:
+		return b.buildSet(ctx, n, row)
+	case *distinctNode:
+		from, err := b.base.Build(ctx, n.Node, row)
+		if err != nil {
+			return nil, err
+		}
+		return &distinctIter{from: from, rows: n.set}, nil
+	case *materialized:
+		from, err := b.base.Build(ctx, n.Node, row)
 		if err != nil {
 			return nil, err
 		}
@@ -48,9 +59,29 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 
 // rewrite returns the node to run in place of n, nil for n itself.
 func (b *execBuilder) rewrite(ctx *sql.Context, n sql.Node) (sql.Node, error) {
+	next, err := rewriteChange(ctx, n)
+	if err != nil || next != nil {
+		return next, err
+	}
+	switch n := n.(type) {
+	case *plan.SetOp:
+		return collateSetOp(ctx, n), nil
+	case *plan.RecursiveCte:
+		return collateRecursion(ctx, n)
+	}
+	return collate(ctx, n)
+}
+
+// rewriteChange is rewrite for statements that change rows.
+func rewriteChange(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 	switch n := n.(type) {
 	case *plan.Update:
-		return changed(replaceTables(ctx, n, lockTable))
+		locked, sameLocks, err := replaceTables(ctx, n, lockTable)
+		if err != nil {
+			return nil, err
+		}
+		next, same, err := compareBytes(ctx, locked)
+		return changed(next, same && sameLocks, err)
 	case *plan.DeleteFrom:
 		locked, same, err := replaceTables(ctx, n, lockTable)
 		if err != nil || same == transform.NewTree || !rescans(ctx, n.Child) {
@@ -67,6 +98,9 @@ func (b *execBuilder) rewrite(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 		next.Child = &materialized{n.Child}
 		return &next, nil
 	case *plan.InsertInto:
+		if n.OnDupExprs.HasUpdates() {
+			return changed(compareDuplicates(ctx, n))
+		}
 		return changed(bufferInsert(ctx, n))
 	}
 	return nil, nil
@@ -137,7 +171,12 @@ func hasTrigger(ctx *sql.Context, n sql.Node) bool {
 
 // replaceTables puts f's table in place of each of ours below n; nil keeps it.
 func replaceTables(ctx *sql.Context, n sql.Node, f func(*Table) *Table) (sql.Node, transform.TreeIdentity, error) {
-	return transform.NodeWithOpaque(ctx, n, func(ctx *sql.Context, n sql.Node) (sql.Node, transform.TreeIdentity, error) {
+	return transform.NodeWithOpaque(ctx, n, replaceIn(f))
+}
+
+// replaceIn is replaceTables for one node.
+func replaceIn(f func(*Table) *Table) transform.NodeFunc {
+	return func(ctx *sql.Context, n sql.Node) (sql.Node, transform.TreeIdentity, error) {
 		switch n := n.(type) {
 		case *plan.ResolvedTable:
 			next := replaceTable(n.Table, f)
@@ -159,7 +198,7 @@ func replaceTables(ctx *sql.Context, n sql.Node, f func(*Table) *Table) (sql.Nod
 			return &access, transform.NewTree, nil
 		}
 		return n, transform.SameTree, nil
-	})
+	}
 }
 
 // replaceTable looks through the engine's wrappers; nil if nothing changes.

@@ -22,6 +22,8 @@ type Table struct {
 	read    readMode
 	// buffered says that inserted rows may wait for the end of the statement.
 	buffered bool
+	// bytewise says that schema stands for the whole table (see compareBytes).
+	bytewise bool
 }
 
 // readMode is how rows are read: from the snapshot, or latest and locked.
@@ -91,7 +93,7 @@ func (t *Table) Database() string { return t.info.database }
 
 // Schema implements sql.Table.
 func (t *Table) Schema(*sql.Context) sql.Schema {
-	if t.columns != nil {
+	if t.columns != nil || t.bytewise {
 		return t.schema
 	}
 	return t.now().schema

@@ -15,6 +15,7 @@ import (
 //   - REGEXP_LIKE, REGEXP_INSTR, REGEXP_SUBSTR and REGEXP_REPLACE, which count characters instead of bytes, know groups in
 //     replacements, look-around and back references, and stop after a second;
 //   - REPEAT, SPACE, LPAD and RPAD, which answer NULL and a warning instead of building more than max_allowed_packet;
+//   - INSTR, which is LOCATE with its arguments the other way round: the engine's own ignores the collation;
 //   - LOAD_FILE, which answers NULL while secure_file_priv is NULL.
 func Functions() []sql.Function {
 	definitions := []definition{
@@ -27,7 +28,10 @@ func Functions() []sql.Function {
 		{name: "lpad", min: 3, max: 3, typ: types.LongText, eval: evalPad(true)},
 		{name: "rpad", min: 3, max: 3, typ: types.LongText, eval: evalPad(false)},
 	}
-	functions := []sql.Function{sql.Function1{Name: "load_file", Fn: newLoadFile}}
+	functions := []sql.Function{
+		sql.Function1{Name: "load_file", Fn: newLoadFile},
+		sql.Function2{Name: "instr", Fn: newInstr},
+	}
 	for i := range definitions {
 		d := &definitions[i]
 		functions = append(functions, sql.FunctionN{Name: d.name, Fn: d.new})
@@ -226,6 +230,14 @@ func evalPad(left bool) func(*sql.Context, *call, []any) (any, error) {
 		}
 		return text + b.String(), nil
 	}
+}
+
+func newInstr(ctx *sql.Context, text, part sql.Expression) sql.Expression {
+	e, err := function.NewLocate(ctx, part, text)
+	if err != nil { // only for a wrong number of arguments
+		panic(err)
+	}
+	return e
 }
 
 func newLoadFile(ctx *sql.Context, name sql.Expression) sql.Expression {
