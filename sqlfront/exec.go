@@ -64,6 +64,8 @@ func (b *execBuilder) rewrite(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 		return next, err
 	}
 	switch n := n.(type) {
+	case *plan.Set:
+		return nil, mayAssign(ctx, n)
 	case *plan.SetOp:
 		return collateSetOp(ctx, n), nil
 	case *plan.RecursiveCte:

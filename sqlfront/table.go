@@ -171,9 +171,11 @@ func (t *Table) IndexedAccess(_ *sql.Context, _ sql.IndexLookup) sql.IndexedTabl
 	return &IndexedTable{Table: t}
 }
 
-// PreciseMatch implements sql.IndexAddressable: the planner may drop conditions
-// that an index lookup answers. Scans check again where keys are too coarse.
-func (t *Table) PreciseMatch() bool { return true }
+// PreciseMatch implements sql.IndexAddressable. No: the planner would drop the
+// conditions that an index lookup answers, and its ranges are not always what the
+// conditions say (it joins the two ranges of a <> over DECIMAL into one). A row
+// too many costs a comparison, a condition too few is a wrong answer.
+func (t *Table) PreciseMatch() bool { return false }
 
 // GetIndexes implements sql.IndexAddressable.
 func (t *Table) GetIndexes(*sql.Context) ([]sql.Index, error) {

@@ -134,3 +134,10 @@ func attemptDB(db *sql.DB, q string) error {
 	_, err := db.Exec(q)
 	return err
 }
+
+// Conditions hold whatever ranges the planner makes of them.
+func TestUnequalDecimals(t *testing.T) {
+	_, db := app(t, "CREATE TABLE b (id INT PRIMARY KEY, d DECIMAL(10,3), KEY (d))", "INSERT INTO b VALUES (1,1.5),(2,1.4),(3,1.6)")
+	require.Equal(t, []string{"2", "3"}, query(t, db, "SELECT id FROM b WHERE d <> 1.5 ORDER BY id"))
+	require.Equal(t, []string{"2", "3"}, query(t, db, "SELECT id FROM b WHERE NOT (d = 1.5) ORDER BY id"))
+}
