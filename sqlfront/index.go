@@ -4,7 +4,8 @@ import (
 	"strings"
 
 	"github.com/dolthub/go-mysql-server/sql"
-	"github.com/dolthub/go-mysql-server/sql/expression"
+
+	"github.com/rowlockdb/rowlock/sqlfront/codec"
 )
 
 // Index is the engine's view of one index.
@@ -70,7 +71,8 @@ func (x *Index) expression(column int) string {
 	return x.table.desc.Name + "." + x.table.schema[column].Name
 }
 
-// ColumnExpressionTypes implements sql.Index.
+// ColumnExpressionTypes implements sql.Index. The types are those that values
+// to search for are converted to, not the columns' own: see codec.BoundType.
 func (x *Index) ColumnExpressionTypes(*sql.Context) []sql.ColumnExpressionType {
 	return x.types(x.index.columns)
 }
@@ -78,7 +80,7 @@ func (x *Index) ColumnExpressionTypes(*sql.Context) []sql.ColumnExpressionType {
 func (x *Index) types(columns []int) []sql.ColumnExpressionType {
 	out := make([]sql.ColumnExpressionType, len(columns))
 	for i, c := range columns {
-		out[i] = sql.ColumnExpressionType{Expression: x.expression(c), Type: x.table.schema[c].Type}
+		out[i] = sql.ColumnExpressionType{Expression: x.expression(c), Type: codec.BoundType(x.table.schema[c].Type)}
 	}
 	return out
 }
@@ -128,16 +130,6 @@ func (x *Index) Order(*sql.Context) sql.IndexOrder {
 
 // Reversible implements sql.OrderedIndex.
 func (x *Index) Reversible(*sql.Context) bool { return x.index.prefix == nil }
-
-// fields are the index's columns as expressions over a full row.
-func (x *Index) fields(columns []int) []sql.Expression {
-	out := make([]sql.Expression, len(columns))
-	for i, c := range columns {
-		col := x.table.schema[c]
-		out[i] = expression.NewGetFieldWithTable(c, 0, col.Type, x.table.database, x.table.desc.Name, col.Name, col.Nullable)
-	}
-	return out
-}
 
 // sameColumns tells whether two lists of names are the same columns in order.
 func sameColumns(a, b []string) bool {

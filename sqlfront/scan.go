@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/dolthub/go-mysql-server/sql"
-	"github.com/dolthub/go-mysql-server/sql/expression"
+	"github.com/dolthub/go-mysql-server/sql/types"
 	"github.com/dolthub/vitess/go/mysql"
 
 	"github.com/rowlockdb/rowlock/ring"
@@ -35,8 +35,9 @@ type rowScan struct {
 
 	spans   []codec.Span
 	reverse bool
-	check   sql.Expression // over a full row; nil: spans are exact
-	cover   bool           // answered from index entries
+	check   *codec.Check // of the columns that checked names; nil: spans are exact
+	checked []int
+	cover   bool // answered from index entries
 	// checkEntry: check runs on the entry, before the row is fetched.
 	checkEntry bool
 	// eager: everything is read at once, because later spans would show what
@@ -146,6 +147,9 @@ func (s *rowScan) lookup(ctx *sql.Context, lookup *sql.IndexLookup) error {
 	if !ok {
 		return fmt.Errorf("lookup by ranges of type %T", lookup.Ranges)
 	}
+	if s.mode.anyVersion && s.otherTime(ranges) {
+		return nil
+	}
 	spans, exact, err := s.keySpans(ctx, ranges)
 	if err != nil {
 		return err
@@ -155,10 +159,23 @@ func (s *rowScan) lookup(ctx *sql.Context, lookup *sql.IndexLookup) error {
 		slices.Reverse(s.spans)
 	}
 	if !exact {
-		fields := (&Index{table: s.info, index: s.index}).extendedFields(ranges)
-		s.check, err = expression.NewRangeFilterExpr(ctx, fields, ranges)
+		err = s.checkRanges(ctx, ranges)
 	}
 	return err
+}
+
+// otherTime tells whether a foreign key looks for a point in time of another
+// type than the column's. The engine lets such a key be declared but refuses to
+// satisfy it, by comparing the types of the index, which are not the columns'.
+func (s *rowScan) otherTime(ranges sql.MySQLRangeCollection) bool {
+	for _, r := range ranges {
+		for i, c := range s.index.columns[:min(len(r), len(s.index.columns))] {
+			if types.IsTime(r[i].Typ) && !s.info.schema[c].Type.Equals(r[i].Typ) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // keySpans asks the codec for the spans. Ranges may name the primary key's
@@ -178,17 +195,20 @@ func (s *rowScan) keySpans(ctx *sql.Context, ranges sql.MySQLRangeCollection) ([
 	return spans, exact && !cut, err
 }
 
-// extendedFields are as many columns of the extended index as the ranges have.
-func (x *Index) extendedFields(ranges sql.MySQLRangeCollection) []sql.Expression {
-	width := 0
+// checkRanges has every row checked: as many columns of the extended index as
+// the ranges have.
+func (s *rowScan) checkRanges(ctx *sql.Context, ranges sql.MySQLRangeCollection) (err error) {
+	width := len(s.index.columns)
 	for _, r := range ranges {
 		width = max(width, len(r))
 	}
-	columns := x.extended()
-	if width <= len(x.index.columns) {
-		columns = x.index.columns
+	s.checked = (&Index{table: s.info, index: s.index}).extended()[:width]
+	var more []sql.Type
+	for _, c := range s.checked[len(s.index.columns):] {
+		more = append(more, s.info.schema[c].Type)
 	}
-	return x.fields(columns)
+	s.check, err = s.index.key.NewCheck(ctx, ranges, more...)
+	return err
 }
 
 // Next implements sql.RowIter.

@@ -41,18 +41,17 @@ func (s *rowScan) prepare() error {
 		need = s.info.stored
 	}
 	s.eager = s.mode.change && len(s.spans) > 1
-	checked := (&Index{table: s.info, index: s.index}).extended()
 	// Keys that are too coarse are checked at the entry if it has the values.
-	s.checkEntry = s.check != nil && !s.index.primary && s.index.covers(checked)
+	s.checkEntry = s.check != nil && !s.index.primary && s.index.covers(s.checked)
 	if s.check != nil && !s.checkEntry {
-		need = union(need, checked)
+		need = union(need, s.checked)
 	}
 	// A locking read takes the row itself even if the entry has all columns:
 	// two lockers by two paths must meet (rule S1).
 	s.cover = !s.index.primary && s.mode.lock == txn.LockNone && s.index.covers(need)
 	if s.cover || s.checkEntry {
 		if s.checkEntry {
-			need = union(need, checked)
+			need = union(need, s.checked)
 		}
 		if err := s.prepareEntry(need); err != nil {
 			return err
@@ -154,8 +153,11 @@ func (s *rowScan) passes(ctx *sql.Context, p *projection, data []byte) (bool, er
 }
 
 func (s *rowScan) satisfies(ctx *sql.Context, full sql.Row) (bool, error) {
-	v, err := s.check.Eval(ctx, full)
-	return sql.IsTrue(v), err
+	values := make([]any, len(s.checked))
+	for i, c := range s.checked {
+		values[i] = full[c]
+	}
+	return s.check.Contains(ctx, values)
 }
 
 func (s *rowScan) emitRows(ctx *sql.Context, rows []txn.Row) error {

@@ -92,7 +92,10 @@ func setDefaults(c Config) error {
 
 // newEngine assembles the engine with everything this package replaces in it.
 func (s *Server) newEngine() *sqle.Engine {
-	overrides := sql.EngineOverrides{Builder: sql.BuilderOverrides{Parser: wire.NewParser()}}
+	overrides := sql.EngineOverrides{
+		Builder:                         sql.BuilderOverrides{Parser: wire.NewParser()},
+		CostedIndexScanExpressionFilter: indexConditions{},
+	}
 	a := analyzer.NewBuilder(s.provider).AddOverrides(overrides).Build()
 	engine := sqle.New(a, nil)
 	first := &execBuilder{}

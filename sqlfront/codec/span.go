@@ -4,9 +4,16 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
+	"math/big"
 	"slices"
+	"strconv"
+	"time"
 
+	"github.com/cockroachdb/apd/v3"
 	"github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/types"
+	"github.com/dolthub/vitess/go/sqltypes"
 
 	"github.com/rowlockdb/rowlock/storage/keycodec"
 )
@@ -60,11 +67,14 @@ func (c *KeyCodec) span(ctx context.Context, prefix []byte, r sql.MySQLRange) (s
 			s.Lo, s.Equal, s.Point = e.lo, i+1, s.Point && !e.null && !e.widened
 			continue
 		}
+		s.Lo, s.Hi, s.Point = e.lo, e.hi, false
+		if s.Hi != nil && bytes.Compare(s.Lo, s.Hi) >= 0 {
+			return Span{}, false, true, nil
+		}
 		for _, later := range r[i+1:] {
 			exact = exact && everything(later)
 		}
-		s.Lo, s.Hi, s.Point = e.lo, e.hi, false
-		return s, s.Hi == nil || bytes.Compare(s.Lo, s.Hi) < 0, exact, nil
+		return s, true, exact, nil
 	}
 	s.Hi = keycodec.PrefixEnd(s.Lo)
 	return s, true, exact, nil
@@ -133,7 +143,7 @@ func (p position) key(prefix []byte, desc bool) []byte {
 }
 
 // position reads a bound. NULL is the smallest value: below it is the lower end. Where the key holds less than the value (a
-// prefix) or the value is not of the column's type, the bound moves outwards.
+// prefix), the bound moves outwards; where it is of another type than the column, it keeps its place between the column's values.
 func (c *keyColumn) position(ctx context.Context, bound sql.MySQLRangeCut, lower bool) (position, error) {
 	switch bound := bound.(type) {
 	case sql.BelowNull:
@@ -155,18 +165,27 @@ func (c *keyColumn) position(ctx context.Context, bound sql.MySQLRangeCut, lower
 }
 
 func (c *keyColumn) valuePosition(ctx context.Context, key any, above, lower bool) (position, error) {
+	key, err := sql.UnwrapAny(ctx, key)
+	if err != nil {
+		return position{}, err
+	}
+	if _, whole := c.integers(); whole || c.kind == kindFloat32 || c.kind == kindFloat64 || c.kind == kindDecimal {
+		return c.numberPosition(ctx, key, above, lower)
+	}
 	v, where, err := c.comparable(ctx, key)
 	switch {
 	case err != nil:
 		return position{}, err
-	case where == sql.Overflow:
-		return position{above: true, widened: true}, nil
-	case where == sql.Underflow:
-		return position{value: c.append(nil, nil), above: true, null: true, widened: true}, nil
+	case where != sql.InRange:
+		return c.outside(where), nil
 	}
-	p := position{value: c.append(nil, v), above: above, widened: !c.kind.holds(key)}
+	if t, ok := v.(time.Time); ok {
+		// Not shortened to the column's precision: no value equals a bound between two, and all others have their side.
+		return position{value: keycodec.AppendInt(nil, t.UnixMicro(), c.Desc), above: above}, nil
+	}
+	p := position{value: c.append(nil, v), above: above}
 	switch full := c.full(v); {
-	case full > 0 || p.widened:
+	case full > 0:
 		p.above, p.widened = !lower, true
 	case full == 0 && above:
 		// Longer values share this key: above it they are still to come, and up to it they are too many.
@@ -175,17 +194,121 @@ func (c *keyColumn) valuePosition(ctx context.Context, key any, above, lower boo
 	return p, nil
 }
 
-// comparable returns key as a value of the column's type. Keys come converted from the planner; a key of another type is
-// converted here, and its place may be rounded.
+// outside is the place of a value beyond all that the column holds: above them, or below them and above NULL.
+func (c *keyColumn) outside(where sql.ConvertInRange) position {
+	if where == sql.Overflow {
+		return position{above: true}
+	}
+	return position{value: c.append(nil, nil), above: true, null: true}
+}
+
+// integers tells whether the column's keys are integers that compare as numbers, and whether they have a sign.
+func (c *keyColumn) integers() (signed, ok bool) {
+	switch c.kind {
+	case kindInt8, kindInt16, kindInt32, kindInt64, kindYear:
+		return true, true
+	case kindUint8, kindUint16, kindUint32:
+		return false, true
+	case kindUint64:
+		return false, c.Type.Type() != sqltypes.Set
+	}
+	return false, false
+}
+
+// numberPosition finds the place of any number among the column's. Keys hold a wider range than the column: whatever they
+// can say exactly needs no rounding.
+func (c *keyColumn) numberPosition(ctx context.Context, key any, above, lower bool) (position, error) {
+	if c.kind.holds(key) {
+		return position{value: c.append(nil, key), above: above}, nil
+	}
+	converted, where, err := convertNumber(c.Type, key)
+	if err != nil {
+		// Not a number as the engine compares it; what an assignment would make of it.
+		if converted, where, err = c.comparable(ctx, key); err != nil {
+			return position{}, err
+		}
+	}
+	if where != sql.InRange {
+		return c.outside(where), nil
+	}
+	d, err := exactNumber(converted)
+	if err != nil {
+		return position{}, err
+	}
+	signed, whole := c.integers()
+	switch {
+	case whole && signed:
+		return c.between(d, above, math.MinInt64, math.MaxInt64, func(n *big.Int) []byte {
+			return keycodec.AppendInt(nil, n.Int64(), c.Desc)
+		}), nil
+	case whole:
+		return c.between(d, above, 0, math.MaxUint64, func(n *big.Int) []byte {
+			return keycodec.AppendUint(nil, n.Uint64(), c.Desc)
+		}), nil
+	case c.kind == kindDecimal:
+		return position{value: c.append(nil, d), above: above}, nil
+	}
+	return c.floatPosition(d, above, lower), nil
+}
+
+// between is the place of d among integers from low to high: a fraction lies right above the integer below it.
+func (c *keyColumn) between(d *apd.Decimal, above bool, low int64, high uint64, encode func(*big.Int) []byte) position {
+	if d.Cmp(apd.New(low, 0)) < 0 {
+		return c.outside(sql.Underflow)
+	}
+	if d.Cmp(types.DecimalFromUint64(high)) > 0 {
+		return c.outside(sql.Overflow)
+	}
+	n, fraction := floor(d)
+	return position{value: encode(n), above: above || fraction}
+}
+
+// floor returns the largest integer that is not above d, and whether d is above it. d is at most twenty digits before its
+// point.
+func floor(d *apd.Decimal) (*big.Int, bool) {
+	n := new(big.Int).Set(d.Coeff.MathBigInt())
+	if d.Negative {
+		n.Neg(n)
+	}
+	if d.Exponent >= 0 {
+		return n.Mul(n, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(d.Exponent)), nil)), false
+	}
+	// More digits than the coefficient has shift all of them out.
+	shift := min(-int64(d.Exponent), d.NumDigits()+1)
+	var rest big.Int
+	n.DivMod(n, new(big.Int).Exp(big.NewInt(10), big.NewInt(shift), nil), &rest)
+	return n, rest.Sign() != 0
+}
+
+// floatPosition is the place of d among floats. The engine compares a float with text as two floats, and with a decimal as
+// two decimals: the float next to a decimal that is none may or may not equal it. It stays inside the span, and the condition
+// itself, which the planner keeps when types differ, decides.
+func (c *keyColumn) floatPosition(d *apd.Decimal, above, lower bool) position {
+	f, err := strconv.ParseFloat(d.Text('E'), 64)
+	if err != nil && math.IsInf(f, 0) {
+		if f > 0 {
+			return c.outside(sql.Overflow)
+		}
+		return c.outside(sql.Underflow)
+	}
+	p := position{value: keycodec.AppendFloat(nil, f, c.Desc), above: above}
+	if types.DecimalFromFloat64(f).Cmp(d) != 0 {
+		p.above = !lower
+	}
+	return p
+}
+
+// comparable returns key as a value of the column's type, or says on which side of them it lies. Keys come converted from
+// the planner, except those of foreign keys and merge joins.
 func (c *keyColumn) comparable(ctx context.Context, key any) (any, sql.ConvertInRange, error) {
 	if c.kind.holds(key) {
 		return key, sql.InRange, nil
 	}
-	key, err := sql.UnwrapAny(ctx, key)
-	if err != nil {
-		return nil, sql.InRange, err
+	t := BoundType(c.Type)
+	if _, ok := t.(sql.StringType); ok {
+		t = t.Promote() // a longer value has its place too
 	}
-	v, where, err := c.Type.Convert(ctx, key)
+	v, where, err := t.Convert(ctx, key)
 	if err != nil && !sql.ErrTruncatedIncorrect.Is(err) {
 		return nil, where, err
 	}
