@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"math"
 	"strconv"
+	"sync"
 
 	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/analyzer"
@@ -20,13 +21,19 @@ import (
 // over all rows. The rest of a conjunction may still use an index.
 type indexConditions struct{}
 
+// planning is the context in which types are asked for and converted. The engine
+// hands none over, and a new one, with a session and its variables, costs more
+// than the rest of the planning. Nothing here reads or changes the session's
+// state, except that ENUM looks for the SQL mode, which is the default's.
+var planning = sync.OnceValue(sql.NewEmptyContext)
+
 // Next implements sql.ExpressionTreeFilter.
 func (indexConditions) Next(e sql.Expression) sql.Expression {
 	op, left, right, ok := analyzer.IndexLeafChildren(e)
 	if !ok || left == nil || right == nil {
 		return e
 	}
-	ctx := sql.NewEmptyContext()
+	ctx := planning()
 	column, value := left, right
 	if _, ok := left.(*expression.GetField); !ok {
 		if _, ok := right.(*expression.GetField); ok {

@@ -13,7 +13,10 @@
 // key have to agree.
 //
 // [KeyCodec.Spans] turns the ranges the planner hands to an index into key spans, and says whether the spans hold exactly the
-// rows of the ranges or rows that have to be checked again.
+// rows of the ranges or rows that have to be checked again, with a [Check]. A bound need not be a value of its column: an index
+// takes bounds in the [BoundType] of the column, which loses nothing, and a bound between two values parts them exactly. Only
+// among floats a bound that is none keeps the float next to it inside the span: how such a number compares is up to the
+// condition.
 //
 // # Rows
 //
