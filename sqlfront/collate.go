@@ -81,9 +81,18 @@ func collateExpression(ctx *sql.Context, e sql.Expression) (sql.Expression, tran
 		next, err = collateIn(ctx, e, e.Left(), e.Right())
 	case *expression.InTuple:
 		next, err = collateIn(ctx, e, e.Left(), e.Right())
+	case *plan.InSubquery:
+		if in := collateSubquery(ctx, e); in != nil {
+			next = in
+		}
 	case *expression.NullSafeEquals:
 		next = collateEquals(ctx, e, e.Left(), e.Right(), true)
 	case *expression.Equals:
+		pairs, collated, pairErr := collatePairs(ctx, e.Left(), e.Right())
+		if pairErr != nil || collated {
+			next, err = pairs, pairErr
+			break
+		}
 		next = collateEquals(ctx, e, e.Left(), e.Right(), false)
 	case *function.Least:
 		next = collateExtreme(ctx, e, e.Args, -1)
@@ -123,37 +132,49 @@ func collateIn(ctx *sql.Context, in, left, right sql.Expression) (sql.Expression
 	return nil, nil
 }
 
-// collateTupleIn makes (a, b) IN ((c, d), ...) a chain of a = c AND b = d: the
-// truth value is the same, also with NULL. A hashed list is right already.
-func collateTupleIn(ctx *sql.Context, in sql.Expression, left expression.Tuple, list expression.Tuple) (sql.Expression, error) {
+// collateTupleIn makes (a, b) IN ((c, d), ...) a chain of (a, b) = (c, d). A
+// hashed list is right already.
+func collateTupleIn(ctx *sql.Context, in sql.Expression, left, list expression.Tuple) (sql.Expression, error) {
 	if _, hashed := in.(*expression.HashInTuple); hashed {
 		return nil, nil
 	}
 	any := false
 	var rows []sql.Expression
-	for _, e := range list {
-		row, ok := e.(expression.Tuple)
-		if !ok || len(row) != len(left) {
-			return nil, nil
+	for _, row := range list {
+		pairs, collated, err := collatePairs(ctx, left, row)
+		if err != nil || pairs == nil {
+			return nil, err
 		}
-		var pairs []sql.Expression
-		for i := range row {
-			if _, nested := left[i].(expression.Tuple); nested {
-				return nil, nil
-			}
-			any = any || textOnly(ctx, left[i], row[i]) && folds(commonCollation(ctx, left[i], row[i]))
-			pair, _, err := collateExpression(ctx, expression.NewEquals(left[i], row[i]))
-			if err != nil {
-				return nil, err
-			}
-			pairs = append(pairs, pair)
-		}
-		rows = append(rows, expression.JoinAnd(pairs...))
+		rows, any = append(rows, pairs), any || collated
 	}
 	if !any {
 		return nil, nil
 	}
 	return expression.JoinOr(rows...), nil
+}
+
+// collatePairs makes (a, b) = (c, d) a = c AND b = d: the truth value is the
+// same, also with NULL. It is nil for what is not a pair of tuples; collated
+// tells whether a collation makes a difference.
+func collatePairs(ctx *sql.Context, left, right sql.Expression) (pairs sql.Expression, collated bool, err error) {
+	a, ok := left.(expression.Tuple)
+	b, isTuple := right.(expression.Tuple)
+	if !ok || !isTuple || len(a) != len(b) {
+		return nil, false, nil
+	}
+	var all []sql.Expression
+	for i := range a {
+		if _, nested := a[i].(expression.Tuple); nested {
+			return nil, false, nil
+		}
+		collated = collated || textOnly(ctx, a[i], b[i]) && folds(commonCollation(ctx, a[i], b[i]))
+		pair, _, err := collateExpression(ctx, expression.NewEquals(a[i], b[i]))
+		if err != nil {
+			return nil, false, err
+		}
+		all = append(all, pair)
+	}
+	return expression.JoinAnd(all...), collated, nil
 }
 
 // collateEquals leaves = alone where the engine asks the collation: it does
@@ -247,104 +268,6 @@ func collateConcat(ctx *sql.Context, n *aggregation.GroupConcat) (sql.Expression
 		return nil, nil
 	}
 	return &concatDistinct{GroupConcat: n, keys: keys}, nil
-}
-
-// compareBytes lets an UPDATE see that a value changed when only its letters'
-// case did: the engine compares the old row and the new one by the schema of
-// what it updates and skips equal ones. Derived tables keep their collations.
-func compareBytes(ctx *sql.Context, n sql.Node) (sql.Node, transform.TreeIdentity, error) {
-	tables := replaceIn(bytewiseTable)
-	return transform.Node(ctx, n, func(ctx *sql.Context, n sql.Node) (sql.Node, transform.TreeIdentity, error) {
-		source, ok := n.(*plan.UpdateSource)
-		if !ok {
-			return tables(ctx, n)
-		}
-		// Over a join stands a projection, whose columns have types of their own.
-		project, ok := source.Child.(*plan.Project)
-		if !ok {
-			return n, transform.SameTree, nil
-		}
-		child, same, err := transform.OneNodeExpressions(ctx, project, bytewiseField)
-		if err != nil || same == transform.SameTree {
-			return n, transform.SameTree, err
-		}
-		next := *source
-		next.Child = child
-		return &next, transform.NewTree, nil
-	})
-}
-
-// compareDuplicates is compareBytes for ON DUPLICATE KEY UPDATE, which always
-// writes but counts only what changed.
-func compareDuplicates(ctx *sql.Context, n *plan.InsertInto) (sql.Node, transform.TreeIdentity, error) {
-	destination, ok := n.Destination.(*plan.InsertDestination)
-	if !ok {
-		return n, transform.SameTree, nil
-	}
-	schema := bytewiseSchema(destination.Sch)
-	if schema == nil {
-		return n, transform.SameTree, nil
-	}
-	binary, next := *destination, *n
-	binary.Sch = schema
-	next.Destination = &binary
-	return &next, transform.NewTree, nil
-}
-
-func bytewiseTable(t *Table) *Table {
-	if t.bytewise {
-		return nil
-	}
-	schema := bytewiseSchema(t.Schema(nil))
-	if schema == nil {
-		return nil
-	}
-	next := *t
-	next.bytewise, next.schema = true, schema
-	return &next
-}
-
-// bytewiseSchema is nil when the columns compare by their bytes already.
-func bytewiseSchema(columns sql.Schema) sql.Schema {
-	any := false
-	schema := append(sql.Schema(nil), columns...)
-	for i, c := range schema {
-		if binary := bytewiseType(c.Type); binary != nil {
-			column := *c
-			column.Type = binary
-			schema[i], any = &column, true
-		}
-	}
-	if !any {
-		return nil
-	}
-	return schema
-}
-
-func bytewiseField(ctx *sql.Context, e sql.Expression) (sql.Expression, transform.TreeIdentity, error) {
-	f, ok := e.(*expression.GetField)
-	if !ok {
-		return e, transform.SameTree, nil
-	}
-	binary := bytewiseType(f.Type(ctx))
-	if binary == nil {
-		return e, transform.SameTree, nil
-	}
-	return expression.NewGetFieldWithTable(f.Index(), int(f.TableId()), binary, f.Database(), f.Table(), f.Name(), f.IsNullable(ctx)),
-		transform.NewTree, nil
-}
-
-// bytewiseType is t with a binary collation, nil if t's values compare so.
-func bytewiseType(t sql.Type) sql.Type {
-	text, ok := t.(sql.StringType)
-	if !ok || !folds(text.Collation()) {
-		return nil
-	}
-	binary, err := types.CreateString(text.Type(), text.MaxCharacterLength(), text.CharacterSet().BinaryCollation())
-	if err != nil {
-		return nil // the comparison stays as it was
-	}
-	return binary
 }
 
 // collateGroups also sees to GROUP BY an expression whose type has lost the

@@ -126,7 +126,7 @@ func (s *Server) startProtocol(ctx context.Context) error {
 	var err error
 	s.protocol, err = server.NewServerWithHandler(config, s.engine, sql.NewContext, s.session, nil,
 		func(h mysql.Handler) (mysql.Handler, error) {
-			return wire.NewHandler(h, wire.HandlerOptions{Session: s.sessionOf}), nil
+			return wire.NewHandler(h, wire.HandlerOptions{Session: s.sessionOf, Logger: s.config.Logger}), nil
 		})
 	if err != nil {
 		return fmt.Errorf("sqlfront: start the protocol server: %w", err)

@@ -85,17 +85,19 @@ func TestFunctions(t *testing.T) {
 		num, _, _ := number(err)
 		require.Equal(t, want, num, "%s: %v", query, err)
 	}
-	_, err = drain(c, `SELECT REPEAT('0125', 200000000)`)
-	require.NoError(t, err)
-	warning, err := c.QueryContext(context.Background(), "SHOW WARNINGS")
-	require.NoError(t, err)
-	defer warning.Close()
-	require.True(t, warning.Next())
-	var level, message string
-	var code int
-	require.NoError(t, warning.Scan(&level, &code, &message))
-	require.Equal(t, 1301, code)
-	require.Contains(t, message, "repeat() was larger than max_allowed_packet")
+	for query, function := range map[string]string{
+		`SELECT REPEAT('0125', 200000000)`: "repeat",
+		`SELECT SPACE(200000000)`:          "space",
+		`SELECT LPAD('a', 200000000, 'b')`: "lpad",
+	} {
+		_, err = drain(c, query)
+		require.NoError(t, err)
+		var level, message string
+		var code int
+		require.NoError(t, c.QueryRowContext(context.Background(), "SHOW WARNINGS").Scan(&level, &code, &message), query)
+		require.Equal(t, 1301, code)
+		require.Contains(t, message, function+"() was larger than max_allowed_packet")
+	}
 }
 
 func TestVariables(t *testing.T) {

@@ -2,6 +2,9 @@ package wire
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,12 +16,12 @@ import (
 	querypb "github.com/dolthub/vitess/go/vt/proto/query"
 )
 
-// Handler wraps the engine's protocol handler: it bounds the time of SELECTs, maps errors, and ends connections that must not
-// go on. It passes everything else through, the binlog commands included.
+// Handler wraps the engine's protocol handler: it bounds the time of SELECTs, maps errors, answers for panics, and ends
+// connections that must not go on. It passes everything else through, the binlog commands included.
 type Handler struct {
 	mysql.Handler
 	options HandlerOptions
-	ended   sync.Map // *mysql.Conn whose transaction has an unknown outcome
+	ended   sync.Map // *mysql.Conn that must not go on: an unknown outcome, a panic
 	// asking is the context to read a session's variables under. They do not depend on it, and making one for every statement
 	// costs more than a point read.
 	asking *sql.Context
@@ -31,6 +34,8 @@ type HandlerOptions struct {
 	// Session finds the session of a connection, whose max_execution_time bounds its SELECTs. Without it, or where it returns
 	// nil, the global value holds.
 	Session func(*mysql.Conn) sql.Session
+	// Logger gets the panics of statements; nil is slog.Default.
+	Logger *slog.Logger
 }
 
 // NewHandler wraps h; use it in server.NewServerWithHandler's wrapper.
@@ -64,6 +69,7 @@ func (h *Handler) ComInitDB(c *mysql.Conn, database string) error {
 
 // ComQuery implements mysql.Handler.
 func (h *Handler) ComQuery(ctx context.Context, c *mysql.Conn, query string, callback mysql.ResultSpoolFn) error {
+	query = explainTree(query)
 	return h.run(ctx, c, query, func(ctx context.Context) error {
 		return h.Handler.ComQuery(ctx, c, query, callback)
 	})
@@ -71,6 +77,7 @@ func (h *Handler) ComQuery(ctx context.Context, c *mysql.Conn, query string, cal
 
 // ComMultiQuery implements mysql.Handler.
 func (h *Handler) ComMultiQuery(ctx context.Context, c *mysql.Conn, query string, callback mysql.ResultSpoolFn) (rest string, err error) {
+	query = explainTree(query)
 	err = h.run(ctx, c, query, func(ctx context.Context) (err error) {
 		rest, err = h.Handler.ComMultiQuery(ctx, c, query, callback)
 		return err
@@ -79,11 +86,14 @@ func (h *Handler) ComMultiQuery(ctx context.Context, c *mysql.Conn, query string
 }
 
 // ComPrepare implements mysql.Handler.
-func (h *Handler) ComPrepare(ctx context.Context, c *mysql.Conn, query string, prepare *mysql.PrepareData) ([]*querypb.Field, error) {
+func (h *Handler) ComPrepare(ctx context.Context, c *mysql.Conn, query string, prepare *mysql.PrepareData) (fields []*querypb.Field, err error) {
+	defer h.recovered(c, &err)
+	query = explainTree(query)
+	prepare.PrepareStmt = explainTree(prepare.PrepareStmt)
 	if h.refused(c) {
 		return nil, errEnded()
 	}
-	fields, err := h.Handler.ComPrepare(ctx, c, query, prepare)
+	fields, err = h.Handler.ComPrepare(ctx, c, query, prepare)
 	return fields, h.answer(c, query, err)
 }
 
@@ -116,7 +126,8 @@ func (h *Handler) ComBinlogDumpGTID(c *mysql.Conn, file string, position uint64,
 }
 
 // run executes one statement under its time limit and maps its error.
-func (h *Handler) run(ctx context.Context, c *mysql.Conn, query string, statement func(context.Context) error) error {
+func (h *Handler) run(ctx context.Context, c *mysql.Conn, query string, statement func(context.Context) error) (err error) {
+	defer h.recovered(c, &err)
 	if h.refused(c) {
 		return errEnded()
 	}
@@ -126,7 +137,7 @@ func (h *Handler) run(ctx context.Context, c *mysql.Conn, query string, statemen
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := statement(ctx)
+	err = statement(ctx)
 	if err != nil && ctx.Err() == context.DeadlineExceeded {
 		if m := MapError(err); m.Num == erQueryInterrupted {
 			return newError(erQueryTimeout, timedOut)
@@ -149,13 +160,43 @@ func (h *Handler) end(c *mysql.Conn, err error) error {
 		return nil
 	}
 	m := MapError(err)
+	if strings.HasPrefix(m.Message, enginePanic) {
+		return h.panicked(c, m.Message)
+	}
 	if ClosesConnection(m) {
-		h.ended.Store(c, struct{}{})
-		if inner := limited(c.Conn); inner != nil {
-			inner.finish()
-		}
+		h.finish(c)
 	}
 	return m
+}
+
+// enginePanic begins the text, with a stack, that the engine makes of a panic in a goroutine of its own.
+const enginePanic = "panic recovered: "
+
+// finish ends the connection once the answer to its present command was sent.
+func (h *Handler) finish(c *mysql.Conn) {
+	h.ended.Store(c, struct{}{})
+	if inner := limited(c.Conn); inner != nil {
+		inner.finish()
+	}
+}
+
+// recovered makes an error of a panic; it is deferred itself.
+func (h *Handler) recovered(c *mysql.Conn, err *error) {
+	if cause := recover(); cause != nil {
+		*err = h.panicked(c, fmt.Sprintf("%v\n%s", cause, debug.Stack()))
+	}
+}
+
+// panicked answers a statement that panicked with error 1815 (ER_INTERNAL_ERROR). What the panic left of the session cannot be
+// trusted, so the connection ends after that, which rolls its transaction back; the server goes on.
+func (h *Handler) panicked(c *mysql.Conn, trace string) error {
+	logger := h.options.Logger
+	if logger == nil {
+		logger = slog.Default()
+	}
+	logger.Error("statement panicked", "connection", c.ConnectionID, "trace", trace)
+	h.finish(c)
+	return newError(1815, "Internal error: the statement failed; its transaction is rolled back and the connection is closed")
 }
 
 // refused ends a connection that came back with another command after its last answer.
@@ -168,7 +209,7 @@ func (h *Handler) refused(c *mysql.Conn) bool {
 }
 
 func errEnded() error {
-	return newError(1053, "The outcome of a transaction on this connection is unknown; the connection is closed")
+	return newError(1053, "The connection is closed: an earlier statement left it in doubt")
 }
 
 // mapped is MapError for callers that return an error: a nil *SQLError must not become a non-nil error.

@@ -7,7 +7,9 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	dsql "database/sql"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/dolthub/go-mysql-server/server"
 	"github.com/dolthub/vitess/go/mysql"
+	querypb "github.com/dolthub/vitess/go/vt/proto/query"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rowlockdb/rowlock/txn"
@@ -80,6 +83,71 @@ func (f failing) ComMultiQuery(ctx context.Context, c *mysql.Conn, query string,
 		return "", &txn.Error{Code: txn.Unknown}
 	}
 	return f.Handler.ComMultiQuery(ctx, c, query, callback)
+}
+
+func TestExplainCanBeRead(t *testing.T) {
+	s := startServer(t, ListenerOptions{}, nil)
+	for _, query := range []string{
+		"EXPLAIN SELECT 1 + 1", "explain /* c */ SELECT 1 + 1", "DESC WITH c AS (SELECT 1) SELECT 2",
+		"EXPLAIN FORMAT=TREE SELECT 1 + 1", "EXPLAIN ANALYZE SELECT 'a', NOW(), 1",
+	} {
+		prepared, err := s.db.PrepareContext(context.Background(), query)
+		require.NoError(t, err, query)
+		defer prepared.Close()
+		for _, ask := range []func() (*dsql.Rows, error){
+			func() (*dsql.Rows, error) { return s.db.QueryContext(context.Background(), query) },
+			func() (*dsql.Rows, error) { return prepared.QueryContext(context.Background()) },
+		} {
+			rows, err := ask()
+			require.NoError(t, err, query)
+			var plan string
+			for rows.Next() {
+				var line string
+				require.NoError(t, rows.Scan(&line), query)
+				plan += line
+			}
+			require.NoError(t, rows.Err(), query)
+			require.NoError(t, rows.Close())
+			require.Contains(t, plan, "Project", query)
+		}
+	}
+}
+
+// panicking panics in one statement, and answers as the engine does after a panic in a goroutine of its own in another.
+type panicking struct{ mysql.Handler }
+
+func (p panicking) ComMultiQuery(ctx context.Context, c *mysql.Conn, query string, callback mysql.ResultSpoolFn) (string, error) {
+	switch query {
+	case "SELECT 'panic'":
+		panic("broken")
+	case "SELECT 'goroutine'":
+		return "", errors.New("panic recovered: broken\ngoroutine 1 [running]: ...")
+	}
+	return p.Handler.ComMultiQuery(ctx, c, query, callback)
+}
+
+func (p panicking) ComPrepare(context.Context, *mysql.Conn, string, *mysql.PrepareData) ([]*querypb.Field, error) {
+	panic("broken")
+}
+
+func TestPanicEndsTheConnection(t *testing.T) {
+	s := startServer(t, ListenerOptions{}, func(h mysql.Handler) mysql.Handler { return panicking{h} })
+	ctx := context.Background()
+	for _, statement := range []func(c *dsql.Conn) error{
+		func(c *dsql.Conn) error { _, err := c.ExecContext(ctx, "SELECT 'panic'"); return err },
+		func(c *dsql.Conn) error { _, err := c.ExecContext(ctx, "SELECT 'goroutine'"); return err },
+		func(c *dsql.Conn) error { _, err := c.PrepareContext(ctx, "SELECT ?"); return err },
+	} {
+		c, err := s.db.Conn(ctx)
+		require.NoError(t, err)
+		num, _, message := number(statement(c))
+		require.Equal(t, 1815, num, message)
+		require.NotContains(t, message, "broken")
+		_, err = c.ExecContext(ctx, "SELECT 1")
+		require.Error(t, err)
+		c.Close()
+		require.NoError(t, s.db.PingContext(ctx), "the server goes on")
+	}
 }
 
 func TestUnknownOutcomeEndsTheConnection(t *testing.T) {
