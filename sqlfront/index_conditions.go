@@ -50,7 +50,7 @@ func (indexConditions) Next(e sql.Expression) sql.Expression {
 	}
 	for _, v := range values {
 		if !c.ordered(ctx, v) {
-			return &filterOnly{expression.UnaryExpressionStub{Child: e}}
+			return &filterOnly{wrapped{expression.UnaryExpressionStub{Child: e}}}
 		}
 	}
 	if codec.IsBinary(c.column) {
@@ -162,13 +162,16 @@ func (c condition) sameCollation(ctx *sql.Context, e sql.Expression) bool {
 // comparableBytes turns byte strings into text of the same type: the planner
 // compares the values of two equalities with ==, which Go refuses for slices.
 func comparableBytes(ctx *sql.Context, e sql.Expression) sql.Expression {
-	out, _, err := transform.Expr(ctx, e, func(_ *sql.Context, e sql.Expression) (sql.Expression, transform.TreeIdentity, error) {
-		if literal, ok := e.(*expression.Literal); ok {
-			if b, ok := literal.Val.([]byte); ok {
-				return expression.NewLiteral(string(b), literal.Type(ctx)), transform.NewTree, nil
-			}
+	out, _, err := transform.Expr(ctx, e, func(ctx *sql.Context, e sql.Expression) (sql.Expression, transform.TreeIdentity, error) {
+		if _, ok := e.(expression.Comparer); !ok {
+			return e, transform.SameTree, nil
 		}
-		return e, transform.SameTree, nil
+		operands := e.Children()
+		for i, o := range operands {
+			operands[i] = textOperand(ctx, o)
+		}
+		changed, err := e.WithChildren(ctx, operands...)
+		return changed, transform.NewTree, err
 	})
 	if err != nil {
 		return e
@@ -176,32 +179,85 @@ func comparableBytes(ctx *sql.Context, e sql.Expression) sql.Expression {
 	return out
 }
 
-// filterOnly is a condition that no index answers.
-type filterOnly struct{ expression.UnaryExpressionStub }
+// textOperand leaves columns, and expressions over them, alone.
+func textOperand(ctx *sql.Context, e sql.Expression) sql.Expression {
+	if list, ok := e.(expression.Tuple); ok {
+		out := make(expression.Tuple, len(list))
+		for i := range list {
+			out[i] = textOperand(ctx, list[i])
+		}
+		return out
+	}
+	if literal, ok := e.(*expression.Literal); ok {
+		if b, ok := literal.Val.([]byte); ok {
+			return expression.NewLiteral(string(b), literal.Type(ctx))
+		}
+		return e
+	}
+	column := false
+	sql.Inspect(ctx, e, func(_ *sql.Context, e sql.Expression) bool {
+		_, ok := e.(*expression.GetField)
+		column = column || ok
+		return !column
+	})
+	if column || !codec.IsBinary(e.Type(ctx)) {
+		return e
+	}
+	return &bytesAsText{wrapped{expression.UnaryExpressionStub{Child: e}}}
+}
 
-var _ sql.Expression = (*filterOnly)(nil)
+// bytesAsText is a byte string as a Go string.
+type bytesAsText struct{ wrapped }
+
+// Eval implements sql.Expression.
+func (b *bytesAsText) Eval(ctx *sql.Context, row sql.Row) (any, error) {
+	v, err := b.Child.Eval(ctx, row)
+	if err == nil {
+		v, err = sql.UnwrapAny(ctx, v)
+	}
+	if bytes, ok := v.([]byte); ok {
+		return string(bytes), err
+	}
+	return v, err
+}
+
+// WithChildren implements sql.Expression.
+func (b *bytesAsText) WithChildren(_ *sql.Context, children ...sql.Expression) (sql.Expression, error) {
+	if len(children) != 1 {
+		return nil, sql.ErrInvalidChildrenNumber.New(b, len(children), 1)
+	}
+	return &bytesAsText{wrapped{expression.UnaryExpressionStub{Child: children[0]}}}, nil
+}
+
+// filterOnly is a condition that no index answers.
+type filterOnly struct{ wrapped }
 
 // Eval implements sql.Expression.
 func (f *filterOnly) Eval(ctx *sql.Context, row sql.Row) (any, error) { return f.Child.Eval(ctx, row) }
-
-// Type implements sql.Expression.
-func (f *filterOnly) Type(ctx *sql.Context) sql.Type { return f.Child.Type(ctx) }
-
-// String implements sql.Expression.
-func (f *filterOnly) String() string { return f.Child.String() }
-
-// DebugString implements sql.DebugStringer.
-func (f *filterOnly) DebugString(ctx *sql.Context) string { return sql.DebugString(ctx, f.Child) }
-
-// CollationCoercibility implements sql.CollationCoercible.
-func (f *filterOnly) CollationCoercibility(ctx *sql.Context) (sql.CollationID, byte) {
-	return sql.GetCoercibility(ctx, f.Child)
-}
 
 // WithChildren implements sql.Expression.
 func (f *filterOnly) WithChildren(_ *sql.Context, children ...sql.Expression) (sql.Expression, error) {
 	if len(children) != 1 {
 		return nil, sql.ErrInvalidChildrenNumber.New(f, len(children), 1)
 	}
-	return &filterOnly{expression.UnaryExpressionStub{Child: children[0]}}, nil
+	return &filterOnly{wrapped{expression.UnaryExpressionStub{Child: children[0]}}}, nil
+}
+
+var _, _ sql.Expression = (*filterOnly)(nil), (*bytesAsText)(nil)
+
+// wrapped is an expression around another that reads and prints as that one.
+type wrapped struct{ expression.UnaryExpressionStub }
+
+// Type implements sql.Expression.
+func (w *wrapped) Type(ctx *sql.Context) sql.Type { return w.Child.Type(ctx) }
+
+// String implements sql.Expression.
+func (w *wrapped) String() string { return w.Child.String() }
+
+// DebugString implements sql.DebugStringer.
+func (w *wrapped) DebugString(ctx *sql.Context) string { return sql.DebugString(ctx, w.Child) }
+
+// CollationCoercibility implements sql.CollationCoercible.
+func (w *wrapped) CollationCoercibility(ctx *sql.Context) (sql.CollationID, byte) {
+	return sql.GetCoercibility(ctx, w.Child)
 }

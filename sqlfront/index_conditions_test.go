@@ -122,6 +122,7 @@ func TestIndexAndValuesOfOtherTypes(t *testing.T) {
 		{"fl < -1.1", true}, {"fl = -1.5", false}, {"do <> 0.1e0", false}, {"do = 0.1", true},
 		{"dt < '2024-01-01 12:00:00'", true}, {"dt = '2024-01-01 00:00:01'", false}, {"not (dt = '2024-01-01 00:00:01')", true},
 		{"dt < now()", true}, {"bl = x'61' and bl = x'62'", false}, {"bl = x'61' and bl = 'a'", true}, {"bl in (x'61', x'62')", true},
+		{"bl = unhex('61') and bl = unhex('62')", false}, {"bl in (unhex('61'), null) and bl = unhex('61')", true},
 		{"i <> '1.5'", true}, {"i not in ('1.5', 2)", true}, {"i < '1.5'", true}, {"vc > 'B' collate utf8mb4_0900_bin", true},
 	} {
 		want := []string{}
