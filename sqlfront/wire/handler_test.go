@@ -30,7 +30,7 @@ func TestMaxExecutionTime(t *testing.T) {
 	c, err := s.db.Conn(context.Background())
 	require.NoError(t, err)
 	defer c.Close()
-	_, err = drain(c, "SET max_execution_time = 30")
+	_, err = drain(c, "SET max_execution_time = 2000")
 	require.NoError(t, err)
 	for query, want := range map[string]int{
 		"SELECT SLEEP(30)": 3024,
