@@ -30,6 +30,7 @@ func NewParser() *Parser { return &Parser{Parser: sql.NewMysqlParser()} }
 
 // ParseSimple implements sql.Parser.
 func (p *Parser) ParseSimple(query string) (sqlparser.Statement, error) {
+	query = plainComments(query)
 	statement, err := p.Parser.ParseSimple(query)
 	if text, edits := rewriteAfter(query, err); edits != nil {
 		statement, err = p.Parser.ParseSimple(text)
@@ -44,6 +45,7 @@ func (p *Parser) Parse(ctx *sql.Context, query string, multi bool) (sqlparser.St
 
 // ParseWithOptions implements sql.Parser.
 func (p *Parser) ParseWithOptions(ctx context.Context, query string, delimiter rune, multi bool, options sqlparser.ParserOptions) (sqlparser.Statement, string, string, error) {
+	query = plainComments(query)
 	statement, parsed, remainder, err := p.Parser.ParseWithOptions(ctx, query, delimiter, multi, options)
 	if text, edits := rewriteAfter(query, err); edits != nil {
 		statement, parsed, remainder, err = p.Parser.ParseWithOptions(ctx, text, delimiter, multi, options)
@@ -54,6 +56,7 @@ func (p *Parser) ParseWithOptions(ctx context.Context, query string, delimiter r
 
 // ParseOneWithOptions implements sql.Parser; the position is one in query.
 func (p *Parser) ParseOneWithOptions(ctx context.Context, query string, options sqlparser.ParserOptions) (sqlparser.Statement, int, error) {
+	query = plainComments(query)
 	statement, end, err := p.Parser.ParseOneWithOptions(ctx, query, options)
 	if text, edits := rewriteAfter(query, err); edits != nil {
 		statement, end, err = p.Parser.ParseOneWithOptions(ctx, text, options)
@@ -61,6 +64,17 @@ func (p *Parser) ParseOneWithOptions(ctx context.Context, query string, options 
 	}
 	statement, err = rewritten(statement, err)
 	return statement, end, err
+}
+
+// plainComments turns comments for MariaDB alone, /*M! ... */, at the head of a statement into plain ones, as MySQL takes them.
+// The length stays. Dumps of MariaDB begin with one.
+func plainComments(query string) string {
+	rest := strings.TrimLeft(query, " \t\r\n")
+	if !strings.HasPrefix(rest, "/*M!") {
+		return query
+	}
+	at := len(query) - len(rest)
+	return query[:at] + "/*  " + query[at+4:]
 }
 
 // rewriteAfter rewrites FOR SHARE in a text that the grammar did not take. What it takes has no such clause, though it may have

@@ -214,3 +214,13 @@ func TestPlainSelect(t *testing.T) {
 		require.Equal(t, want, PlainSelect(query), query)
 	}
 }
+
+func TestCommentsForMariaDB(t *testing.T) {
+	p := NewParser()
+	for _, query := range []string{"/*M!999999 enable the sandbox mode */ SELECT 1", "\n/*M!1 x */ SELECT '/*M!1 */'"} {
+		statement, err := p.ParseSimple(query)
+		require.NoError(t, err, query)
+		require.IsType(t, &sqlparser.Select{}, statement)
+	}
+	require.Equal(t, "SELECT '/*M!1 */'", plainComments("SELECT '/*M!1 */'"))
+}
