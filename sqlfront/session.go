@@ -97,11 +97,9 @@ func (s *Session) lookupTable(database, table string) (*tableInfo, error) {
 // txn is the live transaction, told of the present statement.
 func (s *Session) txn(ctx *sql.Context) (*txn.Txn, error) {
 	if s.tx == nil {
-		tx, err := s.StartTransaction(ctx, sql.ReadWrite)
-		if err != nil {
+		if _, err := s.StartTransaction(ctx, sql.ReadWrite); err != nil {
 			return nil, err
 		}
-		ctx.SetTransaction(tx)
 	}
 	s.settle(ctx)
 	if s.begun != s.statement {
