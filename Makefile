@@ -23,7 +23,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 # Time for each fuzz target of `make fuzz`.
 FUZZTIME ?= 10s
 
-.PHONY: run build test check race fuzz bench slt crash clean
+.PHONY: run build test check race fuzz bench slt crash mutations clean
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -63,6 +63,10 @@ slt: build
 crash: build
 	$(TEST) -count=1 -timeout 1h -run TestPowerCuts -v . -power-cuts 200
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/crash -binary ./$(BIN)
+
+# Each rule of the transaction protocol is broken once; a test must fail. ARGS=-only=H9
+mutations:
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/mutations $(ARGS)
 
 clean:
 	rm -rf bin
