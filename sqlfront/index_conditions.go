@@ -101,7 +101,7 @@ func (c condition) ordered(ctx *sql.Context, e sql.Expression) bool {
 	case types.IsTextOnly(c.column):
 		return text && c.sameCollation(ctx, e) || types.IsGeometry(t) && c.equality()
 	case types.IsInteger(c.column):
-		return number && exactInteger(literal) || text && (c.equality() || wholeText(literal))
+		return number && exactInteger(literal) || text && wholeText(literal)
 	case types.IsNumber(c.column):
 		return number || text
 	}

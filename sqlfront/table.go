@@ -171,11 +171,13 @@ func (t *Table) IndexedAccess(_ *sql.Context, _ sql.IndexLookup) sql.IndexedTabl
 	return &IndexedTable{Table: t}
 }
 
-// PreciseMatch implements sql.IndexAddressable. No: the planner would drop the
-// conditions that an index lookup answers, and its ranges are not always what the
-// conditions say (it joins the two ranges of a <> over DECIMAL into one). A row
-// too many costs a comparison, a condition too few is a wrong answer.
-func (t *Table) PreciseMatch() bool { return false }
+// PreciseMatch implements sql.IndexAddressable: whether the planner may drop the
+// conditions that an index lookup answers. Its ranges are not always what the
+// conditions say (it joins the two ranges of a <> over DECIMAL into one), and a
+// condition too few is a wrong answer; so only of integers. There it matters most:
+// with the condition in the way of a lookup by key, the planner does not see the
+// chain of lookups in a join of many tables, and keeps the order they are written in.
+func (t *Table) PreciseMatch() bool { return t.now().exactIndexes }
 
 // GetIndexes implements sql.IndexAddressable.
 func (t *Table) GetIndexes(*sql.Context) ([]sql.Index, error) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/types"
 
 	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/sqlfront/codec"
@@ -26,6 +27,7 @@ type tableInfo struct {
 	indexes      []*indexInfo // secondary
 	virtual      virtualColumns
 	virtualIndex bool // some index is made of a virtual column
+	exactIndexes bool // what an index lookup finds needs no second check
 	checks       virtualChecks
 	ownChecks    bool  // constraints are checked here, not by the engine
 	temporary    bool  // belongs to one session
@@ -62,7 +64,22 @@ func compileTable(database string, desc *catalog.Table) (*tableInfo, error) {
 	if err := t.compileIndexes(); err != nil {
 		return nil, fmt.Errorf("table %s.%s: %w", database, desc.Name, err)
 	}
+	t.exactIndexes = t.integersOnly()
 	return t, nil
+}
+
+// integersOnly tells whether all indexes are of integer columns. Their ranges
+// are made so that they say exactly what the conditions say; see
+// indexConditions and decision 0023.
+func (t *tableInfo) integersOnly() bool {
+	for _, x := range append(t.indexes, t.primary) {
+		for _, c := range x.columns {
+			if !types.IsInteger(t.schema[c].Type) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (t *tableInfo) compileColumns() error {
