@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/rowlockdb/rowlock/explore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -49,8 +51,7 @@ func (l *ledger) leave(o Owner) {
 // TestStress runs transactions in parallel over two tables. Nobody has a timeout that counts: that
 // the test ends shows that every deadlock was found and every release woke whom it should.
 func TestStress(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := explore.Seed(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	graph := NewWaitGraph()

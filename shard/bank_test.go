@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/explore"
 	"github.com/rowlockdb/rowlock/paxos/memory"
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
@@ -208,11 +207,7 @@ func total(ctx context.Context, r *shard.Router, at storage.Timestamp) (int64, e
 // rounds, power cuts. Every snapshot has the same total, twice read is twice
 // the same, and what was acknowledged stays.
 func TestBank(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("SEED"); s != "" {
-		seed, _ = strconv.ParseUint(s, 10, 64)
-	}
-	t.Logf("SEED=%d", seed)
+	seed := explore.Seed(t)
 	f := newFixture(t, func(c *shard.Config) { c.Retention = 500 * time.Millisecond })
 	for i := range accounts {
 		s, k := place(i)

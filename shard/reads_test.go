@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/explore"
 	"github.com/rowlockdb/rowlock/paxos"
 	"github.com/rowlockdb/rowlock/paxos/memory"
 	"github.com/rowlockdb/rowlock/storage"
@@ -23,11 +22,7 @@ import (
 // answered must show what the final history shows at R; and every write that
 // was acknowledged before R was drawn lies at or below R.
 func TestReadsAcrossOwners(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("SEED"); s != "" {
-		seed, _ = strconv.ParseUint(s, 10, 64)
-	}
-	t.Logf("SEED=%d", seed)
+	seed := explore.Seed(t)
 	w := newTrio(t)
 	w.network.SetFaults(memory.Faults{UnknownApplied: 0.03, UnknownLost: 0.03, UnknownLate: 0.03, Duplicate: 0.03})
 	h := &readsHistory{w: w, stop: time.Now().Add(1500 * time.Millisecond)}

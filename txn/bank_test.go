@@ -14,15 +14,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/explore"
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
-var (
-	bankSeed      = flag.Uint64("bank-seed", uint64(time.Now().UnixNano()), "seed of the bank tests")
-	bankTransfers = flag.Int("bank-transfers", 60, "transfers per client of the bank tests")
-)
+var bankTransfers = flag.Int("bank-transfers", 60, "transfers per client of the bank tests")
 
 const (
 	bankAccounts = 9
@@ -125,13 +123,13 @@ func (b *bank) total(o txn.Options) (sum int, entries map[string]bool, err error
 }
 
 func (b *bank) run(t *testing.T) {
-	t.Logf("seed %d", *bankSeed)
+	seed := explore.Seed(t)
 	b.acked, b.refused, b.unknown = map[string]bool{}, map[string]bool{}, map[string]bool{}
 	stop := make(chan struct{})
 	var clients, readers sync.WaitGroup
 	for i := range bankClients {
 		clients.Go(func() {
-			r := rand.New(rand.NewPCG(*bankSeed, uint64(i)))
+			r := rand.New(rand.NewPCG(seed, uint64(i)))
 			for n := range *bankTransfers {
 				entry := fmt.Sprintf("entry %d.%d", i, n)
 				b.record(t, entry, b.transfer(r, entry))
@@ -230,7 +228,7 @@ func TestBank(t *testing.T) {
 // The same while messages and answers get lost at random.
 func TestBankWithLostMessages(t *testing.T) {
 	var mu sync.Mutex
-	r := rand.New(rand.NewPCG(*bankSeed, 1000))
+	r := rand.New(rand.NewPCG(explore.Seed(t), 1000))
 	lose := func(message) error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -267,7 +265,7 @@ func TestBankWithFaultyLog(t *testing.T) {
 func TestNoWriteSkewUnderSerializable(t *testing.T) {
 	c := newCluster(t)
 	co := c.coordinator(nil)
-	t.Logf("seed %d", *bankSeed)
+	seed := explore.Seed(t)
 	const pairs = 4
 	pair := func(i int) []txn.Key {
 		return []txn.Key{c.key(1, fmt.Sprintf("x%d", i)), c.key(2, fmt.Sprintf("y%d", i))}
@@ -301,7 +299,7 @@ func TestNoWriteSkewUnderSerializable(t *testing.T) {
 	var done atomic.Int64
 	for n := range bankClients {
 		clients.Go(func() {
-			r := rand.New(rand.NewPCG(*bankSeed, uint64(n)))
+			r := rand.New(rand.NewPCG(seed, uint64(n)))
 			for range *bankTransfers {
 				if turn(r) == nil {
 					done.Add(1)

@@ -12,16 +12,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/explore"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
 // The history tests run longer, or differently, by flags:
 //
-//	go test ./txn -run TestHistory -history.time=60s -history.seed=7
-var (
-	historySeed = flag.Uint64("history.seed", 0, "seed of the history tests; 0: from the clock")
-	historyTime = flag.Duration("history.time", 700*time.Millisecond, "how long each history test runs")
-)
+//	go test ./txn -run TestHistory -history.time=60s -seed=7
+var historyTime = flag.Duration("history.time", 700*time.Millisecond, "how long each history test runs")
 
 // TestHistory runs random transactions at once and checks afterwards that what
 // they read and wrote can be explained by some order of them: one that respects
@@ -38,11 +36,7 @@ func TestHistory(t *testing.T) {
 		{name: "snapshot isolation, faulty log", snapshot: true, faulty: true, killing: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			seed := *historySeed
-			if seed == 0 {
-				seed = uint64(time.Now().UnixNano())
-			}
-			t.Logf("-history.seed=%d", seed)
+			seed := explore.Seed(t)
 			c := newCluster(t)
 			h := &historyRun{cluster: c, co: c.coordinator(nil), snapshot: test.snapshot, killing: test.killing, began: time.Now(), failed: map[string]int{}}
 			for _, s := range c.node.Router().DataShards() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/explore"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -23,11 +24,7 @@ const (
 // inserted there. Every scan that succeeds, locking or not, in either direction,
 // sees each token exactly once.
 func TestMovingTokens(t *testing.T) {
-	seed := *historySeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("-history.seed=%d", seed)
+	seed := explore.Seed(t)
 	c := newCluster(t)
 	co := c.coordinator(nil)
 	shards := c.node.Router().DataShards()
@@ -130,6 +127,7 @@ func scanTokens(ctx context.Context, tx *txn.Txn, rng *rand.Rand) (saw []string,
 // TestPredicateUnderSerializable: everybody counts the rows and inserts one only
 // if there are fewer than three; nobody ever counts more (no phantoms).
 func TestPredicateUnderSerializable(t *testing.T) {
+	seed := explore.Seed(t)
 	c := newCluster(t)
 	co := c.coordinator(nil)
 	shards := c.node.Router().DataShards()
@@ -140,7 +138,7 @@ func TestPredicateUnderSerializable(t *testing.T) {
 	var wg sync.WaitGroup
 	for w := range 6 {
 		wg.Go(func() {
-			rng := rand.New(rand.NewPCG(*historySeed, uint64(w)))
+			rng := rand.New(rand.NewPCG(seed, uint64(w)))
 			for time.Since(began) < *historyTime {
 				tx := co.Begin(txn.Options{Isolation: txn.Serializable, LockWait: 2 * time.Second})
 				n, err := insertBelow(t.Context(), tx, 3, func(i int) txn.Key {
