@@ -17,8 +17,8 @@
 // never a mixture. The applied record lies inside the space, so it switches
 // with the data.
 //
-// A [Snapshot] is one point in time for versions, intents, votes and meta
-// records alike, so an intent is always judged with the vote that belonged to
+// A [Snapshot] is one point in time for versions, intents, votes, lock
+// records and meta records alike, so an intent is always judged with the vote that belonged to
 // it at that moment.
 //
 // # Layout
@@ -26,7 +26,7 @@
 //	space (8 bytes, big endian) | kind (1) | body | 0x00            record key
 //	space (8 bytes, big endian) | kind (1) | body | 0x00 | ^commit (8) | 0x09   version key
 //
-// The kinds, in order: the applied record, meta records, votes, intents, versions.
+// The kinds, in order: the applied record, meta records, votes, lock records, intents, versions.
 // The body of the last two is the user's key, unescaped: the store's own comparer
 // splits a key at the zero byte in front of the timestamp and compares the two
 // halves separately, so any bytes sort bytewise. The versions of a key follow each

@@ -15,7 +15,7 @@ import (
 // formatVersion is the version of everything this package stores: key layout,
 // record encodings, comparer. A program opens only directories of its own
 // version.
-const formatVersion = 2
+const formatVersion = 3
 
 // formatFile names the file that holds the version, next to Pebble's files.
 const formatFile = "ROWLOCK-STORAGE"

@@ -2,10 +2,12 @@ package storage
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"testing"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 )
@@ -44,6 +46,34 @@ func FuzzDecodeIntent(f *testing.F) {
 			return
 		}
 		require.Equal(t, b, in.AppendBinary(nil))
+	})
+}
+
+// FuzzDecodeLocks puts the right checksum behind the input, so that the fields
+// behind the check are reached.
+func FuzzDecodeLocks(f *testing.F) {
+	full := goldenLocks.AppendBinary(nil)
+	f.Add(full[:len(full)-8])
+	f.Add((&LockRecord{Epoch: 1, Generation: 1}).AppendBinary(nil)[:6])
+	f.Add([]byte{1, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Add(goldenLockID.appendTo(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if id, err := decodeLockID(b); err == nil {
+			require.Equal(t, b, id.appendTo(nil))
+		} else {
+			refuse(t, err)
+		}
+		if _, err := DecodeLockRecord(b); err != nil {
+			refuse(t, err)
+		}
+		r, err := DecodeLockRecord(binary.BigEndian.AppendUint64(append([]byte(nil), b...), xxhash.Sum64(b)))
+		if err != nil {
+			refuse(t, err)
+			return
+		}
+		again, err := DecodeLockRecord(r.AppendBinary(nil))
+		require.NoError(t, err)
+		require.Equal(t, r, again)
 	})
 }
 

@@ -18,6 +18,8 @@ var (
 		State: VoteCommitted, Prepare: 300, Commit: 301, Hash: 0x1122334455667788,
 		Participants: []uint64{1, 500}, Keys: []Key{Key("k"), {}}, Locks: []byte{0xaa},
 	}
+	goldenLockID = LockID{Source: LocksHandedOver, Txn: goldenTxn, Number: 5}
+	goldenLocks  = LockRecord{Epoch: 3, Generation: 300, Flush: 0x1122334455667788, Heir: 4, Locks: []byte{0xaa, 0xbb}}
 )
 
 // TestGolden compares encodings with testdata/golden. What stands there is on
@@ -52,6 +54,10 @@ func TestGolden(t *testing.T) {
 			return dump((&Intent{Txn: goldenTxn, Prepare: 5, Tombstone: true}).AppendBinary(nil))
 		case "vote":
 			return dump(goldenVote.AppendBinary(nil))
+		case "key-lock":
+			return dump(appendRecordKey(nil, 0x0102, kindLock, goldenLockID.appendTo(nil)))
+		case "lock":
+			return dump(goldenLocks.AppendBinary(nil))
 		case "applied":
 			return dump(Applied{Replica: 3, Index: 1 << 40}.AppendBinary(nil))
 		case "format":
@@ -105,6 +111,12 @@ func TestGoldenDecodes(t *testing.T) {
 	empty, err := DecodeVote((&Vote{State: VoteAborted}).AppendBinary(nil))
 	require.NoError(t, err)
 	require.Equal(t, Vote{State: VoteAborted}, empty)
+	l, err := DecodeLockRecord(goldenLocks.AppendBinary(nil))
+	require.NoError(t, err)
+	require.Equal(t, goldenLocks, l)
+	lid, err := decodeLockID(goldenLockID.appendTo(nil))
+	require.NoError(t, err)
+	require.Equal(t, goldenLockID, lid)
 	a, err := DecodeApplied(Applied{Replica: 3, Index: 9}.AppendBinary(nil))
 	require.NoError(t, err)
 	require.Equal(t, Applied{Replica: 3, Index: 9}, a)
@@ -130,6 +142,20 @@ func TestDecodersRefuse(t *testing.T) {
 	refused("vote", append(full, 0), vote)
 	refused("vote version", append([]byte{9}, full[1:]...), vote)
 	refused("vote state", append([]byte{1, 4}, full[2:]...), vote)
+	locks := func(b []byte) error { _, err := DecodeLockRecord(b); return err }
+	full = goldenLocks.AppendBinary(nil)
+	for n := range full {
+		refused("lock record", full[:n], locks)
+		damaged := append([]byte(nil), full...)
+		damaged[n] ^= 0x10
+		refused("damaged lock record", damaged, locks)
+	}
+	refused("lock record", append(full, 0), locks)
+	id := func(b []byte) error { _, err := decodeLockID(b); return err }
+	full = goldenLockID.appendTo(nil)
+	refused("lock id", full[:len(full)-1], id)
+	refused("lock id", append(full, 0), id)
+	refused("lock source", append([]byte{3}, full[1:]...), id)
 	full = goldenIntent.AppendBinary(nil)
 	for n := range intentHeaderSize {
 		refused("intent", full[:n], intent)

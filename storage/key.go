@@ -16,6 +16,7 @@ const (
 	kindApplied kind = 0x10 // no body
 	kindMeta    kind = 0x20 // body: the record's name
 	kindVote    kind = 0x30 // body: the encoded TxnID
+	kindLock    kind = 0x38 // body: the encoded LockID
 	kindIntent  kind = 0x40 // body: the user's key
 	kindVersion kind = 0x50 // body: the user's key; always with a timestamp
 	kindEnd     kind = 0xff // sorts after every record of the space
@@ -96,6 +97,13 @@ func validateKey(k []byte) error {
 	case kindVote:
 		if body != TxnIDSize || n != len(k) {
 			return corruptf("vote with key %x", k)
+		}
+	case kindLock:
+		if body != lockIDSize || n != len(k) {
+			return corruptf("lock record with key %x", k)
+		}
+		if _, err := decodeLockID(k[1 : n-sentinelSize]); err != nil {
+			return err
 		}
 	case kindIntent:
 		if n != len(k) {
