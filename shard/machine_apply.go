@@ -65,7 +65,7 @@ func (m *Machine) apply(c *Command) (Result, error) {
 	if c.Kind == KindBeginEpoch {
 		return m.beginEpoch(c), nil
 	}
-	if (c.Epoch != m.owner.Load().Epoch || c.Epoch == 0) && !mutated("votes.epoch-unchecked") {
+	if (c.Epoch != m.owner.Load().Epoch || c.Epoch == 0) && !mutated("1.4.epoch-unchecked") {
 		return Result{Verdict: VerdictNotOwner}, nil
 	}
 	switch c.Kind {
@@ -115,7 +115,7 @@ func (m *Machine) vote(c *Command) (Result, error) {
 	if ok {
 		return voteResult(v), nil
 	}
-	if uint64(c.Txn.Start) < m.fence.Load() {
+	if uint64(c.Txn.Start) < m.fence.Load() && !mutated("1.4.fence-ignored") {
 		return Result{Verdict: VerdictFenced}, nil
 	}
 	if !m.schemasCurrent(c.Schemas) {
@@ -128,6 +128,9 @@ func (m *Machine) vote(c *Command) (Result, error) {
 		v = m.prepare(c)
 	case KindCloseVote:
 		v = storage.Vote{State: storage.VoteAborted}
+	}
+	if c.Kind == KindOnePC && mutated("1.4.onepc-leaves-no-marker") {
+		return voteResult(v), nil
 	}
 	m.putVote(c.Txn, v)
 	return voteResult(v), nil
@@ -292,6 +295,11 @@ func (m *Machine) resolve(r Resolution) (size int, err error) {
 	m.mu.Lock()
 	delete(m.mu.prepared, r.Txn)
 	m.mu.Unlock()
+	if mutated("1.4.marker-goes-at-once") {
+		b.DeleteVote(r.Txn)
+		m.pending[r.Txn] = storage.Vote{State: storage.VoteNone}
+		return size, nil
+	}
 	m.putVote(r.Txn, v)
 	return size, nil
 }
@@ -400,7 +408,7 @@ func (m *Machine) collectGarbage(c *Command) (Result, error) {
 // the next command goes on: beginning at the front again would pass everything
 // that the commands before it have removed.
 func (m *Machine) collectVotes(c *Command) (Result, error) {
-	if uint64(c.Below) > m.fence.Load() {
+	if uint64(c.Below) > m.fence.Load() && !mutated("1.4.markers-go-unfenced") {
 		return Result{Verdict: VerdictRefused}, nil
 	}
 	if err := m.flush(); err != nil {
@@ -418,7 +426,7 @@ func (m *Machine) collectVotes(c *Command) (Result, error) {
 			result.Value = id.Append(nil)
 			return errStop
 		}
-		if v.State != storage.VotePrepared {
+		if v.State != storage.VotePrepared || mutated("1.4.open-votes-go") {
 			b.DeleteVote(id)
 			m.pending[id] = storage.Vote{State: storage.VoteNone}
 			result.Count++

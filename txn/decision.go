@@ -62,6 +62,10 @@ func decide(r role, ballots []ballot) (verdict, storage.Timestamp) {
 		switch b.answer {
 		case answerPrepared:
 			prepared++
+			if mutated("1.4.lowest-timestamp") && highest != 0 {
+				highest = min(highest, b.prepare)
+				continue
+			}
 			highest = max(highest, b.prepare)
 		case answerCommitted:
 			committed++
@@ -82,7 +86,8 @@ func decide(r role, ballots []ballot) (verdict, storage.Timestamp) {
 		return verdictCommit, commit
 	case aborted > 0:
 		return verdictAbort, 0
-	case prepared == len(ballots) && prepared > 0:
+	case prepared == len(ballots) && prepared > 0,
+		prepared > 0 && mutated("1.4.some-votes-are-enough"):
 		return verdictCommit, highest
 	case fenced > 0 && r == roleRecoverer:
 		return verdictAbort, 0

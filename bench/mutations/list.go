@@ -23,6 +23,9 @@ type mutation struct {
 
 // rule is the part of the name that says what is broken.
 func (m *mutation) rule() string {
+	if rule, ok := strings.CutPrefix(m.name, "1.4."); ok && rule != "" {
+		return "1.4"
+	}
 	rule, _, _ := strings.Cut(m.name, ".")
 	return rule
 }
