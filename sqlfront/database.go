@@ -10,6 +10,7 @@ import (
 
 	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/sqlfront/wire"
+	"github.com/rowlockdb/rowlock/txn"
 )
 
 // Database is the engine's handle of one database. It holds a name only; what
@@ -78,10 +79,14 @@ func (d *Database) GetTableInsensitiveAsOf(ctx *sql.Context, name string, asOf a
 		if t, ok := s.temporaryTable(d.name, name); ok {
 			return t, true, nil // only this session can see it
 		}
-		return d.table(ctx, s, name, lockMode(marker))
+		mode := lockMode(marker)
+		if mode.lock == txn.LockExclusive && s.readOnly() && d.schema(ctx).Table(name) != nil {
+			return nil, false, sql.ErrReadOnlyTransaction.New()
+		}
+		return d.table(ctx, s, name, mode)
 	}
 	if ok {
-		asOf = marker.AsOf
+		return nil, false, errLockedPast
 	}
 	mode, err := s.pastMode(ctx, asOf)
 	if err != nil {

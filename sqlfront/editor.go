@@ -92,6 +92,9 @@ func (e *editor) txn(ctx *sql.Context) (*txn.Txn, error) {
 		return e.own, nil
 	}
 	e.session.rereads.forget()
+	if e.session.readOnly() && !e.table.info.temporary {
+		return nil, sql.ErrReadOnlyTransaction.New()
+	}
 	return e.session.txn(ctx)
 }
 

@@ -16,6 +16,7 @@ var (
 	errPartitionKey = mysql.NewSQLError(1503, "HY000",
 		"A PRIMARY KEY must include all columns in the table's partitioning function")
 	errNoHistory    = mysql.NewSQLError(1235, "42000", "AS OF takes a point in time")
+	errLockedPast   = mysql.NewSQLError(1221, "HY000", "Incorrect usage of AS OF and a locking clause")
 	errNeedsRewrite = errors.New("primary keys change by rewriting the table")
 )
 

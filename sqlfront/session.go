@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/vitess/go/vt/sqlparser"
@@ -34,6 +35,8 @@ type Session struct {
 		yes  bool
 	}
 	temporary temporaryTables
+	next      nextTransaction
+	leaving   atomic.Bool // the client leaves after the present answer
 	prepared  statementCache
 	cached    statementCache
 	plain     *sql.Context // for reading variables outside of a statement
@@ -49,6 +52,7 @@ func newSession(base *sql.BaseSession, server *Server) *Session {
 	s.prepared.limit = server.config.PreparedStatements
 	s.cached.limit = server.config.PreparedStatements
 	s.plain = sql.NewContext(context.Background(), sql.WithSession(s))
+	s.matchTwins()
 	return s
 }
 
@@ -118,6 +122,7 @@ func (s *Session) failed(err error) error {
 	var e *txn.Error
 	if errors.As(err, &e) && e.Code.Fatal() && s.tx != nil {
 		s.tx.txn.Rollback(context.Background())
+		s.spend(s.tx)
 		s.tx.done = true
 		s.tx = nil
 		s.abandonChange()

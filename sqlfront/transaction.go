@@ -15,9 +15,10 @@ import (
 
 // Transaction is the engine's token for a session's transaction.
 type Transaction struct {
+	characteristics
 	txn        *txn.Txn
-	readOnly   bool
 	implicit   bool // begun as the transaction of a single statement
+	explicit   bool // begun by START TRANSACTION, or chained to one that ended
 	savepoints []savepoint
 	done       bool
 }
@@ -53,27 +54,27 @@ func (s *Session) SetTransaction(sql.Transaction) {}
 // CALL, and after paths on which it forgot the first.
 func (s *Session) StartTransaction(ctx *sql.Context, c sql.TransactionCharacteristic) (sql.Transaction, error) {
 	if s.tx != nil {
-		if c == sql.ReadOnly {
-			s.tx.readOnly = true
-		}
 		return s.tx, nil
 	}
-	readOnly := c == sql.ReadOnly || s.flag(ctx, "transaction_read_only")
-	s.tx = &Transaction{readOnly: readOnly, implicit: s.implicit(ctx), txn: s.begin(ctx, readOnly)}
+	next := s.characteristics(ctx)
+	next.readOnly = next.readOnly || c == sql.ReadOnly
+	s.tx = &Transaction{implicit: s.implicit(ctx), characteristics: next, txn: s.begin(ctx, next)}
 	s.begun = s.statement
 	s.tx.txn.BeginStatement(ctx, ctx.Query())
 	return s.tx, nil
 }
 
-// begin starts a transaction as the session variables ask for.
-func (s *Session) begin(ctx *sql.Context, readOnly bool) *txn.Txn {
+// begin starts a transaction as the session variables ask for. The access mode
+// READ ONLY is not the layer's below: temporary tables may be written, and FOR
+// SHARE may lock.
+func (s *Session) begin(ctx *sql.Context, c characteristics) *txn.Txn {
 	autocommit := s.implicit(ctx)
 	return s.catalog.coordinator.Begin(txn.Options{
 		// A SELECT that is its own transaction is serializable at its snapshot,
 		// without locks (manual, 17.7.2.1, SERIALIZABLE).
-		ReadOnly:          readOnly || autocommit && wire.PlainSelect(ctx.Query()),
-		Isolation:         s.isolation(ctx),
-		SnapshotIsolation: s.flagOr(ctx, "snapshot_isolation", true),
+		ReadOnly:          autocommit && wire.PlainSelect(ctx.Query()),
+		Isolation:         c.isolation,
+		SnapshotIsolation: c.firstWins,
 		Autocommit:        autocommit,
 		LockWait:          s.rowLockWait(ctx),
 		Label:             fmt.Sprintf("connection %d", s.ID()),
@@ -85,14 +86,21 @@ func (s *Session) implicit(ctx *sql.Context) bool {
 	return s.flag(ctx, "autocommit") && !ctx.GetIgnoreAutoCommit()
 }
 
-// settle begins again, as an explicit transaction, what START TRANSACTION got:
-// the engine says that it is explicit only after it has asked for it.
+// settle begins again a transaction that has sent nothing yet, if it would be
+// another now: the engine starts one with every statement, before that statement
+// has said what the transaction is to be.
 func (s *Session) settle(ctx *sql.Context) {
-	if !s.tx.implicit || !ctx.GetIgnoreAutoCommit() || !s.tx.txn.ID().IsZero() {
+	t := s.tx
+	if t == nil || t.explicit || !t.txn.ID().IsZero() || t.txn.Writes() > 0 {
 		return
 	}
-	s.tx.txn.Rollback(ctx) // it has sent nothing
-	s.tx.txn, s.tx.implicit = s.begin(ctx, s.tx.readOnly), false
+	implicit, c := s.implicit(ctx), s.characteristics(ctx)
+	if implicit == t.implicit && c == t.characteristics {
+		return
+	}
+	t.txn.Rollback(ctx) // it has sent nothing
+	t.implicit, t.characteristics, t.txn = implicit, c, s.begin(ctx, c)
+	t.txn.BeginStatement(ctx, ctx.Query())
 }
 
 func (s *Session) isolation(ctx *sql.Context) txn.Isolation {
@@ -100,13 +108,7 @@ func (s *Session) isolation(ctx *sql.Context) txn.Isolation {
 	if err != nil {
 		return txn.RepeatableRead
 	}
-	switch strings.ToUpper(fmt.Sprint(v)) {
-	case "READ-COMMITTED", "READ-UNCOMMITTED":
-		return txn.ReadCommitted
-	case "SERIALIZABLE":
-		return txn.Serializable
-	}
-	return txn.RepeatableRead
+	return isolationOf(fmt.Sprint(v))
 }
 
 func (s *Session) flag(ctx *sql.Context, name string) bool { return s.flagOr(ctx, name, false) }
@@ -165,12 +167,20 @@ func (s *Session) CommitTransaction(ctx *sql.Context, token sql.Transaction) err
 func (s *Session) over(ctx *sql.Context) {
 	s.abandonOrForget()
 	if s.tx != nil {
+		s.spend(s.tx)
 		s.tx.done = true
 		s.tx = nil
 	}
 	s.catalog.locks.ReleaseAll(&s.holder)
 	if ctx != nil {
 		ctx.SetIgnoreAutoCommit(false)
+	}
+}
+
+// spend forgets what SET TRANSACTION said, if t was the transaction it meant.
+func (s *Session) spend(t *Transaction) {
+	if t.explicit || !t.txn.ID().IsZero() {
+		s.next = nextTransaction{}
 	}
 }
 
@@ -193,7 +203,8 @@ func (s *Session) restart(ctx *sql.Context) error {
 	err := s.tx.txn.Commit(ctx)
 	s.catalog.locks.ReleaseAll(&s.holder)
 	ctx.SetIgnoreAutoCommit(false)
-	s.tx.savepoints = nil
+	s.spend(s.tx)
+	s.tx.savepoints, s.tx.explicit = nil, false
 	if err != nil {
 		s.over(ctx)
 		return numbered(err)

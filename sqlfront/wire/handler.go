@@ -131,6 +131,7 @@ func (h *Handler) run(ctx context.Context, c *mysql.Conn, query string, statemen
 	if h.refused(c) {
 		return errEnded()
 	}
+	defer h.dismiss(c)
 	limit := h.timeLimit(c, query)
 	if limit == 0 {
 		return h.answer(c, query, statement(ctx))
@@ -144,6 +145,16 @@ func (h *Handler) run(ctx context.Context, c *mysql.Conn, query string, statemen
 		}
 	}
 	return h.answer(c, query, err)
+}
+
+// dismiss ends the connection of a session that leaves (COMMIT RELEASE).
+func (h *Handler) dismiss(c *mysql.Conn) {
+	if h.options.Session == nil {
+		return
+	}
+	if s, ok := h.options.Session(c).(interface{ Leaving() bool }); ok && s.Leaving() {
+		h.finish(c)
+	}
 }
 
 // answer is end for an error whose number depends on the statement.

@@ -14,6 +14,8 @@ import (
 //
 //   - a locking clause becomes a LockMarker in the AS OF of the query block's own tables;
 //   - FOR SHARE, which the grammar does not know, is rewritten before parsing;
+//   - what COMMIT, ROLLBACK and START TRANSACTION say beyond their verb becomes the name of a savepoint (Control);
+//   - SET TRANSACTION without a scope assigns to a variable of its own (NextTransaction);
 //   - a REGEXP b and a RLIKE b become REGEXP_LIKE(a, b), which Functions overrides;
 //   - PARTITION BY KEY goes into the table's comment and options (SplitComment, PartitionOption); every other partitioning is
 //     an error, because the engine would ignore it.
@@ -30,7 +32,7 @@ func NewParser() *Parser { return &Parser{Parser: sql.NewMysqlParser()} }
 
 // ParseSimple implements sql.Parser.
 func (p *Parser) ParseSimple(query string) (sqlparser.Statement, error) {
-	query = plainComments(query)
+	query, _ = rewriteControl(plainComments(query))
 	statement, err := p.Parser.ParseSimple(query)
 	if text, edits := rewriteAfter(query, err); edits != nil {
 		statement, err = p.Parser.ParseSimple(text)
@@ -45,7 +47,7 @@ func (p *Parser) Parse(ctx *sql.Context, query string, multi bool) (sqlparser.St
 
 // ParseWithOptions implements sql.Parser.
 func (p *Parser) ParseWithOptions(ctx context.Context, query string, delimiter rune, multi bool, options sqlparser.ParserOptions) (sqlparser.Statement, string, string, error) {
-	query = plainComments(query)
+	query, _ = rewriteControl(plainComments(query))
 	statement, parsed, remainder, err := p.Parser.ParseWithOptions(ctx, query, delimiter, multi, options)
 	if text, edits := rewriteAfter(query, err); edits != nil {
 		statement, parsed, remainder, err = p.Parser.ParseWithOptions(ctx, text, delimiter, multi, options)
@@ -56,12 +58,13 @@ func (p *Parser) ParseWithOptions(ctx context.Context, query string, delimiter r
 
 // ParseOneWithOptions implements sql.Parser; the position is one in query.
 func (p *Parser) ParseOneWithOptions(ctx context.Context, query string, options sqlparser.ParserOptions) (sqlparser.Statement, int, error) {
-	query = plainComments(query)
+	query, control := rewriteControl(plainComments(query))
 	statement, end, err := p.Parser.ParseOneWithOptions(ctx, query, options)
 	if text, edits := rewriteAfter(query, err); edits != nil {
 		statement, end, err = p.Parser.ParseOneWithOptions(ctx, text, options)
 		end = original(end, edits)
 	}
+	end = original(end, control)
 	statement, err = rewritten(statement, err)
 	return statement, end, err
 }
@@ -108,6 +111,8 @@ func rewrite(node sqlparser.SQLNode) error {
 			return true, refuseFiles(n.Into, nil)
 		case *sqlparser.Load:
 			return true, refuseFiles(nil, n)
+		case *sqlparser.Set:
+			nextTransaction(n)
 		case *sqlparser.ComparisonExpr:
 			regexpLike(n)
 		case *sqlparser.ConvertExpr:
