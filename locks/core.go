@@ -97,7 +97,7 @@ func (c *core) acquire(t *txn, m Mode, s Span, how Wait) (*wait, outcome) {
 		return nil, isGranted
 	}
 	c.seq++
-	w.seq, w.upgrade, w.impatient = c.seq, own != 0, how != WaitBlock
+	w.seq, w.upgrade, w.impatient = c.seq, own != 0 && !mutated("2.2.upgrade-waits-in-line"), how != WaitBlock
 	edges := c.evaluate(w, false)
 	switch {
 	case len(edges) == 0:
@@ -171,6 +171,9 @@ func (c *core) ownModes(t *txn, s span) (own modeSet) {
 // resolving reports whether a request waits for nothing but locks of transactions that have voted:
 // these are about to go (rule H15).
 func resolving(edges []edge) bool {
+	if mutated("H15.voted-are-skipped") {
+		return false
+	}
 	for _, e := range edges {
 		if !e.txn.pinned || e.ahead {
 			return false

@@ -30,7 +30,7 @@ func (c *core) evaluate(w *wait, all bool) []edge {
 		if r := c.records[w.span.lo]; r != nil {
 			e.record(r)
 		}
-	} else {
+	} else if !mutated("H5.interval-ignores-keys") {
 		c.recordsIn(w.span, e.record)
 	}
 	c.waiting.overlapping(w.span, func(n *interval) {
@@ -38,7 +38,9 @@ func (c *core) evaluate(w *wait, all bool) []edge {
 			e.ahead(n.wait)
 		}
 	})
-	c.held.overlapping(w.span, func(n *interval) { e.holder(n.txn, n.modes) })
+	if !mutated("H5.key-ignores-intervals") {
+		c.held.overlapping(w.span, func(n *interval) { e.holder(n.txn, n.modes) })
+	}
 	return e.out
 }
 
@@ -62,7 +64,7 @@ func (e *evaluation) holder(t *txn, held modeSet) {
 
 // ahead adds an earlier request if it is an obstacle.
 func (e *evaluation) ahead(a *wait) bool {
-	if a.txn == e.w.txn || !e.w.mode.conflictsWith(1<<a.mode) {
+	if a.txn == e.w.txn || !e.w.mode.conflictsWith(1<<a.mode) || mutated("2.1.queue-is-overtaken") {
 		return false
 	}
 	if e.c.holdsAgainst(e.w.txn, a) {

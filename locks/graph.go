@@ -3,6 +3,7 @@ package locks
 import (
 	"slices"
 	"sync"
+	"time"
 )
 
 // WaitGraph knows who waits for whom in all lock tables of a node, and finds cycles the moment a
@@ -36,7 +37,8 @@ const keepDeadlocks = 100
 
 // Deadlock is a cycle that was found: each member waits for the next one, the last for the first.
 type Deadlock struct {
-	Number  uint64 // counts the deadlocks of this node from 1
+	Number  uint64    // counts the deadlocks of this node from 1
+	Time    time.Time // when it was found
 	Members []WaitInfo
 	Victim  Owner
 }
@@ -131,16 +133,17 @@ func (g *WaitGraph) forgetLocked(o Owner, n *graphNode) {
 // not a transaction: whoever receives it checks under its table's mutex that the wait is not over
 // (rule H4). Until then the graph looks past the doomed wait.
 func (g *WaitGraph) breakCyclesLocked(w *wait) {
-	for len(w.targets) > 0 && !w.doomed.Load() {
+	if mutated("2.3.cycle-undetected") {
+		return
+	}
+	for len(w.targets) > 0 && !w.doomed() {
 		cycle := g.cycleLocked(w)
 		if cycle == nil {
 			return
 		}
 		cycle = shorten(cycle)
 		victim := slices.MinFunc(cycle, compareVictims)
-		g.rememberLocked(cycle, victim)
-		victim.doomed.Store(true)
-		victim.signal()
+		victim.doom(g.rememberLocked(cycle, victim))
 	}
 }
 
@@ -148,8 +151,12 @@ func (g *WaitGraph) breakCyclesLocked(w *wait) {
 // youngest transaction.
 func compareVictims(a, b *wait) int {
 	switch {
+	case a.weight != b.weight && mutated("2.3.heaviest-victim"):
+		return b.weight - a.weight
 	case a.weight != b.weight:
 		return a.weight - b.weight
+	case a.owner != b.owner && mutated("2.3.oldest-victim"):
+		return compareOwners(a.owner, b.owner)
 	case a.owner != b.owner:
 		return compareOwners(b.owner, a.owner)
 	}
@@ -176,7 +183,7 @@ func (g *WaitGraph) cycleLocked(w *wait) []*wait {
 			}
 			seen[t.owner] = true
 			for _, next := range n.waits {
-				if !next.doomed.Load() {
+				if !next.doomed() {
 					from[next] = queue[0]
 					queue = append(queue, next)
 				}
@@ -227,9 +234,8 @@ func direct(w, via, blocker *wait) bool {
 	})
 }
 
-func (g *WaitGraph) rememberLocked(cycle []*wait, victim *wait) {
-	g.mu.total++
-	d := Deadlock{Number: g.mu.total, Victim: victim.owner}
+func (g *WaitGraph) rememberLocked(cycle []*wait, victim *wait) *Deadlock {
+	d := Deadlock{Victim: victim.owner, Time: time.Now()}
 	for _, w := range cycle {
 		info := w.info()
 		for _, t := range w.targets {
@@ -237,8 +243,23 @@ func (g *WaitGraph) rememberLocked(cycle []*wait, victim *wait) {
 		}
 		d.Members = append(d.Members, info)
 	}
+	return g.keepLocked(d)
+}
+
+// Remember adds a deadlock that a detector elsewhere found to the latest ones
+// and gives it a number of this node.
+func (g *WaitGraph) Remember(d Deadlock) *Deadlock {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.keepLocked(d)
+}
+
+func (g *WaitGraph) keepLocked(d Deadlock) *Deadlock {
+	g.mu.total++
+	d.Number = g.mu.total
 	if len(g.mu.deadlocks) == keepDeadlocks {
 		g.mu.deadlocks = slices.Delete(g.mu.deadlocks, 0, 1)
 	}
 	g.mu.deadlocks = append(g.mu.deadlocks, d)
+	return &d
 }

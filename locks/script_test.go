@@ -193,10 +193,10 @@ func (p *player) line(t *testing.T, f []string) string {
 	case "break":
 		for _, w := range p.table(f[1]).Waits() {
 			if w.Owner == owner(t, f[2]) {
-				return fmt.Sprint(p.table(f[1]).Break(w.ID))
+				return fmt.Sprint(p.table(f[1]).Break(w.ID, Deadlock{}))
 			}
 		}
-		return fmt.Sprint(p.table(f[1]).Break(0))
+		return fmt.Sprint(p.table(f[1]).Break(0, Deadlock{}))
 	}
 	return p.txnLine(t, f)
 }

@@ -41,6 +41,8 @@ type Error struct {
 	Index  int     // which of the request's spans
 	Span   Span    // that span
 	Others []Owner // whom the request waited for, if known
+	// Deadlock is the cycle that this request was to give way in (ErrDeadlock).
+	Deadlock *Deadlock
 }
 
 // Error implements error.
@@ -65,21 +67,23 @@ func (t *Table) Acquire(ctx context.Context, r Request, how Wait) (skipped []int
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, s := range r.Spans {
-		others, reason := t.acquireLocked(ctx, &r, s, how)
-		if reason == nil {
+		e := t.acquireLocked(ctx, &r, s, how)
+		if e == nil {
 			continue
 		}
-		if how == WaitSkip && errors.Is(reason, ErrWouldBlock) {
+		if how == WaitSkip && errors.Is(e.Reason, ErrWouldBlock) {
 			skipped = append(skipped, i)
 			continue
 		}
-		return skipped, &Error{Reason: reason, Table: t.name, Index: i, Span: s, Others: others}
+		e.Table, e.Index, e.Span = t.name, i, s
+		return skipped, e
 	}
 	return skipped, nil
 }
 
-// acquireLocked takes one span; it gives the mutex up while it waits.
-func (t *Table) acquireLocked(ctx context.Context, r *Request, s Span, how Wait) ([]Owner, error) {
+// acquireLocked takes one span; it gives the mutex up while it waits. Nil is a
+// grant; an error has a reason and what is known of the others.
+func (t *Table) acquireLocked(ctx context.Context, r *Request, s Span, how Wait) *Error {
 	c := t.mu.core
 	tx := c.txn(r.Owner)
 	w, answer := c.acquire(tx, r.Mode, s, how)
@@ -92,15 +96,15 @@ func (t *Table) acquireLocked(ctx context.Context, r *Request, s Span, how Wait)
 	t.publishLocked()
 	switch answer {
 	case isGranted:
-		return nil, nil
+		return nil
 	case isRefused:
-		return nil, ErrWouldBlock
+		return &Error{Reason: ErrWouldBlock}
 	}
 	return t.awaitLocked(ctx, w)
 }
 
 // awaitLocked blocks until the wait is over.
-func (t *Table) awaitLocked(ctx context.Context, w *wait) ([]Owner, error) {
+func (t *Table) awaitLocked(ctx context.Context, w *wait) *Error {
 	var bound <-chan time.Time
 	if w.impatient {
 		timer := time.NewTimer(voteWait)
@@ -118,17 +122,24 @@ func (t *Table) awaitLocked(ctx context.Context, w *wait) ([]Owner, error) {
 			reason = ended(ctx)
 		}
 		t.mu.Lock()
-		if w.state != waiting {
-			return nil, t.resultLocked(w)
+		verdict := w.verdict.Load()
+		if mutated("H4.verdict-on-a-finished-wait") && verdict != nil {
+			return &Error{Reason: ErrDeadlock, Deadlock: verdict}
 		}
-		if w.doomed.Load() {
+		if w.state != waiting {
+			if reason := t.resultLocked(w); reason != nil {
+				return &Error{Reason: reason}
+			}
+			return nil
+		}
+		if verdict != nil {
 			reason = ErrDeadlock
 		}
 		if reason != nil {
-			others := ownersOf(t.mu.core.evaluate(w, true))
+			e := &Error{Reason: reason, Others: ownersOf(t.mu.core.evaluate(w, true)), Deadlock: verdict}
 			t.mu.core.cancel(w, abandoned)
 			t.publishLocked()
-			return others, reason
+			return e
 		}
 	}
 }
@@ -182,7 +193,7 @@ func (t *Table) Release(o Owner) bool {
 	if tx == nil {
 		return true
 	}
-	if tx.pinned {
+	if tx.pinned && !mutated("H4.pinned-release") {
 		return false
 	}
 	t.mu.core.release(tx)
@@ -253,7 +264,7 @@ func (t *Table) DropUnpinned(match func(Owner) bool) []Owner {
 	c := t.mu.core
 	var out []Owner
 	for o, tx := range c.txns {
-		if !tx.pinned && match(o) {
+		if (!tx.pinned || mutated("H4.pinned-drop")) && match(o) {
 			out = append(out, o)
 		}
 	}
@@ -288,16 +299,15 @@ func (t *Table) Clear() {
 }
 
 // Break ends one wait, named by WaitInfo.ID, with ErrDeadlock: the verdict of a detector that sees
-// more than this node. It returns false if that wait is over.
-func (t *Table) Break(id uint64) bool {
+// more than this node. It returns false if that wait is over or has a verdict already.
+func (t *Table) Break(id uint64, d Deadlock) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	w := t.mu.core.findWait(id)
-	if w == nil {
+	if w == nil || w.doomed() {
 		return false
 	}
-	w.doomed.Store(true)
-	w.signal()
+	w.doom(t.graph.Remember(d))
 	return true
 }
 

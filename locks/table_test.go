@@ -74,7 +74,7 @@ func TestGrantThenDrop(t *testing.T) {
 	lockX(t, table, two, "other")
 
 	table.mu.Lock()
-	_, err := table.awaitLocked(context.Background(), w)
+	err := table.awaitLocked(context.Background(), w)
 	table.mu.Unlock()
 	require.ErrorIs(t, err, ErrDropped)
 	require.False(t, table.Holds(two, Exclusive, key("k")[0]))
@@ -90,14 +90,14 @@ func TestVoidVerdict(t *testing.T) {
 	w, _ := c.acquire(c.txn(two), Exclusive, key("k")[0], WaitBlock)
 	w.wake = make(chan struct{}, 1)
 	table.publishLocked()
-	require.True(t, table.Break(w.seq))
+	require.True(t, table.Break(w.seq, Deadlock{}))
 	require.True(t, table.Release(one))
 	table.mu.Lock()
-	_, err := table.awaitLocked(context.Background(), w)
+	err := table.awaitLocked(context.Background(), w)
 	table.mu.Unlock()
-	require.NoError(t, err)
+	require.Nil(t, err)
 	require.True(t, table.Holds(two, Exclusive, key("k")[0]))
-	require.False(t, table.Break(w.seq))
+	require.False(t, table.Break(w.seq, Deadlock{}))
 }
 
 // TestInstall: what Held returns makes the same table elsewhere; a conflict is a bug.

@@ -43,7 +43,7 @@ type wait struct {
 
 	// Guarded by the graph's mutex.
 	targets []target
-	doomed  atomic.Bool // a deadlock verdict; void if the wait is over by then (rule H4)
+	verdict atomic.Pointer[Deadlock] // the wait is to be given up; void if it is over by then (rule H4)
 }
 
 // edge is one owner a wait waits for: because of what it holds there, because of an earlier request
@@ -78,4 +78,12 @@ func (w *wait) signal() {
 	case w.wake <- struct{}{}:
 	default:
 	}
+}
+
+func (w *wait) doomed() bool { return w.verdict.Load() != nil }
+
+// doom gives the wait a verdict; the first one counts.
+func (w *wait) doom(d *Deadlock) {
+	w.verdict.CompareAndSwap(nil, d)
+	w.signal()
 }
