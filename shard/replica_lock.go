@@ -90,21 +90,20 @@ func (g *grant) acquire(ctx context.Context, mode LockMode, spans []locks.Span) 
 		g.r.counters.lockWaits.Add(1)
 	}
 	if err != nil {
-		return nil, g.translate(ctx, err, spans)
+		return nil, g.translate(ctx, err)
 	}
 	return skipped, g.confirm(spans)
 }
 
-func (g *grant) translate(ctx context.Context, err error, spans []locks.Span) error {
+func (g *grant) translate(ctx context.Context, err error) error {
 	e := &Error{Shard: g.r.c.Shard}
-	if len(spans) > 0 {
-		e.Key = slices.Clone(spans[0].Lo)
-	}
+	g.describe(e, err)
 	switch {
 	case g.r.serving.Load() != g.t:
 		return g.r.notOwner()
 	case errors.Is(err, locks.ErrDeadlock):
 		e.Code = Deadlock
+		g.r.c.Logger.Debug("deadlock", "shard", uint64(g.r.c.Shard), "victim", g.q.Txn.String(), "cycle", e.Detail)
 	case errors.Is(err, locks.ErrWouldBlock):
 		e.Code = WouldBlock
 	case errors.Is(err, locks.ErrDropped):
