@@ -23,7 +23,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 # Time for each fuzz target of `make fuzz`.
 FUZZTIME ?= 10s
 
-.PHONY: run build test check race fuzz bench slt crash mutations clean
+.PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -67,6 +67,14 @@ crash: build
 # Each rule of the transaction protocol is broken once; a test must fail. ARGS=-only=H9
 mutations:
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/mutations $(ARGS)
+
+# Deadlocks provoked over the wire: one victim each, within 500 ms; none where rows are locked in one order.
+deadlocks: build
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/deadlocks -binary ./$(BIN)
+
+# Jobs taken from tables with SKIP LOCKED: each exactly once.
+queue: build
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/queue -binary ./$(BIN)
 
 clean:
 	rm -rf bin

@@ -97,7 +97,9 @@ type LockRequest struct {
 	Span  *Span
 	// Reverse and Limit are as in ReadRequest; the interval locked ends at the
 	// last row returned when Limit cut the scan. With WaitSkip no interval is
-	// locked.
+	// locked, and Limit, if it comes with Keys and Read, ends the request once
+	// that many of them are locked and found; the answer's rows say how many
+	// keys were tried.
 	Reverse  bool
 	Limit    int
 	RowsOnly bool

@@ -36,6 +36,8 @@ func (r *Replica) Lock(ctx context.Context, q *LockRequest) (*LockResponse, erro
 	g := grant{r: r, t: t, q: q, response: &LockResponse{Token: token}}
 	if q.Span != nil {
 		err = g.span(ctx)
+	} else if q.Wait == locks.WaitSkip && q.Limit > 0 && q.Read {
+		err = g.someKeys(ctx)
 	} else {
 		err = g.keys(ctx)
 	}
@@ -186,36 +188,69 @@ func (g *grant) keys(ctx context.Context) error {
 		g.unread = true
 		return nil
 	}
-	return g.readKeys()
+	rows, err := g.readKeys(g.q.Keys, skipped)
+	if g.q.Read {
+		g.response.Rows = rows
+	}
+	return err
 }
 
-// readKeys reads the latest versions of the locked keys.
-func (g *grant) readKeys() error {
+// someKeys locks and reads keys until as many as wanted are found: a consumer
+// of a queue must not lock what it leaves to others.
+func (g *grant) someKeys(ctx context.Context) error {
+	found := 0
+	for tried := 0; tried < len(g.q.Keys) && found < g.q.Limit; tried = len(g.response.Rows) {
+		keys := g.q.Keys[tried:min(len(g.q.Keys), tried+g.q.Limit-found)]
+		spans := make([]locks.Span, len(keys))
+		for i, k := range keys {
+			spans[i] = locks.Span{Lo: k}
+		}
+		skipped, err := g.acquire(ctx, g.q.Mode, spans)
+		if err != nil {
+			return err
+		}
+		rows, err := g.readKeys(keys, skipped)
+		if err != nil {
+			return err
+		}
+		for _, i := range skipped {
+			g.response.Skipped = append(g.response.Skipped, tried+i)
+		}
+		for i := range rows {
+			if rows[i].Found {
+				found++
+			}
+		}
+		g.response.Rows = append(g.response.Rows, rows...)
+	}
+	// Who owns the shard now owned it at every grant and read of this tenure.
+	return g.r.prove(ctx, g.t)
+}
+
+// readKeys reads the latest versions of locked keys.
+func (g *grant) readKeys(keys []storage.Key, skipped []int) ([]Row, error) {
 	snap, err := g.r.openOwn(g.t, storage.MaxTimestamp)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer snap.Close()
-	rows := make([]Row, len(g.q.Keys))
-	for i, k := range g.q.Keys {
+	rows := make([]Row, len(keys))
+	for i, k := range keys {
 		rows[i] = Row{Key: k}
-		if len(g.response.Skipped) > 0 && slices.Contains(g.response.Skipped, i) {
+		if len(skipped) > 0 && slices.Contains(skipped, i) {
 			continue
 		}
 		read, err := g.latest(snap, k)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if g.q.Snapshot != 0 && read.Newest > g.q.Snapshot {
-			return g.conflict(k, read.Newest)
+			return nil, g.conflict(k, read.Newest)
 		}
 		g.response.MaxCommit = max(g.response.MaxCommit, read.Newest)
 		rows[i] = rowOf(k, &read)
 	}
-	if g.q.Read {
-		g.response.Rows = rows
-	}
-	return nil
+	return rows, nil
 }
 
 // latest reads a locked key. It needs no look at intents: who has voted to write

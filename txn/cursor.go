@@ -155,7 +155,7 @@ func (c *Cursor) Next(ctx context.Context) (Row, bool, error) {
 	if top == nil || !top.ok {
 		return Row{}, false, nil
 	}
-	c.taken = true
+	c.taken, top.last = true, top.head.Key
 	return top.head, true, nil
 }
 
@@ -189,7 +189,9 @@ func (c *Cursor) moveOn(ctx context.Context) error {
 	return nil
 }
 
-// Close ends read-ahead. It may be called again.
+// Close ends read-ahead. It may be called again. What SKIP LOCKED has locked and
+// not returned it gives back: every shard was asked for the first free rows, and
+// only those that come first overall were wanted.
 func (c *Cursor) Close() {
 	if c.closed {
 		return
@@ -199,6 +201,9 @@ func (c *Cursor) Close() {
 		c.cancel()
 	}
 	c.heap = nil
+	if c.o.Wait == SkipLocked && c.o.Lock != LockNone && !c.t.ended {
+		c.t.giveBack(c.sources)
+	}
 }
 
 // before tells whether key a comes before key b in the cursor's direction.

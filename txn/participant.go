@@ -23,6 +23,7 @@ type participant struct {
 type rowLock struct {
 	mode      Lock
 	statement int
+	again     bool // it was asked for more than once
 }
 
 // find returns the participant of shard s, nil if nothing was locked there.
@@ -143,8 +144,8 @@ func (p *participant) holds(k storage.Key, mode Lock, statement int) bool {
 	if !known {
 		l.statement = statement
 	}
-	if l.mode < mode {
-		l.mode = mode
+	if l.mode < mode || known && !l.again {
+		l.mode, l.again = max(l.mode, mode), known
 		p.rows[string(k)] = l
 	}
 	return !known

@@ -14,6 +14,7 @@ const (
 	firstPageRows = 128
 	maxPageRows   = 4096
 	pageBytes     = 1 << 20
+	skipPageRows  = 32 // that SKIP LOCKED looks at, to lock the first free ones
 )
 
 // source is one shard's stream of rows inside a Cursor.
@@ -25,12 +26,14 @@ type source struct {
 	background context.Context // of read-ahead
 	ahead      chan page       // the page being read ahead; nil if none is
 
-	rows     []shard.Row // what is left of the current page
-	resume   storage.Key // where the next page begins
-	more     bool        // there is a next page
-	pageRows int         // rows to ask for next
+	rows     []shard.Row   // what is left of the current page
+	resume   storage.Key   // where the next page begins
+	more     bool          // there is a next page
+	pageRows int           // rows to ask for next
+	mine     []storage.Key // keys of the current page that this scan alone has locked (SKIP LOCKED)
 
-	own   overlayRow // the next own write
+	last  storage.Key // of the last row that the cursor returned from here
+	own   overlayRow  // the next own write
 	ownOK bool
 	head  Row // the row that the cursor yields next, if ok
 	ok    bool
@@ -82,17 +85,17 @@ func (s *source) span() shard.Span {
 func (s *source) fetch(ctx context.Context) page {
 	switch {
 	case s.c.o.Lock == LockNone:
-		return s.fetchSnapshot(ctx)
+		return s.fetchSnapshot(ctx, s.pageRows)
 	case s.c.rowsOnly:
 		return s.fetchRows(ctx)
 	}
 	return s.fetchInterval(ctx)
 }
 
-func (s *source) fetchSnapshot(ctx context.Context) page {
+func (s *source) fetchSnapshot(ctx context.Context, limit int) page {
 	span := s.span()
 	resp, err := s.c.t.c.read(ctx, s.shard, &shard.ReadRequest{
-		At: s.c.snapshot, Span: &span, Reverse: s.c.span.reverse, Limit: s.pageRows, ByteLimit: pageBytes,
+		At: s.c.snapshot, Span: &span, Reverse: s.c.span.reverse, Limit: limit, ByteLimit: pageBytes,
 	})
 	if err != nil {
 		return page{err: err}
@@ -124,9 +127,14 @@ func (s *source) fetchInterval(ctx context.Context) page {
 // fetchRows finds the rows of a page in a snapshot, which waits for votes that
 // are not resolved yet and so misses nothing that was acknowledged, then locks
 // each row and reads it again. Rows that are gone by then, or that SKIP LOCKED
-// leaves out, are not in the page.
+// leaves out, are not in the page. With SKIP LOCKED more rows are looked at than
+// are locked: the first ones may be somebody else's.
 func (s *source) fetchRows(ctx context.Context) page {
-	p := s.fetchSnapshot(ctx)
+	look := s.pageRows
+	if s.skips() {
+		look = max(look, skipPageRows)
+	}
+	p := s.fetchSnapshot(ctx, look)
 	if p.err != nil || len(p.rows) == 0 {
 		return p
 	}
@@ -136,12 +144,17 @@ func (s *source) fetchRows(ctx context.Context) page {
 	}
 	r := s.c.t.lockRequest(s.part, s.c.o)
 	r.Keys = keys
-	resp, err := s.c.t.c.lock(ctx, s.shard, r)
-	if err == nil && len(resp.Rows) != len(keys) {
-		err = shortAnswer(len(keys), len(resp.Rows))
+	if s.skips() {
+		r.Limit = s.pageRows
 	}
-	if err != nil {
+	resp, err := s.c.t.c.lock(ctx, s.shard, r)
+	switch {
+	case err != nil:
 		return page{err: err}
+	case s.skips() && 0 < len(resp.Rows) && len(resp.Rows) < len(keys):
+		p.more, p.resume = true, s.before(keys[len(resp.Rows)])
+	case len(resp.Rows) != len(keys):
+		return page{err: shortAnswer(len(keys), len(resp.Rows))}
 	}
 	p.lock, p.rows, p.keys = resp, nil, keys[:0]
 	skipped := resp.Skipped
@@ -158,6 +171,29 @@ func (s *source) fetchRows(ctx context.Context) page {
 	return p
 }
 
+// skips tells whether rows that others hold are left out.
+func (s *source) skips() bool { return s.c.o.Wait == SkipLocked }
+
+// before is where a page begins whose first row is at k.
+func (s *source) before(k storage.Key) storage.Key {
+	if !s.c.span.reverse {
+		return k
+	}
+	return append(k[:len(k):len(k)], 0) // the end of a span is not part of it
+}
+
+// unreturned lists the keys of the current page that the cursor did not come to
+// and that nothing but this scan has locked.
+func (s *source) unreturned() (keys []storage.Key) {
+	for _, k := range s.mine {
+		reached := s.last != nil && !s.c.before(s.last, k)
+		if l, held := s.part.rows[string(k)]; held && !l.again && !reached {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
 // accept makes p the current page and, where it pays, starts reading the one
 // after it.
 func (s *source) accept(p page) error {
@@ -168,7 +204,10 @@ func (s *source) accept(p page) error {
 		return &Error{Code: Bug, Shard: s.shard, Detail: "a page that does not move on"}
 	}
 	s.rows, s.more, s.resume = p.rows, p.more, p.resume
-	s.pageRows = min(max(2*s.pageRows, firstPageRows), maxPageRows)
+	s.pageRows = min(2*s.pageRows, maxPageRows)
+	if s.c.o.Lock == LockNone {
+		s.pageRows = max(s.pageRows, firstPageRows)
+	}
 	if p.lock != nil {
 		return s.acceptLocks(p)
 	}
@@ -193,9 +232,14 @@ func (s *source) acceptLocks(p page) error {
 		s.part.ranges = append(s.part.ranges, p.interval)
 		fresh++
 	}
+	s.mine = s.mine[:0]
 	for _, k := range p.keys {
-		if s.part.holds(k, s.c.o.Lock, s.c.t.statements) {
-			fresh++
+		if !s.part.holds(k, s.c.o.Lock, s.c.t.statements) {
+			continue
+		}
+		fresh++
+		if s.skips() {
+			s.mine = append(s.mine, k)
 		}
 	}
 	s.c.t.addLocks(fresh)
