@@ -10,6 +10,9 @@ import (
 // voted are dropped. Gateways renew every second.
 const leaseTTL = 5 * time.Second
 
+// lapseCheck is the pace at which owners look for lapsed leases.
+const lapseCheck = 250 * time.Millisecond
+
 // holder is a transaction with locks on this shard.
 type holder struct {
 	// points and ranges count grants, repeats included.

@@ -18,8 +18,10 @@ type proposal struct {
 	keys []storage.Key // ascending
 	ts   storage.Timestamp
 	hash uint64
-	size int           // of the command, set before it is proposed
-	done chan struct{} // closed by finish; response and err are set then
+	size int // of the command, set before it is proposed
+	// since is when the transaction's locks were checked and pinned.
+	since time.Time
+	done  chan struct{} // closed by finish; response and err are set then
 
 	response VoteResponse
 	err      error

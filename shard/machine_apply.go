@@ -112,10 +112,15 @@ func (m *Machine) vote(c *Command) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if ok {
+	fenced := uint64(c.Txn.Start) < m.fence.Load()
+	if fenced && mutated("H8.fence-before-register") {
+		return Result{Verdict: VerdictFenced}, nil
+	}
+	if ok && !mutated("1.4.register-written-twice") {
 		return voteResult(v), nil
 	}
-	if uint64(c.Txn.Start) < m.fence.Load() && !mutated("1.4.fence-ignored") {
+	closing := mutated("H8.fenced-close-writes") && c.Kind == KindCloseVote
+	if fenced && !closing && !mutated("1.4.fence-ignored") {
 		return Result{Verdict: VerdictFenced}, nil
 	}
 	if !m.schemasCurrent(c.Schemas) {
@@ -128,6 +133,9 @@ func (m *Machine) vote(c *Command) (Result, error) {
 		v = m.prepare(c)
 	case KindCloseVote:
 		v = storage.Vote{State: storage.VoteAborted}
+		if mutated("1.4.close-does-not-write") {
+			return voteResult(v), nil
+		}
 	}
 	if c.Kind == KindOnePC && mutated("1.4.onepc-leaves-no-marker") {
 		return voteResult(v), nil
@@ -267,6 +275,13 @@ func (m *Machine) resolve(r Resolution) (size int, err error) {
 	m.mu.Lock()
 	p := m.mu.prepared[r.Txn]
 	m.mu.Unlock()
+	if p == nil && mutated("1.4.resolve-without-prepared") {
+		v := storage.Vote{State: storage.VoteAborted, Commit: r.Commit}
+		if r.Commit != 0 {
+			v.State = storage.VoteCommitted
+		}
+		m.putVote(r.Txn, v)
+	}
 	if p == nil {
 		return 0, nil
 	}

@@ -87,7 +87,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		_ = n.Close(ctx) // the error that matters is err
 		return nil, fmt.Errorf("open node %d: %w", c.NodeID, err)
 	}
-	n.sweep(time.Second, n.dropLapsed)
+	n.sweep(lapseCheck, n.dropLapsed)
 	if c.GarbageInterval > 0 {
 		n.sweep(c.GarbageInterval, n.collect)
 	}

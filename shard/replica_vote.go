@@ -52,6 +52,9 @@ func (r *Replica) bad(detail string) error {
 func (q *voteRequest) contentHash() uint64 {
 	b := appendIDs(appendTxn(make([]byte, 0, 256), q.Txn), q.participants)
 	b = appendWrites(appendSchemas(appendLockRefs(b, q.Locked), q.Schemas), q.Writes)
+	if mutated("H7.hash-with-floor") {
+		b = appendUint(b, uint64(q.Floor))
+	}
 	return xxh3.Hash(b)
 }
 
@@ -63,7 +66,7 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 	if !ok {
 		return nil, r.bad("a key is written twice")
 	}
-	p := &proposal{txn: q.Txn, keys: keys, hash: q.contentHash(), done: make(chan struct{})}
+	p := &proposal{txn: q.Txn, keys: keys, hash: q.contentHash(), since: r.c.Clock(), done: make(chan struct{})}
 	other, voted, locked := t.enter(p, q.OnePCRequest)
 	switch {
 	case other != nil:
@@ -72,6 +75,9 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 		return &VoteResponse{State: storage.VotePrepared, Prepare: voted.prepare}, nil
 	case !locked:
 		// The register must say ABORTED before anybody is told so.
+		if mutated("1.4.owner-aborts-without-writing") {
+			return &VoteResponse{State: storage.VoteAborted}, nil
+		}
 		return r.closeVote(t, q.Txn)
 	}
 	base := max(storage.Timestamp(r.maxTS.Load()), q.Floor, q.Txn.Start)
@@ -100,7 +106,7 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 func (t *tenure) enter(p *proposal, q *OnePCRequest) (other *proposal, voted *votedTxn, locked bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if other := t.mu.proposals[p.txn]; other != nil {
+	if other := t.mu.proposals[p.txn]; other != nil && !mutated("1.4.retry-does-not-join") {
 		return other, nil, false
 	}
 	if voted := t.mu.voted[p.txn]; voted != nil {
@@ -258,6 +264,10 @@ func (r *Replica) giveUp(p *proposal, err error) {
 // has ended meanwhile the answer is NotOwner, and no copy can apply any more.
 func (r *Replica) settleVote(t *tenure, p *proposal, q *voteRequest, command []byte) {
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
+		if mutated("H7.new-timestamp") {
+			p.ts = storage.Timestamp(r.maxTS.Load()) + 1
+			command = r.voteCommand(t, q, p)
+		}
 		ctx, cancel := context.WithTimeout(r.life, proposeTimeout)
 		result, err := r.propose(ctx, command)
 		cancel()
@@ -368,7 +378,7 @@ func (r *Replica) join(ctx context.Context, p *proposal, hash uint64) (*VoteResp
 // to now, so there is nothing to vote on. What it locked counts as released at
 // a timestamp of now (H6).
 func (r *Replica) commitReadOnly(ctx context.Context, t *tenure, q *OnePCRequest) (*VoteResponse, error) {
-	p := &proposal{txn: q.Txn, done: make(chan struct{})}
+	p := &proposal{txn: q.Txn, since: r.c.Clock(), done: make(chan struct{})}
 	other, voted, locked := t.enter(p, q)
 	switch {
 	case other != nil:
@@ -405,13 +415,13 @@ func (r *Replica) CloseVote(ctx context.Context, q *CloseVoteRequest) (*VoteResp
 	if err != nil {
 		return nil, err
 	}
-	// A vote under way is waited for, for a while: closing it would abort a
-	// transaction that is about to commit. Safety does not depend on it.
+	// A young vote under way is waited for: closing it would abort a transaction
+	// that is about to commit. Safety does not depend on it.
 	t.mu.Lock()
 	p := t.mu.proposals[q.Txn]
 	t.mu.Unlock()
 	if p != nil {
-		wait, cancel := context.WithTimeout(ctx, undecidedAge)
+		wait, cancel := context.WithTimeout(ctx, undecidedAge-r.c.Clock().Sub(p.since))
 		defer cancel()
 		if response, err := r.outcome(wait, p); err == nil && !response.Fenced {
 			return response, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
@@ -28,7 +29,9 @@ func (t *Txn) Commit(ctx context.Context) error {
 	}
 	requests, err := t.commitRequests(voters)
 	if err == nil {
+		t.c.reached(StepBeforeFloor, t.id)
 		err = t.drawFloor(ctx, requests)
+		t.c.reached(StepAfterFloor, t.id)
 	}
 	if err == nil && ctx.Err() != nil {
 		err = ctx.Err()
@@ -39,6 +42,7 @@ func (t *Txn) Commit(ctx context.Context) error {
 		return e
 	}
 	t.setState(StateCommitting)
+	t.c.reached(StepBeforeSend, t.id)
 	a := &attempt{t: t, requests: requests, ballots: make([]ballot, len(requests)), errs: make([]error, len(requests))}
 	a.send(ctx)
 	return a.conclude(ctx)
@@ -65,6 +69,9 @@ func (t *Txn) voters() []*participant {
 	if t.buffer.Len() == 0 && t.o.Autocommit && t.statements <= 1 &&
 		(len(locked) <= 1 || t.o.Isolation == ReadCommitted) {
 		return nil
+	}
+	if mutated("1.4.readers-do-not-vote") {
+		locked = slices.DeleteFunc(locked, func(p *participant) bool { return len(t.buffer.Writes(p.shard)) == 0 })
 	}
 	return locked
 }
@@ -158,24 +165,31 @@ func (a *attempt) send(ctx context.Context) {
 	defer cancel()
 	inParallel(len(a.requests), func(i int) {
 		vote, err := a.ask(ctx, a.requests[i].Participants[i], a.requests[i])
-		if err != nil {
+		switch {
+		case err == nil:
+			a.ballots[i] = ballotOf(vote)
+		case mutated("1.4.silence-is-a-vote"):
+			a.ballots[i] = ballot{answer: answerPrepared, prepare: a.requests[i].Floor + 1}
+		default:
 			a.errs[i] = err
-			return
 		}
-		a.ballots[i] = ballotOf(vote)
 	})
 }
 
 // ask sends one commit message, and again with a floor when the owner wants one.
 func (a *attempt) ask(ctx context.Context, s shard.ID, r *shard.PrepareRequest) (*shard.VoteResponse, error) {
-	router := a.t.c.router
+	c, router := a.t.c, a.t.c.router
 	for {
 		var vote *shard.VoteResponse
 		var err error
 		if len(a.requests) == 1 {
+			c.reached(StepOnePC, a.t.id)
 			vote, err = router.OnePC(ctx, s, &r.OnePCRequest)
+			c.reached(StepOnePCVote, a.t.id)
 		} else {
+			c.reached(StepPrepare, a.t.id)
 			vote, err = router.Prepare(ctx, s, r)
+			c.reached(StepVote, a.t.id)
 		}
 		if shard.CodeOf(err) != shard.NeedFloor {
 			return vote, err
@@ -193,12 +207,16 @@ func (a *attempt) conclude(ctx context.Context) error {
 	t := a.t
 	shards := a.requests[0].Participants
 	v, commit := decide(roleGateway, a.ballots)
+	if v == verdictPending && mutated("1.4.coordinator-aborts-alone") {
+		v = verdictAbort
+	}
 	if v == verdictPending {
 		t.setState(StateRecovering)
 		patience, cancel := t.c.detached(ctx, commitPatience)
 		v, commit = t.c.closeVotes(patience, t.id, shards, roleGateway, a.ballots)
 		cancel()
 	}
+	t.c.reached(StepBeforeAnswer, t.id)
 	switch v {
 	case verdictCommit:
 		t.c.resolver.outcome(t.id, shards, a.ballots, commit)

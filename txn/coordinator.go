@@ -24,8 +24,11 @@ const (
 	// renewEvery is the pace of lease renewals; owners let a lease lapse after
 	// five times as long.
 	renewEvery = time.Second
-	// sweepAge is how old a PREPARED vote must be before a passer-by finishes it.
-	sweepAge = 2 * time.Second
+	// sweepAge is how old a PREPARED vote must be before a passer-by finishes it,
+	// sweepEvery the pace at which coordinators look for such votes. Who waits
+	// behind one in a lock queue waits for both, and for two rounds of consensus.
+	sweepAge   = 2 * time.Second
+	sweepEvery = 250 * time.Millisecond
 	// commitPatience bounds how long a client waits for an outcome after its
 	// commit messages were sent and not answered.
 	commitPatience = 15 * time.Second
@@ -47,6 +50,9 @@ type Config struct {
 	Logger   *slog.Logger
 	LockWait time.Duration // 0: DefaultLockWait
 	MaxBytes int64         // 0: DefaultMaxBytes
+	// Reached is called at every step of every commit, and may block; nil outside
+	// of tests.
+	Reached func(Step, storage.TxnID)
 }
 
 // Coordinator runs the transactions of one gateway process, keeps their lease,
@@ -84,7 +90,7 @@ func New(cfg Config) *Coordinator {
 	c := &Coordinator{cfg: cfg, router: cfg.Router, log: cfg.Logger}
 	c.life, c.stop = context.WithCancel(context.Background())
 	c.mu.open = make(map[uint64]*Txn)
-	c.resolver = newResolver(c.router, c.log)
+	c.resolver = newResolver(c)
 	c.recoverer = newRecoverer(c.life, c)
 	c.work.Go(func() { c.renewLoop(c.life) })
 	c.work.Go(func() { c.recoverer.sweepLoop(c.life) })

@@ -89,7 +89,7 @@ func decide(r role, ballots []ballot) (verdict, storage.Timestamp) {
 	case prepared == len(ballots) && prepared > 0,
 		prepared > 0 && mutated("1.4.some-votes-are-enough"):
 		return verdictCommit, highest
-	case fenced > 0 && r == roleRecoverer:
+	case fenced > 0 && (r == roleRecoverer || mutated("H8.gateway-reads-fenced-as-abort")):
 		return verdictAbort, 0
 	case fenced > 0 && prepared+fenced == len(ballots):
 		return verdictUnknown, 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowlockdb/rowlock/shard"
@@ -16,6 +17,13 @@ const (
 	// ownWait is the pace at which a reader looks again at a vote that this
 	// process's own coordinator is about to resolve.
 	ownWait = 5 * time.Millisecond
+
+	// askPatience bounds how long a sweep waits for one shard's list, sweepAsks
+	// how many shards it asks at a time.
+	askPatience = 500 * time.Millisecond
+	sweepAsks   = 16
+	// recoverAtOnce bounds the transactions that the sweeps finish at a time.
+	recoverAtOnce = 512
 
 	closeBackoffMin = 5 * time.Millisecond
 	closeBackoffMax = 500 * time.Millisecond
@@ -35,6 +43,7 @@ type recoverer struct {
 	mu struct {
 		sync.Mutex
 		inFlight map[storage.TxnID]*recovery
+		sweeping int // recoveries that a sweep began
 		closed   bool
 	}
 }
@@ -97,6 +106,7 @@ func (r *recoverer) finish(id storage.TxnID, shards []shard.ID) error {
 	r.c.log.Info("finished an undecided transaction", "txn", id, "outcome", v, "commit", commit, "shards", shards)
 	errs := make([]error, len(shards))
 	inParallel(len(shards), func(i int) {
+		r.c.reached(StepResolve, id)
 		errs[i] = r.c.router.Resolve(ctx, shards[i], &shard.ResolveRequest{Txn: id, Commit: commit, Wait: true})
 	})
 	for i, err := range errs {
@@ -139,43 +149,74 @@ func (r *recoverer) wait() {
 func (r *recoverer) sweepLoop(ctx context.Context) {
 	first := make(map[shard.ID]bool)
 	for {
-		for _, s := range r.local() {
-			if !first[s] {
-				first[s] = r.sweep(ctx, s, 0, r.c.isPredecessor) == nil
-			}
-			// What fails now is tried again by the next sweep.
-			_ = r.sweep(ctx, s, sweepAge, func(uint64) bool { return true })
-		}
-		if sleep(ctx, sweepAge/2) != nil {
+		r.sweepAll(ctx, first)
+		if sleep(ctx, sweepEvery) != nil {
 			return
 		}
 	}
 }
 
-// sweep finishes the votes of shard s that are at least age old and whose
-// gateway pleases want. The error says that the shard could not be asked.
-func (r *recoverer) sweep(ctx context.Context, s shard.ID, age time.Duration, want func(gateway uint64) bool) error {
-	askCtx, cancel := context.WithTimeout(ctx, recoverPatience)
+// sweepAll sweeps every shard once; first remembers which have been asked for
+// the votes of an earlier life. Shards that do not answer hold up the others no
+// longer than askPatience.
+func (r *recoverer) sweepAll(ctx context.Context, first map[shard.ID]bool) {
+	shards := r.local()
+	asked := make([]bool, len(shards))
+	var next atomic.Int64
+	inParallel(min(sweepAsks, len(shards)), func(int) {
+		for i := int(next.Add(1)) - 1; i < len(shards); i = int(next.Add(1)) - 1 {
+			s := shards[i]
+			asked[i] = first[s] || r.sweep(ctx, s, 0, r.c.isPredecessor)
+			r.sweep(ctx, s, sweepAge, func(uint64) bool { return true })
+		}
+	})
+	for i, s := range shards {
+		first[s] = asked[i]
+	}
+}
+
+// sweep begins to finish the votes of shard s that are at least age old and
+// whose gateway pleases want. It reports whether none was left out; those are
+// for the next sweep.
+func (r *recoverer) sweep(ctx context.Context, s shard.ID, age time.Duration, want func(gateway uint64) bool) bool {
+	askCtx, cancel := context.WithTimeout(ctx, askPatience)
 	votes, err := r.c.router.Undecided(askCtx, s, age)
 	cancel()
 	if err != nil {
-		return err
+		return false
 	}
-	const atOnce = 16
-	for len(votes) > 0 {
-		n := min(atOnce, len(votes))
-		inParallel(n, func(i int) {
-			v := votes[i]
-			if !want(v.Txn.Gateway) || r.c.isOpen(v.Txn) {
-				return
-			}
-			if err := r.recover(ctx, v.Txn, v.Participants); err != nil {
-				r.c.log.Debug("sweep", "txn", v.Txn, "shard", s, "error", err)
-			}
-		})
-		votes = votes[n:]
+	for _, v := range votes {
+		if !want(v.Txn.Gateway) || r.c.isOpen(v.Txn) {
+			continue
+		}
+		if !r.inBackground(v, s) {
+			return false
+		}
 	}
-	return nil
+	return true
+}
+
+// inBackground recovers a transaction without waiting for it: one whose other
+// participants do not answer must not hold up the rest.
+func (r *recoverer) inBackground(v shard.UndecidedVote, s shard.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.inFlight[v.Txn] != nil {
+		return true
+	}
+	if r.mu.closed || r.mu.sweeping >= recoverAtOnce {
+		return false
+	}
+	r.mu.sweeping++
+	r.running.Go(func() {
+		if err := r.recover(r.ctx, v.Txn, v.Participants); err != nil {
+			r.c.log.Debug("sweep", "txn", v.Txn, "shard", s, "error", err)
+		}
+		r.mu.Lock()
+		r.mu.sweeping--
+		r.mu.Unlock()
+	})
+	return true
 }
 
 func (r *recoverer) local() []shard.ID {
@@ -208,7 +249,11 @@ func (c *Coordinator) closeVotes(ctx context.Context, id storage.TxnID, shards [
 			if ballots[i].answer != answerNone {
 				return
 			}
+			c.reached(StepCloseVote, id)
 			vote, err := c.router.CloseVote(ctx, shards[i], &shard.CloseVoteRequest{Txn: id})
+			if err != nil && mutated("1.4.recoverer-reads-silence-as-abort") {
+				ballots[i] = ballot{answer: answerAborted}
+			}
 			if err == nil {
 				ballots[i] = ballotOf(vote)
 			}

@@ -19,6 +19,7 @@ const (
 // goroutine per shard that has something to do, none otherwise. It may lose
 // everything: an outcome that is not handed out is found by the sweep.
 type resolver struct {
+	c      *Coordinator
 	router Router
 	log    *slog.Logger
 
@@ -49,8 +50,8 @@ type resolveTask struct {
 	closing bool
 }
 
-func newResolver(router Router, log *slog.Logger) *resolver {
-	r := &resolver{router: router, log: log}
+func newResolver(c *Coordinator) *resolver {
+	r := &resolver{c: c, router: c.router, log: c.log}
 	r.mu.queues = make(map[shard.ID]*resolveQueue)
 	return r
 }
@@ -147,6 +148,7 @@ func (r *resolver) send(ctx context.Context, s shard.ID, task resolveTask) error
 		}
 	}
 	if task.commit != 0 || task.abort || task.closing {
+		r.c.reached(StepResolve, task.txn)
 		if err := r.router.Resolve(ctx, s, &shard.ResolveRequest{Txn: task.txn, Commit: task.commit}); err != nil {
 			return err
 		}
