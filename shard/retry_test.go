@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,33 +12,45 @@ import (
 	"github.com/rowlockdb/rowlock/storage"
 )
 
-// lateThenLost lets the first copy of a proposal arrive late, when the network
-// is told to, and loses those that are sent meanwhile.
-func lateThenLost() []memory.Fault {
-	faults := []memory.Fault{memory.FaultUnknownLate}
-	for range 9 {
-		faults = append(faults, memory.FaultUnknownLost)
-	}
-	return faults
+// undecidedProposal makes the next proposal of shard 1 one whose fate its owner
+// learns late: it is committed only after answered and again, when the owner has
+// been told that the outcome is unknown and has sent it a second time. That
+// second copy is lost.
+type undecidedProposal struct {
+	answered, again chan struct{} // closed by the test: the owner goes on
+	sent            chan struct{} // closed when the second copy is on its way
 }
 
-// underWay waits until a vote has been proposed.
-func (w *trio) underWay(r *Replica, id storage.TxnID) {
-	t := r.serving.Load()
-	require.Eventually(w.t, func() bool {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		p := t.mu.proposals[id]
-		return p != nil && p.ts != 0
-	}, 5*time.Second, time.Millisecond)
-	require.Eventually(w.t, func() bool { return r.counters.proposals.Load() > 2 }, 5*time.Second, time.Millisecond)
+func (w *trio) undecidedProposal() *undecidedProposal {
+	u := &undecidedProposal{answered: make(chan struct{}), again: make(chan struct{}), sent: make(chan struct{})}
+	var copies atomic.Int64
+	w.network.Force(2, memory.FaultUnknownLate, memory.FaultUnknownLost)
+	w.network.Observe(func(p memory.Proposal) {
+		switch {
+		case p.Group != 2:
+		case p.Finished && copies.Load() == 1:
+			<-u.answered
+		case !p.Finished && copies.Add(1) == 2:
+			close(u.sent)
+			<-u.again
+		}
+	})
+	return u
 }
 
-// readBriefly reads for as long as a few proposals take.
+// readBriefly is a read that gives up soon.
 func (w *trio) readBriefly(r *Replica, at storage.Timestamp, k string) (string, error) {
-	ctx, cancel := context.WithTimeout(w.ctx(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(w.ctx(), 20*time.Millisecond)
 	defer cancel()
 	return w.get(ctx, r, at, k)
+}
+
+func (u *undecidedProposal) awaitSecond(t *testing.T) {
+	select {
+	case <-u.sent:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the vote is not proposed again")
+	}
 }
 
 // H7: while the fate of a vote is unknown the same bytes are proposed again. A
@@ -49,18 +62,20 @@ func TestReproposalKeepsItsTimestamp(t *testing.T) {
 	w.put(a, "x", "old")
 	id := w.begin()
 	q := w.request(id, w.lock(a, id, "x"), "x", "new")
-	w.network.Force(2, lateThenLost()...)
+	u := w.undecidedProposal()
 	done := make(chan error, 1)
 	go func() {
 		_, err := a.OnePC(w.ctx(), q)
 		done <- err
 	}()
-	w.underWay(a, id)
+	require.Eventually(t, func() bool { return a.serving.Load().pending.Load() == 1 }, 10*time.Second, time.Millisecond)
 	at := w.now()
-	_, err := w.readBriefly(a, at, "x")
+	_, err := w.readBriefly(a, at, "x") // raises the timestamp that new votes must exceed
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	first, err := w.readBriefly(a, at, "x") // somebody has read at its timestamp by now
-	w.network.Flush(2)
+	close(u.answered)
+	u.awaitSecond(t)
+	first, err := w.readBriefly(a, at, "x")
+	close(u.again)
 	require.NoError(t, <-done)
 	again, lateErr := w.get(w.ctx(), a, at, "x")
 	require.NoError(t, lateErr)
@@ -78,7 +93,7 @@ func TestRetryJoinsTheVoteUnderWay(t *testing.T) {
 	w.put(a, "x", "old")
 	id := w.begin()
 	token := w.lock(a, id, "x")
-	w.network.Force(2, lateThenLost()...)
+	u := w.undecidedProposal()
 	type answer struct {
 		vote *VoteResponse
 		err  error
@@ -89,16 +104,30 @@ func TestRetryJoinsTheVoteUnderWay(t *testing.T) {
 		answers <- answer{vote, err}
 	}
 	go send(w.request(id, token, "x", "new"))
-	w.underWay(a, id)
+	require.Eventually(t, func() bool { return a.serving.Load().pending.Load() == 1 }, 10*time.Second, time.Millisecond)
 	at := w.now()
 	_, err := w.readBriefly(a, at, "x")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	proposals := a.counters.proposals.Load()
-	go send(w.request(id, token, "x", "new")) // with a floor above the reader
-	require.Eventually(t, func() bool { return a.counters.proposals.Load() > proposals }, 5*time.Second, time.Millisecond)
+	// The retry's floor lies above the reader. As a vote of its own it would be
+	// the second proposal.
+	retry := w.request(id, token, "x", "new")
+	joined := make(chan struct{})
+	go func() {
+		defer close(joined)
+		ctx, cancel := context.WithTimeout(w.ctx(), 50*time.Millisecond)
+		defer cancel()
+		_, _ = a.OnePC(ctx, retry)
+	}()
+	select {
+	case <-joined:
+	case <-u.sent:
+	}
 	first, err := w.readBriefly(a, at, "x")
-	w.network.Flush(2)
+	go send(retry)
+	close(u.answered)
+	close(u.again)
 	one, two := <-answers, <-answers
+	<-joined
 	require.NoError(t, one.err)
 	require.NoError(t, two.err)
 	require.Equal(t, one.vote, two.vote)
