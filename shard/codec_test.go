@@ -52,7 +52,10 @@ func samples() map[string]Message {
 		"collect":            &CollectRequest{Below: 5},
 		"oldest":             &OldestRequest{},
 		"oldest response":    &OldestResponse{Oldest: 5, Undecided: storage.MaxTimestamp},
-		"done":               &Done{},
+		"advisory":           &AdvisoryRequest{Op: AdvisoryRelease, Session: AdvisorySession{7, 8}, Connection: 9, Seq: 10, Name: "job", Timeout: -time.Second},
+		"advisory response": &AdvisoryResponse{Stale: true, Holder: &AdvisoryHolder{Session: AdvisorySession{7, 8}, Connection: 9, Token: 10, Since: 11}, Released: 2,
+			Locks: []AdvisoryLock{{Name: "job", Holder: AdvisoryHolder{Token: 3}, Waiters: []AdvisoryWaiter{{AdvisorySession{1, 2}, 3}}}}},
+		"done": &Done{},
 		"error":              &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Detail: "why"},
 		"result":             &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
 	}
@@ -69,6 +72,7 @@ func samples() map[string]Message {
 		{Kind: KindRaiseSchema, Epoch: 3, Table: 4, Version: 5},
 		{Kind: KindTimestampWindow, Epoch: 3, Below: 1 << 60},
 		{Kind: KindPutRecord, Epoch: 3, Name: "ring", Value: []byte("r"), IfAbsent: true},
+		{Kind: KindAdvisory, Epoch: 3, Advisory: AdvisoryChange{Op: AdvisoryGet, Session: AdvisorySession{7, 8}, Connection: 9, Seq: 10, Since: 11, Name: "job"}},
 	} {
 		m[fmt.Sprintf("command %d.%d", c.Kind, i)] = &c
 	}

@@ -37,6 +37,8 @@ const (
 	KindTimestampWindow Kind = 10
 	// KindPutRecord stores a named record.
 	KindPutRecord Kind = 11
+	// KindAdvisory changes advisory locks (system shard).
+	KindAdvisory Kind = 15
 )
 
 // Resolution is the outcome of one transaction: committed at Commit, or
@@ -82,6 +84,8 @@ type Command struct {
 	Name     string // PutRecord
 	Value    []byte // PutRecord
 	IfAbsent bool   // PutRecord: keep what is there
+
+	Advisory AdvisoryChange // Advisory
 }
 
 // AppendBinary appends the command's encoding: version, kind, epoch, and the
@@ -113,6 +117,8 @@ func (c *Command) AppendBinary(b []byte) []byte {
 		b = appendUint(appendUint(b, c.Table), c.Version)
 	case KindPutRecord:
 		b = appendBool(appendBytes(appendString(b, c.Name), c.Value), c.IfAbsent)
+	case KindAdvisory:
+		b = c.Advisory.appendBinary(b)
 	default:
 		panic(fmt.Sprintf("shard: command of kind %d", c.Kind))
 	}
@@ -153,6 +159,8 @@ func (c *Command) Decode(b []byte) error {
 		c.Table, c.Version = d.uint(), d.uint()
 	case KindPutRecord:
 		c.Name, c.Value, c.IfAbsent = d.string(), d.bytes(), d.bool()
+	case KindAdvisory:
+		c.Advisory = d.advisoryChange()
 	default:
 		d.fail()
 	}
@@ -190,10 +198,11 @@ type Result struct {
 	Epoch uint64
 	// Vote (State, Prepare, Commit and Hash only): VerdictVote.
 	Vote storage.Vote
-	// Value is the stored record (PutRecord), or where to go on from: a key
+	// Value is the stored record (PutRecord), the holder of the name (Advisory),
+	// or where to go on from: a key
 	// (CollectGarbage) or a transaction's id (CollectVotes); nil at the end.
 	Value []byte
-	// Count is how many versions or markers were removed.
+	// Count is how many versions, markers or advisory locks were removed.
 	Count int
 }
 

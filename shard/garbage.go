@@ -114,7 +114,7 @@ func (r *Replica) run(ctx context.Context, c *Command) (Result, error) {
 	case result.Verdict == VerdictNotOwner:
 		r.stepDown(t)
 		return result, r.notOwner()
-	case result.Verdict == VerdictRefused && c.Kind != KindPutRecord:
+	case result.Verdict == VerdictRefused && c.Kind != KindPutRecord && c.Kind != KindAdvisory:
 		return result, r.bad(fmt.Sprintf("command of kind %d is refused", c.Kind))
 	}
 	return result, nil

@@ -26,6 +26,7 @@ type holder struct {
 // renewal said.
 type gateway struct {
 	renewed    time.Time
+	heard      time.Time // as renewed, but a lapse does not move it
 	generation uint64 // rises whenever its unvoted locks are dropped (H2)
 	cut        uint64
 	open       map[uint64]struct{} // sequence numbers <= cut of open transactions
@@ -57,7 +58,8 @@ func newHolders() holders {
 func (h *holders) gateway(id uint64, now func() time.Time) *gateway {
 	g := h.gateways[id]
 	if g == nil {
-		g = &gateway{renewed: now(), generation: 1}
+		at := now()
+		g = &gateway{renewed: at, heard: at, generation: 1}
 		h.gateways[id] = g
 	}
 	return g
@@ -68,6 +70,7 @@ func (h *holders) gateway(id uint64, now func() time.Time) *gateway {
 func (h *holders) renew(q *RenewRequest, now func() time.Time) {
 	g := h.gateway(q.Gateway, now)
 	g.renewed = now()
+	g.heard = g.renewed
 	if q.Oldest != 0 {
 		g.oldest, g.reported = q.Oldest, true
 	}

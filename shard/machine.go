@@ -65,6 +65,8 @@ type Machine struct {
 		prepared map[storage.TxnID]*preparedVote
 	}
 
+	advisories advisoryState // system shard
+
 	// The rest belongs to the goroutine that applies.
 	schemas map[uint64]uint64
 	recent  recentVotes
@@ -155,6 +157,9 @@ func (m *Machine) loadRegisters(snap *storage.Snapshot) error {
 		if err := d.done(); err != nil {
 			return fmt.Errorf("schemas: %w", err)
 		}
+	}
+	if err := m.advisories.load(snap); err != nil {
+		return fmt.Errorf("advisory locks: %w", err)
 	}
 	m.owner.Store(&o)
 	m.fence.Store(uint64(fence))

@@ -21,7 +21,7 @@ func (m *Machine) Apply(entries []paxos.Entry) error {
 		if err := c.Decode(e.Command); err != nil {
 			return fmt.Errorf("entry %d: %w", e.Index, err)
 		}
-		r, err := m.apply(&c)
+		r, err := m.apply(&c, e.Index)
 		if err != nil {
 			return fmt.Errorf("apply entry %d, kind %d: %w", e.Index, c.Kind, err)
 		}
@@ -61,7 +61,7 @@ func (m *Machine) flush() error {
 
 // apply carries out one command. The order of checks is fixed by H8: epoch,
 // vote register, fence, and then what the command itself asks for.
-func (m *Machine) apply(c *Command) (Result, error) {
+func (m *Machine) apply(c *Command, index paxos.Index) (Result, error) {
 	if c.Kind == KindBeginEpoch {
 		return m.beginEpoch(c), nil
 	}
@@ -85,6 +85,8 @@ func (m *Machine) apply(c *Command) (Result, error) {
 		return m.raiseWindow(c), nil
 	case KindPutRecord:
 		return m.putRecord(c)
+	case KindAdvisory:
+		return m.advisory(&c.Advisory, uint64(index)), nil
 	}
 	panic(fmt.Sprintf("shard: command of kind %d passed its decoder", c.Kind))
 }

@@ -214,6 +214,18 @@ func (n *Node) incarnate(ctx context.Context) error {
 		return fmt.Errorf("store the incarnation: %w", err)
 	}
 	n.gateway = n.c.NodeID<<48 | count&(1<<48-1)
+	return n.succeed(ctx)
+}
+
+// succeed frees the advisory locks of the node's former lives.
+func (n *Node) succeed(ctx context.Context) error {
+	if mutated("H16.advisory-lives") {
+		return nil
+	}
+	_, err := n.router.Advisory(ctx, &AdvisoryRequest{Op: AdvisorySucceed, Session: AdvisorySession{Gateway: n.gateway}})
+	if err != nil {
+		return fmt.Errorf("free the advisory locks of former lives: %w", err)
+	}
 	return nil
 }
 
@@ -267,6 +279,7 @@ func (n *Node) dropLapsed(context.Context) {
 	for _, r := range n.replicas {
 		r.DropLapsed(n.gateway)
 	}
+	n.replicas[System].ExpireAdvisory(n.life, n.gateway)
 }
 
 func (n *Node) collect(ctx context.Context) {

@@ -121,6 +121,8 @@ type tenure struct {
 	// mutex: proposals, from before they load maxTS (R2), and votes, until their
 	// resolution is applied.
 	pending atomic.Int64
+
+	advisories advisoryQueues // system shard
 }
 
 func ownerOf(id storage.TxnID) locks.Owner {
@@ -355,6 +357,7 @@ func (r *Replica) stepDown(t *tenure) {
 		r.oracle.stop()
 	}
 	t.table.Clear()
+	t.advisories.end()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for id, v := range t.mu.voted {

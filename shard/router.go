@@ -174,6 +174,13 @@ func (r *Router) Locks(ctx context.Context, s ID) ([]LockInfo, error) {
 	return response.Locks, nil
 }
 
+// Advisory takes, gives up or looks at advisory locks. Errors: Deadlock,
+// Unavailable, BadRequest, NotOwner, the context's. After any error but
+// Deadlock a lock may have been taken.
+func (r *Router) Advisory(ctx context.Context, q *AdvisoryRequest) (*AdvisoryResponse, error) {
+	return callFor[AdvisoryResponse](ctx, r, System, methodAdvisory, q)
+}
+
 // RaiseSchema raises the least acceptable version of a table's schema on every
 // shard, the system shard included (H11). When it returns nil, no transaction
 // that planned with an older version can vote any more.
@@ -297,6 +304,8 @@ func assign(response, answer Message) {
 		*response.(*LocksResponse) = *a
 	case *OldestResponse:
 		*response.(*OldestResponse) = *a
+	case *AdvisoryResponse:
+		*response.(*AdvisoryResponse) = *a
 	case *Done:
 	default:
 		panic(fmt.Sprintf("shard: response %T", answer))

@@ -95,6 +95,8 @@ func newRequest(m method) Message {
 		return &CollectRequest{}
 	case methodOldest:
 		return &OldestRequest{}
+	case methodAdvisory:
+		return &AdvisoryRequest{}
 	}
 	panic(fmt.Sprintf("shard: method %d", m))
 }
@@ -139,6 +141,8 @@ func (s *Server) Dispatch(ctx context.Context, id ID, q Message) (Message, error
 		return &Done{}, r.Collect(ctx, q.Below)
 	case *OldestRequest:
 		return r.Oldest()
+	case *AdvisoryRequest:
+		return r.Advisory(ctx, q)
 	}
 	panic(fmt.Sprintf("shard: request %T", q))
 }

@@ -35,6 +35,7 @@ const (
 	methodRaiseSchema
 	methodCollect
 	methodOldest
+	methodAdvisory
 	methods // how many there are, plus one
 )
 
