@@ -66,6 +66,9 @@ type AdvisoryRequest struct {
 	Connection uint64
 	Seq        uint64
 	Name       string
+	// Token is that of the grant which the session has already (AdvisoryGet).
+	// While it stands, the answer needs no entry in the log.
+	Token uint64
 	// Timeout bounds the wait of AdvisoryGet: 0 waits for nobody, a negative
 	// one for ever.
 	Timeout time.Duration
@@ -150,14 +153,14 @@ func (d *decoder) advisoryChange() AdvisoryChange {
 func (m *AdvisoryRequest) AppendBinary(b []byte) []byte {
 	b = appendAdvisorySession(append(b, formatVersion, byte(m.Op)), m.Session)
 	b = appendString(appendUint(appendUint(b, m.Connection), m.Seq), m.Name)
-	return appendUint(b, uint64(m.Timeout))
+	return appendUint(appendUint(b, m.Token), uint64(m.Timeout))
 }
 
 // Decode reads what AppendBinary wrote.
 func (m *AdvisoryRequest) Decode(b []byte) error {
 	d := newDecoder(b)
 	*m = AdvisoryRequest{Op: d.advisoryOp(), Session: d.advisorySession(), Connection: d.uint(), Seq: d.uint(),
-		Name: d.string(), Timeout: d.duration()}
+		Name: d.string(), Token: d.uint(), Timeout: d.duration()}
 	return d.done()
 }
 

@@ -34,10 +34,14 @@ func (l *locker) do(op shard.AdvisoryOp, name string, wait time.Duration) *shard
 	return response
 }
 
-func (l *locker) holds(r *shard.AdvisoryResponse) bool { return r.Holder != nil && r.Holder.Session == l.session }
+func (l *locker) holds(r *shard.AdvisoryResponse) bool {
+	return r.Holder != nil && r.Holder.Session == l.session
+}
 
 // get takes a lock at once or fails the test.
-func (l *locker) get(name string) { require.True(l.f.t, l.holds(l.do(shard.AdvisoryGet, name, 0)), name) }
+func (l *locker) get(name string) {
+	require.True(l.f.t, l.holds(l.do(shard.AdvisoryGet, name, 0)), name)
+}
 
 // later asks for a lock and returns when the request stands in the queue.
 func (l *locker) later(name string, got chan<- uint64) {

@@ -52,12 +52,12 @@ func samples() map[string]Message {
 		"collect":            &CollectRequest{Below: 5},
 		"oldest":             &OldestRequest{},
 		"oldest response":    &OldestResponse{Oldest: 5, Undecided: storage.MaxTimestamp},
-		"advisory":           &AdvisoryRequest{Op: AdvisoryRelease, Session: AdvisorySession{7, 8}, Connection: 9, Seq: 10, Name: "job", Timeout: -time.Second},
+		"advisory":           &AdvisoryRequest{Op: AdvisoryRelease, Session: AdvisorySession{7, 8}, Connection: 9, Seq: 10, Name: "job", Token: 11, Timeout: -time.Second},
 		"advisory response": &AdvisoryResponse{Stale: true, Holder: &AdvisoryHolder{Session: AdvisorySession{7, 8}, Connection: 9, Token: 10, Since: 11}, Released: 2,
 			Locks: []AdvisoryLock{{Name: "job", Holder: AdvisoryHolder{Token: 3}, Waiters: []AdvisoryWaiter{{AdvisorySession{1, 2}, 3}}}}},
-		"done": &Done{},
-		"error":              &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Detail: "why"},
-		"result":             &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
+		"done":   &Done{},
+		"error":  &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Detail: "why"},
+		"result": &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
 	}
 	for i, c := range []Command{
 		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Sole: true},

@@ -27,7 +27,7 @@ type holder struct {
 type gateway struct {
 	renewed    time.Time
 	heard      time.Time // as renewed, but a lapse does not move it
-	generation uint64 // rises whenever its unvoted locks are dropped (H2)
+	generation uint64    // rises whenever its unvoted locks are dropped (H2)
 	cut        uint64
 	open       map[uint64]struct{} // sequence numbers <= cut of open transactions
 	oldest     storage.Timestamp
@@ -36,7 +36,7 @@ type gateway struct {
 
 // over reports whether the gateway said that the transaction has ended (H16).
 func (g *gateway) over(id storage.TxnID) bool {
-	if id.Seq > g.cut {
+	if id.Seq > g.cut || mutated("H16.ended-transaction") {
 		return false
 	}
 	_, open := g.open[id.Seq]

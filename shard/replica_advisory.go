@@ -45,11 +45,15 @@ func (r *Replica) lookAdvisory(ctx context.Context, t *tenure, q *AdvisoryReques
 	return &AdvisoryResponse{Locks: locks}, nil
 }
 
-// getAdvisory takes a lock. The session that has it already is answered from
-// memory.
+// getAdvisory takes a lock. A session that knows that it has it is answered from
+// memory; one that has it and does not know has given up an earlier request,
+// whose release may be on its way: a log entry must come before that.
 func (r *Replica) getAdvisory(ctx context.Context, t *tenure, q *AdvisoryRequest) (*AdvisoryResponse, error) {
 	if h := r.c.Machine.AdvisoryHolder(q.Name); h != nil && h.Session == q.Session {
-		return r.lookAdvisory(ctx, t, &AdvisoryRequest{Op: AdvisoryLook, Name: q.Name})
+		if h.Token == q.Token {
+			return r.lookAdvisory(ctx, t, &AdvisoryRequest{Op: AdvisoryLook, Name: q.Name})
+		}
+		return r.changeAdvisory(ctx, q)
 	}
 	w := &advisoryWait{AdvisoryWaiter: AdvisoryWaiter{Session: q.Session, Connection: q.Connection}, name: q.Name}
 	switch busy, cycle := t.advisories.enter(w, q.Timeout != 0, r.c.Machine.AdvisoryHolder); {

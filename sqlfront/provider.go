@@ -23,7 +23,7 @@ var (
 
 func newProvider(s *Server) *Provider {
 	p := &Provider{server: s, functions: map[string]sql.Function{}, system: newSystemDatabase(s)}
-	for _, f := range wire.Functions() {
+	for _, f := range append(wire.Functions(), advisoryFunctions()...) {
 		p.functions[strings.ToLower(f.FunctionName())] = f
 	}
 	return p

@@ -36,7 +36,8 @@ type Session struct {
 	}
 	temporary temporaryTables
 	next      nextTransaction
-	leaving   atomic.Bool // the client leaves after the present answer
+	leaving   atomic.Bool   // the client leaves after the present answer
+	advisory  *txn.Advisory // nil before the first GET_LOCK
 	prepared  statementCache
 	cached    statementCache
 	plain     *sql.Context // for reading variables outside of a statement
@@ -181,6 +182,7 @@ func (s *Session) SessionEnd() {
 	s.tx = nil
 	s.abandonChange()
 	s.temporary.dropAll(s)
+	s.endAdvisory()
 	past := s.past
 	s.past = nil
 	if tx == nil && len(past) == 0 {

@@ -2,11 +2,14 @@ package sqlfront
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/types"
+
+	"github.com/rowlockdb/rowlock/txn"
 )
 
 // systemDatabaseName is the database that shows the state of the cluster.
@@ -39,7 +42,7 @@ func (d *systemDatabase) GetTableInsensitive(_ *sql.Context, name string) (sql.T
 
 // GetTableNames implements sql.Database.
 func (d *systemDatabase) GetTableNames(*sql.Context) ([]string, error) {
-	return []string{"locks", "metrics", "nodes", "shards", "transactions"}, nil
+	return []string{"advisory_locks", "locks", "metrics", "nodes", "shards", "transactions"}, nil
 }
 
 // CreateView implements sql.ViewDatabase.
@@ -188,6 +191,12 @@ func newSystemDatabase(s *Server) *systemDatabase {
 		{"granted", types.Boolean}, {"waits_for", types.LongText}, {"statement", types.LongText},
 	}, func(r LockInfo) sql.Row {
 		return sql.Row{r.Shard, r.Transaction, r.Mode, r.Key, boolInt(r.Granted), r.WaitsFor, r.Statement}
+	})
+	add(d, "advisory_locks", s.config.Coordinator.AdvisoryLocks, []systemColumn{
+		{"name", types.LongText}, {"holder", types.Uint64}, {"gateway", types.Uint64}, {"token", types.Uint64},
+		{"since", types.DatetimeMaxPrecision}, {"waiters", types.LongText},
+	}, func(r txn.AdvisoryInfo) sql.Row {
+		return sql.Row{r.Name, r.Connection, r.Gateway, r.Token, r.Since.UTC(), strings.Trim(fmt.Sprint(r.Waiters), "[]")}
 	})
 	add(d, "metrics", src.Metrics, []systemColumn{
 		{"name", types.LongText}, {"value", types.Float64}, {"help", types.LongText},

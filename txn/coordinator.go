@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowlockdb/rowlock/shard"
@@ -64,6 +65,8 @@ type Coordinator struct {
 
 	resolver  *resolver
 	recoverer *recoverer
+
+	advisorySeq atomic.Uint64 // sessions with advisory locks, and their steps
 
 	// life ends when Close calls stop; work waits for the background loops.
 	life context.Context

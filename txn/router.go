@@ -24,5 +24,7 @@ type Router interface {
 	CloseVote(ctx context.Context, s shard.ID, r *shard.CloseVoteRequest) (*shard.VoteResponse, error)
 	Release(ctx context.Context, s shard.ID, r *shard.ReleaseRequest) error
 	Renew(ctx context.Context, s shard.ID, r *shard.RenewRequest) error
+	Advisory(ctx context.Context, r *shard.AdvisoryRequest) (*shard.AdvisoryResponse, error)
+	RaiseSchema(ctx context.Context, table, version uint64) error
 	Undecided(ctx context.Context, s shard.ID, olderThan time.Duration) ([]shard.UndecidedVote, error)
 }
