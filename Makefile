@@ -24,6 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
+.PHONY: recovery
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -75,6 +76,11 @@ deadlocks: build
 # Jobs taken from tables with SKIP LOCKED: each exactly once.
 queue: build
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/queue -binary ./$(BIN)
+
+# A coordinator that dies at each step of a commit: its transaction is finished, within three seconds.
+recovery:
+	$(GO) build -buildvcs=false -tags '$(TAGS) failpoint' -o $(BIN)-failpoint ./cmd/rowlock
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/recovery -binary ./$(BIN)-failpoint
 
 clean:
 	rm -rf bin

@@ -158,6 +158,7 @@ func (n *Node) openShards(ctx context.Context) error {
 		Predecessor: func(gateway uint64) bool {
 			return gateway>>48 == shards.Gateway()>>48 && gateway < shards.Gateway()
 		},
+		Reached: failpoint(),
 	})
 	n.onClose("coordinator", n.coordinator.Close)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"regexp"
 	"syscall"
@@ -30,7 +31,13 @@ var readyLine = regexp.MustCompile(`ready for connections on (\S+)`)
 // Start runs the binary with "start" and the arguments, and returns when the
 // server has said that it is ready.
 func Start(ctx context.Context, binary string, args ...string) (*Server, error) {
+	return StartWith(ctx, nil, binary, args...)
+}
+
+// StartWith is Start with further variables, "name=value", in the environment.
+func StartWith(ctx context.Context, environment []string, binary string, args ...string) (*Server, error) {
 	command := exec.CommandContext(ctx, binary, append([]string{"start"}, args...)...)
+	command.Env = append(os.Environ(), environment...)
 	s := &Server{command: command, errors: &bytes.Buffer{}}
 	command.Stderr = s.errors
 	out, err := command.StdoutPipe()
@@ -61,6 +68,12 @@ func (s *Server) Kill() error {
 	}
 	s.command.Wait() // says that it was killed
 	return nil
+}
+
+// Wait waits until the process has ended by itself and returns its exit code.
+func (s *Server) Wait() int {
+	s.command.Wait() // an exit code other than 0 is not an error here
+	return s.command.ProcessState.ExitCode()
 }
 
 // Stop asks the server to end and waits for it.

@@ -1,0 +1,53 @@
+package process
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Open returns a pool of connections to a server, as root without a password.
+func Open(address, database string) (*sql.DB, error) {
+	config := mysql.NewConfig()
+	config.Net, config.Addr, config.User, config.DBName = "tcp", address, "root", database
+	config.Timeout = 5 * time.Second
+	config.Logger = &mysql.NopLogger{}
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}
+
+// Place finds out on which shard each of the rows of a table with these ids
+// lies: it locks one after the other and looks where the lock is. Nobody else
+// may hold locks meanwhile.
+func Place(ctx context.Context, db *sql.DB, table string, ids []int) (map[int]int, error) {
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	places := make(map[int]int, len(ids))
+	for _, id := range ids {
+		if _, err := c.ExecContext(ctx, "BEGIN"); err != nil {
+			return nil, err
+		}
+		var found, shard int
+		err := c.QueryRowContext(ctx, fmt.Sprintf("SELECT id FROM %s WHERE id = %d FOR UPDATE", table, id)).Scan(&found)
+		if err == nil {
+			err = c.QueryRowContext(ctx, "SELECT shard FROM rowlock.locks WHERE granted AND shard > 0 LIMIT 1").Scan(&shard)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find the shard of row %d: %w", id, err)
+		}
+		if _, err := c.ExecContext(ctx, "ROLLBACK"); err != nil {
+			return nil, err
+		}
+		places[id] = shard
+	}
+	return places, nil
+}
