@@ -18,17 +18,17 @@ func one(t testing.TB, c queryer, expression string) string {
 	return rows[0]
 }
 
-// outcome is what a statement in the background ended with.
-type outcome struct {
+// answered is what a statement in the background ended with.
+type answered struct {
 	rows []string
 	err  error
 }
 
-func inBackground(c queryer, q string) <-chan outcome {
-	done := make(chan outcome, 1)
+func inBackground(c queryer, q string) <-chan answered {
+	done := make(chan answered, 1)
 	go func() {
 		rows, err := tryQuery(c, q)
-		done <- outcome{rows, err}
+		done <- answered{rows, err}
 	}()
 	return done
 }
