@@ -141,6 +141,16 @@ func (d *decoder) small() int {
 	return int(v)
 }
 
+// chunk reads the number of a staged chunk, or how many there are.
+func (d *decoder) chunk() uint32 {
+	v := d.uint()
+	if v > 1<<32-1 {
+		d.fail()
+		return 0
+	}
+	return uint32(v)
+}
+
 func (d *decoder) time() storage.Timestamp { return storage.Timestamp(d.uint()) }
 
 func (d *decoder) bytes() []byte {

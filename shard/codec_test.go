@@ -35,7 +35,8 @@ func samples() map[string]Message {
 		"lock request":       &LockRequest{Txn: sampleTxn, Token: LockToken{1, 2}, Mode: LockExclusive, Wait: WaitSkip, Keys: []storage.Key{k("a")}, Span: &Span{Hi: k("z")}, Reverse: true, Limit: 3, RowsOnly: true, Read: true, Snapshot: 99, Statement: "SELECT 1", Weight: 4, Timeout: time.Second},
 		"lock response":      &LockResponse{Token: LockToken{3, 4}, Rows: []Row{row}, Skipped: []int{0, 2}, More: true, Resume: k("q"), MaxCommit: 12},
 		"onepc":              &onePC,
-		"prepare":            &PrepareRequest{OnePCRequest: onePC, Participants: []ID{1, 2, 16}},
+		"prepare":            &PrepareRequest{OnePCRequest: onePC, Participants: []ID{1, 2, 16}, Chunks: 3, Staged: 1 << 60},
+		"stage":              &StageRequest{Txn: sampleTxn, Token: LockToken{1, 2}, Chunk: 300, Schemas: onePC.Schemas, Writes: onePC.Writes},
 		"vote":               &VoteResponse{State: storage.VoteCommitted, Prepare: 8, Commit: 9, Fenced: true},
 		"resolve":            &ResolveRequest{Txn: sampleTxn, Commit: 10, Wait: true},
 		"close vote":         &CloseVoteRequest{Txn: sampleTxn},
@@ -62,7 +63,7 @@ func samples() map[string]Message {
 	for i, c := range []Command{
 		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Sole: true},
 		{Kind: KindOnePC, Epoch: 3, Txn: sampleTxn, At: 50, Hash: 77, Schemas: onePC.Schemas, Writes: onePC.Writes},
-		{Kind: KindPrepare, Epoch: 3, Txn: sampleTxn, At: 50, Hash: 77, Schemas: onePC.Schemas, Writes: onePC.Writes, Participants: []ID{1, 2}, Locks: []byte("locks")},
+		{Kind: KindPrepare, Epoch: 3, Txn: sampleTxn, At: 50, Hash: 77, Schemas: onePC.Schemas, Writes: onePC.Writes, Participants: []ID{1, 2}, Locks: []byte("locks"), Chunks: 3, Staged: 1 << 60},
 		{Kind: KindResolve, Epoch: 3, Resolutions: []Resolution{{Txn: sampleTxn, Commit: 51}, {Txn: sampleTxn}}},
 		{Kind: KindCloseVote, Epoch: 3, Txn: sampleTxn},
 		{Kind: KindRaiseFence, Epoch: 3, Below: 40},
@@ -73,6 +74,7 @@ func samples() map[string]Message {
 		{Kind: KindTimestampWindow, Epoch: 3, Below: 1 << 60},
 		{Kind: KindPutRecord, Epoch: 3, Name: "ring", Value: []byte("r"), IfAbsent: true},
 		{Kind: KindAdvisory, Epoch: 3, Advisory: AdvisoryChange{Op: AdvisoryGet, Session: AdvisorySession{7, 8}, Connection: 9, Seq: 10, Since: 11, Name: "job"}},
+		{Kind: KindStage, Epoch: 3, Txn: sampleTxn, Chunk: 300, Schemas: onePC.Schemas, Writes: onePC.Writes},
 	} {
 		m[fmt.Sprintf("command %d.%d", c.Kind, i)] = &c
 	}

@@ -39,6 +39,8 @@ const (
 	KindPutRecord Kind = 11
 	// KindAdvisory changes advisory locks (system shard).
 	KindAdvisory Kind = 15
+	// KindStage keeps a chunk of a large transaction's writes until its vote.
+	KindStage Kind = 14
 )
 
 // Resolution is the outcome of one transaction: committed at Commit, or
@@ -62,7 +64,8 @@ type Command struct {
 	Node, Process uint64
 	Sole          bool
 
-	// Txn: OnePC, Prepare, CloseVote, CollectVotes. The others: OnePC, Prepare.
+	// Txn: OnePC, Prepare, Stage, CloseVote, CollectVotes. The others: OnePC,
+	// Prepare; Schemas and Writes Stage too.
 	Txn storage.TxnID
 	// At is the commit timestamp of a OnePC, the prepare timestamp of a vote.
 	At           storage.Timestamp
@@ -71,6 +74,11 @@ type Command struct {
 	Locks        []byte // Prepare: the encoded lock set, kept in the vote
 	Schemas      []SchemaRef
 	Writes       []Write
+	Chunk        uint32 // Stage: its number
+	// Chunks and Staged say what must have been staged before: how many chunks,
+	// and the sum of their hashes. Prepare.
+	Chunks uint32
+	Staged uint64
 
 	Resolutions []Resolution // Resolve
 
@@ -99,6 +107,10 @@ func (c *Command) AppendBinary(b []byte) []byte {
 		b = c.appendVote(b)
 	case KindPrepare:
 		b = appendBytes(appendIDs(c.appendVote(b), c.Participants), c.Locks)
+		b = appendUint(appendUint(b, uint64(c.Chunks)), c.Staged)
+	case KindStage:
+		b = appendUint(appendTxn(b, c.Txn), uint64(c.Chunk))
+		b = appendWrites(appendSchemas(b, c.Schemas), c.Writes)
 	case KindResolve:
 		b = appendUint(b, uint64(len(c.Resolutions)))
 		for _, r := range c.Resolutions {
@@ -143,6 +155,10 @@ func (c *Command) Decode(b []byte) error {
 	case KindPrepare:
 		c.decodeVote(&d)
 		c.Participants, c.Locks = d.ids(), d.bytes()
+		c.Chunks, c.Staged = d.chunk(), d.uint()
+	case KindStage:
+		c.Txn, c.Chunk = d.txn(), d.chunk()
+		c.Schemas, c.Writes = d.schemas(), d.writes()
 	case KindResolve:
 		c.Resolutions = list(&d, func(d *decoder) Resolution {
 			return Resolution{Txn: d.txn(), Commit: d.time()}

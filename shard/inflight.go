@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"slices"
 	"sort"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowlockdb/rowlock/storage"
@@ -19,6 +20,11 @@ type proposal struct {
 	ts   storage.Timestamp
 	hash uint64
 	size int // of the command, set before it is proposed
+	// staged: keys include those of staged chunks, which are many; they are
+	// looked for in keys itself. points of them are locked one by one.
+	staged  bool
+	points  int
+	refused atomic.Bool // the state machine has other chunks (H9)
 	// since is when the transaction's locks were checked and pinned.
 	since time.Time
 	done  chan struct{} // closed by finish; response and err are set then
@@ -34,6 +40,9 @@ type votedTxn struct {
 	prepare      storage.Timestamp
 	keys         []storage.Key // ascending
 	size         int           // of the writes, in bytes, about
+	// staged: no intents tell of the writes, see proposal. Readers wait for the
+	// resolution before they look, or, while it is resolving, as long as it takes.
+	staged, resolving bool
 	// allWritten says that the transaction held no lock on anything it did not
 	// write (H6).
 	allWritten bool
@@ -49,16 +58,20 @@ type votedTxn struct {
 // their resolution was applied.
 type inflight struct {
 	proposals map[storage.TxnID]*proposal
-	keys      map[string]*proposal
+	keys      map[string]*proposal        // but not of staged ones
+	voting    map[storage.TxnID]*proposal // the staged ones
 	voted     map[storage.TxnID]*votedTxn
-	intents   map[string]*votedTxn // by key
+	large     map[storage.TxnID]*votedTxn // the staged ones
+	intents   map[string]*votedTxn        // by key
 }
 
 func newInflight() inflight {
 	return inflight{
 		proposals: make(map[storage.TxnID]*proposal),
 		keys:      make(map[string]*proposal),
+		voting:    make(map[storage.TxnID]*proposal),
 		voted:     make(map[storage.TxnID]*votedTxn),
+		large:     make(map[storage.TxnID]*votedTxn),
 		intents:   make(map[string]*votedTxn),
 	}
 }
@@ -66,6 +79,10 @@ func newInflight() inflight {
 // vote enters a PREPARED vote.
 func (f *inflight) vote(id storage.TxnID, v *votedTxn) {
 	f.voted[id] = v
+	if v.staged {
+		f.large[id] = v
+		return
+	}
 	for _, k := range v.keys {
 		f.intents[string(k)] = v
 	}
@@ -75,6 +92,10 @@ func (f *inflight) vote(id storage.TxnID, v *votedTxn) {
 func (f *inflight) resolved(id storage.TxnID) {
 	v := f.voted[id]
 	delete(f.voted, id)
+	if v.staged {
+		delete(f.large, id)
+		return
+	}
 	for _, k := range v.keys {
 		if f.intents[string(k)] == v {
 			delete(f.intents, string(k))
@@ -85,6 +106,12 @@ func (f *inflight) resolved(id storage.TxnID) {
 // add enters a proposal with an unknown timestamp.
 func (f *inflight) add(p *proposal) {
 	f.proposals[p.txn] = p
+	if p.staged {
+		if !mutated("H9.staged-keys-unlocked") {
+			f.voting[p.txn] = p
+		}
+		return
+	}
 	for _, k := range p.keys {
 		f.keys[string(k)] = p
 	}
@@ -94,6 +121,10 @@ func (f *inflight) add(p *proposal) {
 // that under the same hold of the mutex, so that nobody sees neither.
 func (f *inflight) remove(p *proposal) {
 	delete(f.proposals, p.txn)
+	if p.staged {
+		delete(f.voting, p.txn)
+		return
+	}
 	for _, k := range p.keys {
 		if f.keys[string(k)] == p {
 			delete(f.keys, string(k))
@@ -109,14 +140,42 @@ func (f *inflight) onKey(k storage.Key, r storage.Timestamp) *proposal {
 	if p := f.keys[string(k)]; p != nil && p.blocks(r) {
 		return p
 	}
+	for _, p := range f.voting {
+		if p.blocks(r) && among(p.keys, k) {
+			return p
+		}
+	}
 	return nil
+}
+
+// among reports whether the keys, which ascend, have k.
+func among(keys []storage.Key, k storage.Key) bool {
+	i := sort.Search(len(keys), func(i int) bool { return string(keys[i]) >= string(k) })
+	return i < len(keys) && string(keys[i]) == string(k)
+}
+
+// largeOn returns a PREPARED vote with staged chunks that may become visible to a
+// reader of the keys, or of the span, at r.
+func (f *inflight) largeOn(keys []storage.Key, span *Span, r storage.Timestamp) (storage.TxnID, *votedTxn) {
+	for id, v := range f.large {
+		if v.prepare > r {
+			continue
+		}
+		if span != nil && anyWithin(v.keys, *span) {
+			return id, v
+		}
+		if slices.ContainsFunc(keys, func(k storage.Key) bool { return among(v.keys, k) }) {
+			return id, v
+		}
+	}
+	return storage.TxnID{}, nil
 }
 
 // onSpan returns a proposal that a reader of the span at r must wait for.
 // Proposals are few at any moment, so they are simply looked through.
 func (f *inflight) onSpan(s Span, r storage.Timestamp) *proposal {
 	for _, p := range f.proposals {
-		if p.blocks(r) && p.touches(s) {
+		if p.blocks(r) && p.touches(s) && !(p.staged && mutated("H9.staged-keys-unlocked")) {
 			return p
 		}
 	}
@@ -143,7 +202,7 @@ func (f *inflight) undecidedOn(keys []storage.Key, span *Span, r storage.Timesta
 		return false
 	}
 	for _, v := range f.voted {
-		if v.prepare <= r && anyWithin(v.keys, *span) {
+		if v.prepare <= r && !v.staged && anyWithin(v.keys, *span) {
 			return true
 		}
 	}

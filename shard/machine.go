@@ -63,6 +63,7 @@ type Machine struct {
 	mu struct {
 		sync.Mutex
 		prepared map[storage.TxnID]*preparedVote
+		staged   map[storage.TxnID]*stagedTxn // changed by the goroutine that applies
 	}
 
 	advisories advisoryState // system shard
@@ -118,8 +119,12 @@ func (m *Machine) load() (paxos.Index, error) {
 	if err != nil {
 		return 0, fmt.Errorf("load votes of space %d: %w", m.space.ID(), err)
 	}
+	staged, err := loadStaged(snap)
+	if err != nil {
+		return 0, fmt.Errorf("load staged chunks of space %d: %w", m.space.ID(), err)
+	}
 	m.mu.Lock()
-	m.mu.prepared = prepared
+	m.mu.prepared, m.mu.staged = prepared, staged
 	m.mu.Unlock()
 	applied, _, err := snap.Applied()
 	if err != nil {

@@ -71,6 +71,8 @@ func (m *Machine) apply(c *Command, index paxos.Index) (Result, error) {
 	switch c.Kind {
 	case KindOnePC, KindPrepare, KindCloseVote:
 		return m.vote(c)
+	case KindStage:
+		return m.stage(c)
 	case KindResolve:
 		return m.resolveAll(c)
 	case KindRaiseFence:
@@ -128,6 +130,9 @@ func (m *Machine) vote(c *Command) (Result, error) {
 	if !m.schemasCurrent(c.Schemas) {
 		return Result{Verdict: VerdictSchema}, nil
 	}
+	if c.Kind != KindCloseVote && !m.complete(c) {
+		return Result{Verdict: VerdictRefused}, nil
+	}
 	switch c.Kind {
 	case KindOnePC:
 		v = m.commitOnePC(c)
@@ -135,6 +140,9 @@ func (m *Machine) vote(c *Command) (Result, error) {
 		v = m.prepare(c)
 	case KindCloseVote:
 		v = storage.Vote{State: storage.VoteAborted}
+		if !mutated("H9.close-keeps-chunks") {
+			m.dropStaged(c.Txn)
+		}
 		if mutated("1.4.close-does-not-write") {
 			return voteResult(v), nil
 		}
@@ -268,7 +276,7 @@ func (m *Machine) mustReadIntents(rs []Resolution) bool {
 	defer m.mu.Unlock()
 	return slices.ContainsFunc(rs, func(r Resolution) bool {
 		p := m.mu.prepared[r.Txn]
-		return p != nil && p.writes == nil
+		return p != nil && (p.writes == nil || m.mu.staged[r.Txn] != nil)
 	})
 }
 
@@ -303,6 +311,14 @@ func (m *Machine) resolve(r Resolution) (size int, err error) {
 		if r.Commit != 0 {
 			putWrite(b, &writes[i], r.Commit, r.Txn.Start)
 		}
+	}
+	switch {
+	case r.Commit != 0:
+		if err := m.commitStaged(r.Txn, r.Commit); err != nil {
+			return 0, err
+		}
+	case !mutated("H9.abort-keeps-chunks"):
+		m.dropStaged(r.Txn)
 	}
 	v := storage.Vote{State: storage.VoteAborted, Prepare: p.vote.Prepare, Hash: p.vote.Hash}
 	if r.Commit != 0 {
@@ -343,6 +359,9 @@ func (m *Machine) raiseFence(c *Command) Result {
 	if uint64(c.Below) > m.fence.Load() {
 		m.fence.Store(uint64(c.Below))
 		m.begin().PutMeta(metaFence, encodeTime(c.Below))
+		if !mutated("H9.fence-keeps-chunks") {
+			m.dropFenced(c.Below)
+		}
 	}
 	return Result{Verdict: VerdictDone}
 }

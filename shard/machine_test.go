@@ -118,7 +118,7 @@ func parseCommand(t *testing.T, line string) *Command {
 	words := strings.Fields(line)
 	kinds := map[string]Kind{"begin": KindBeginEpoch, "onepc": KindOnePC, "prepare": KindPrepare, "resolve": KindResolve,
 		"close": KindCloseVote, "fence": KindRaiseFence, "collect": KindCollectGarbage, "collect-votes": KindCollectVotes,
-		"schema": KindRaiseSchema, "window": KindTimestampWindow, "record": KindPutRecord}
+		"schema": KindRaiseSchema, "window": KindTimestampWindow, "record": KindPutRecord, "stage": KindStage}
 	c := &Command{Kind: kinds[words[0]], Epoch: 1, Limit: 100}
 	if c.Kind == 0 {
 		t.Fatalf("unknown command %q", line)
@@ -157,6 +157,16 @@ func parseCommand(t *testing.T, line string) *Command {
 			c.Value = []byte(value)
 		case "if-absent":
 			c.IfAbsent = true
+		case "chunk":
+			c.Chunk = uint32(n)
+		case "chunks":
+			c.Chunks = uint32(n)
+		case "staged": // chunk:key:value, one put each
+			chunk, rest, _ := strings.Cut(value, ":")
+			k, v, _ := strings.Cut(rest, ":")
+			n, _ := strconv.ParseUint(chunk, 10, 32)
+			c.Chunks++
+			c.Staged += ChunkHash(c.Txn, uint32(n), []Write{{Key: storage.Key(k), Value: []byte(v)}})
 		case "put":
 			k, v, _ := strings.Cut(value, ":")
 			c.Writes = append(c.Writes, Write{Key: storage.Key(k), Value: []byte(v)})
@@ -202,6 +212,11 @@ func dump(t testing.TB, space *storage.Space) string {
 		fmt.Fprintf(&out, "  vote %d: %s\n", id.Start, v.State)
 		return nil
 	}))
+	require.NoError(t, snap.AllStaged(func(id storage.TxnID, chunk uint32, v []byte) error {
+		writes, err := decodeChunk(v)
+		fmt.Fprintf(&out, "  staged %d: chunk %d, %d writes\n", id.Start, chunk, len(writes))
+		return err
+	}))
 	return out.String()
 }
 
@@ -212,7 +227,7 @@ func drawCommand(t *rapid.T) Command {
 		return storage.TxnID{Start: storage.Timestamp(rapid.IntRange(1, 30).Draw(t, "start")), Gateway: 1}
 	}
 	c := Command{Epoch: uint64(rapid.SampledFrom([]int{1, 1, 1, 1, 1, 1, 2}).Draw(t, "epoch")), Limit: rapid.IntRange(1, 5).Draw(t, "limit")}
-	c.Kind = rapid.SampledFrom([]Kind{KindOnePC, KindOnePC, KindPrepare, KindPrepare, KindPrepare, KindResolve, KindResolve, KindCloseVote,
+	c.Kind = rapid.SampledFrom([]Kind{KindOnePC, KindOnePC, KindPrepare, KindPrepare, KindPrepare, KindStage, KindStage, KindResolve, KindResolve, KindCloseVote,
 		KindRaiseFence, KindCollectGarbage, KindCollectVotes, KindRaiseSchema, KindPutRecord, KindTimestampWindow}).Draw(t, "kind")
 	switch c.Kind {
 	case KindOnePC, KindPrepare:
@@ -223,6 +238,16 @@ func drawCommand(t *rapid.T) Command {
 		c.Writes = []Write{{Key: storage.Key(fmt.Sprintf("k%d", c.Txn.Start)), Value: value}}
 		c.Schemas = []SchemaRef{{Table: 1, Version: uint64(rapid.IntRange(0, 3).Draw(t, "planned"))}}
 		c.Participants = []ID{1, 2}
+		if c.Kind == KindPrepare && rapid.Bool().Draw(t, "large") {
+			c.Writes = nil
+			for chunk := range uint32(rapid.IntRange(1, 2).Draw(t, "chunks")) {
+				c.Chunks++
+				c.Staged += ChunkHash(c.Txn, chunk, drawnChunk(c.Txn, chunk))
+			}
+		}
+	case KindStage:
+		c.Txn, c.Chunk = txn(), uint32(rapid.IntRange(0, 1).Draw(t, "chunk"))
+		c.Writes = drawnChunk(c.Txn, c.Chunk)
 	case KindResolve:
 		for range rapid.IntRange(1, 4).Draw(t, "resolutions") {
 			c.Resolutions = append(c.Resolutions, Resolution{Txn: txn(), Commit: storage.Timestamp(rapid.IntRange(0, 80).Draw(t, "commit"))})
@@ -244,6 +269,11 @@ func drawCommand(t *rapid.T) Command {
 		c.Name, c.Value, c.IfAbsent = "r", []byte{byte(rapid.IntRange(0, 9).Draw(t, "value"))}, rapid.Bool().Draw(t, "if absent")
 	}
 	return c
+}
+
+// drawnChunk is the content of a chunk: a key that no other transaction has.
+func drawnChunk(id storage.TxnID, chunk uint32) []Write {
+	return []Write{{Key: storage.Key(fmt.Sprintf("k%d large %d", id.Start, chunk)), Value: bytes.Repeat([]byte{'s'}, 100)}}
 }
 
 // Two machines that apply one log in different portions, one of them with

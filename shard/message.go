@@ -159,10 +159,23 @@ type OnePCRequest struct {
 }
 
 // PrepareRequest asks a participant for its vote. Participants lists every
-// shard that votes, this one included; Floor must not be 0.
+// shard that votes, this one included; Floor must not be 0. Chunks and Staged
+// say which chunks were staged before: how many, and the sum of their ChunkHash.
 type PrepareRequest struct {
 	OnePCRequest
 	Participants []ID
+	Chunks       uint32
+	Staged       uint64
+}
+
+// StageRequest brings one chunk of a transaction's writes before its vote. The
+// keys of all chunks and of the vote must differ.
+type StageRequest struct {
+	Txn     storage.TxnID
+	Token   LockToken
+	Chunk   uint32 // its number, from 0 on
+	Schemas []SchemaRef
+	Writes  []Write
 }
 
 // VoteResponse is the state of the vote register after the request, never a

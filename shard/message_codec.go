@@ -187,14 +187,28 @@ func (m *OnePCRequest) Decode(b []byte) error {
 
 // AppendBinary appends the encoding.
 func (m *PrepareRequest) AppendBinary(b []byte) []byte {
-	return appendIDs(m.appendFields(append(b, formatVersion)), m.Participants)
+	b = appendIDs(m.appendFields(append(b, formatVersion)), m.Participants)
+	return appendUint(appendUint(b, uint64(m.Chunks)), m.Staged)
 }
 
 // Decode reads what AppendBinary wrote.
 func (m *PrepareRequest) Decode(b []byte) error {
 	d := newDecoder(b)
 	m.decodeFields(&d)
-	m.Participants = d.ids()
+	m.Participants, m.Chunks, m.Staged = d.ids(), d.chunk(), d.uint()
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
+func (m *StageRequest) AppendBinary(b []byte) []byte {
+	b = appendToken(appendTxn(append(b, formatVersion), m.Txn), m.Token)
+	return appendWrites(appendSchemas(appendUint(b, uint64(m.Chunk)), m.Schemas), m.Writes)
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *StageRequest) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = StageRequest{Txn: d.txn(), Token: d.token(), Chunk: d.chunk(), Schemas: d.schemas(), Writes: d.writes()}
 	return d.done()
 }
 

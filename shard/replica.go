@@ -107,7 +107,10 @@ func NewReplica(c ReplicaConfig) *Replica {
 type tenure struct {
 	epoch uint64
 	sole  bool
+	began time.Time
 	table *locks.Table
+
+	closing atomic.Bool // closeAbandoned is at work
 
 	mu struct {
 		sync.Mutex
@@ -199,7 +202,10 @@ func (r *Replica) BecomeOwner(ctx context.Context) error {
 	}
 	r.raiseMaxTS(m)
 	r.garbage.forget(m) // what earlier owners wrote
-	t := r.newTenure(epoch, sole, m)
+	t, err := r.newTenure(epoch, sole, m)
+	if err != nil {
+		return fmt.Errorf("take over shard %d: %w", r.c.Shard, err)
+	}
 	r.serving.Store(t)
 	if now, _, process, _ := r.c.Machine.Owner(); now != epoch || process != r.c.Process {
 		r.stepDown(t)
@@ -301,22 +307,30 @@ func (r *Replica) persistWindow(ctx context.Context, top storage.Timestamp) erro
 
 // newTenure builds an owner's memory from the PREPARED votes: their locks, held
 // and pinned until they are resolved.
-func (r *Replica) newTenure(epoch uint64, sole bool, m storage.Timestamp) *tenure {
-	t := &tenure{epoch: epoch, sole: sole,
+func (r *Replica) newTenure(epoch uint64, sole bool, m storage.Timestamp) (*tenure, error) {
+	t := &tenure{epoch: epoch, sole: sole, began: r.c.Clock(),
 		table: locks.NewTable(fmt.Sprintf("shard %d", r.c.Shard), r.c.Graph)}
 	t.mu.inflight, t.mu.holders = newInflight(), newHolders()
 	t.mu.unwrittenRelease = m
+	snap := r.c.Space.Snapshot()
+	defer snap.Close()
+	var failed error
 	r.c.Machine.Prepared(func(id storage.TxnID, v storage.Vote) {
+		staged, chunks, err := stagedKeys(snap, id)
+		if err != nil {
+			failed = err
+			return
+		}
 		owner := ownerOf(id)
+		v.Keys = append(slices.Clone(v.Keys), staged...)
 		t.table.Install(owner, votedLocks(v))
 		t.table.Pin(owner)
-		keys := slices.Clone(v.Keys)
-		slices.SortFunc(keys, func(a, b storage.Key) int { return bytes.Compare(a, b) })
+		slices.SortFunc(v.Keys, func(a, b storage.Key) int { return bytes.Compare(a, b) })
 		t.mu.inflight.vote(id, &votedTxn{since: r.c.Clock(), participants: shardIDs(v.Participants), prepare: v.Prepare,
-			keys: keys, size: inheritedBytes, done: make(chan struct{})})
+			keys: v.Keys, staged: len(chunks.chunks) > 0, size: inheritedBytes, done: make(chan struct{})})
 		t.pending.Add(1)
 	})
-	return t
+	return t, failed
 }
 
 // votedLocks is the lock set of a PREPARED vote: exclusive on what it writes,

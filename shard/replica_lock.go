@@ -440,20 +440,23 @@ func (r *Replica) Renew(q *RenewRequest) error {
 // longer than their lease. The generation rises under the same hold of the
 // mutex as the locks go: no grant falls in between (H2).
 func (r *Replica) DropLapsed(own uint64) {
-	t := r.serving.Load()
-	if t == nil {
-		return
+	if t := r.serving.Load(); t != nil {
+		r.closeAbandoned(t, r.dropLapsed(t, own))
 	}
+}
+
+func (r *Replica) dropLapsed(t *tenure, own uint64) []uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	lapsed := t.mu.lapsed(r.c.Clock(), own)
 	if len(lapsed) == 0 {
-		return
+		return nil
 	}
 	for _, o := range t.table.DropUnpinned(func(o locks.Owner) bool { return slices.Contains(lapsed, o.Gateway) }) {
 		r.forgetLocked(t, txnOf(o))
 	}
 	r.c.Logger.Warn("gateway leases lapsed, their locks are dropped", "shard", uint64(r.c.Shard), "gateways", lapsed)
+	return lapsed
 }
 
 // Locks lists the locks held and waited for.

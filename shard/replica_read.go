@@ -61,10 +61,20 @@ func (r *Replica) awaitProposals(ctx context.Context, t *tenure, q *ReadRequest)
 	for t.pending.Load() != 0 {
 		t.mu.Lock()
 		p := t.blocker(q)
+		var id storage.TxnID
+		var large *votedTxn
 		if p == nil {
 			undecided = t.mu.undecidedOn(q.Keys, q.Span, q.At)
+			id, large = t.mu.largeOn(q.Keys, q.Span, q.At)
 		}
 		t.mu.Unlock()
+		if large != nil {
+			// No intent tells of its writes: nothing is read before they are versions.
+			if err := r.awaitResolution(ctx, t, firstKey(q), id); err != nil {
+				return false, err
+			}
+			continue
+		}
 		if p == nil {
 			return undecided, nil
 		}
@@ -80,6 +90,13 @@ func (r *Replica) awaitProposals(ctx context.Context, t *tenure, q *ReadRequest)
 		}
 	}
 	return false, nil
+}
+
+func firstKey(q *ReadRequest) storage.Key {
+	if q.Span != nil {
+		return q.Span.Lo
+	}
+	return q.Keys[0]
 }
 
 func (t *tenure) blocker(q *ReadRequest) *proposal {
@@ -187,6 +204,11 @@ func (r *Replica) blocked(snap *storage.Snapshot, in *storage.Intent, at storage
 	if in == nil || in.Prepare > at {
 		return false, nil
 	}
+	if mutated("H10.newer-register") {
+		later := r.c.Space.Snapshot()
+		defer later.Close()
+		snap = later
+	}
 	v, ok, err := snap.Vote(in.Txn)
 	if err != nil {
 		return false, r.failed(err)
@@ -200,6 +222,7 @@ func (r *Replica) blocked(snap *storage.Snapshot, in *storage.Intent, at storage
 func (r *Replica) awaitResolution(ctx context.Context, t *tenure, k storage.Key, id storage.TxnID) error {
 	t.mu.Lock()
 	v := t.mu.voted[id]
+	resolving := v != nil && v.resolving
 	var voting <-chan struct{}
 	if p := t.mu.proposals[id]; p != nil {
 		voting = p.done
@@ -215,6 +238,9 @@ func (r *Replica) awaitResolution(ctx context.Context, t *tenure, k storage.Key,
 		return r.await(ctx, voting, undecidedAge, &Error{Code: Undecided, Shard: r.c.Shard, Key: k, Other: id})
 	}
 	patience := undecidedAge - r.c.Clock().Sub(v.since)
+	if resolving {
+		patience = resolvePatience
+	}
 	return r.await(ctx, v.done, patience, &Error{Code: Undecided, Shard: r.c.Shard, Key: slices.Clone(k),
 		Other: id, Participants: v.participants})
 }

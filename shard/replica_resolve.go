@@ -31,6 +31,9 @@ const (
 	resolveBatch   = 512
 	resolveBytes   = 4 << 20
 	inheritedBytes = resolveBytes / 16
+	// resolvePatience is how long a reader waits for a large transaction whose
+	// outcome has been handed in: its versions are being written.
+	resolvePatience = 5 * time.Minute
 )
 
 // Resolve hands the outcome of a PREPARED transaction in.
@@ -41,6 +44,9 @@ func (r *Replica) Resolve(ctx context.Context, q *ResolveRequest) error {
 	}
 	t.mu.Lock()
 	voting, voted := t.mu.proposals[q.Txn], t.mu.voted[q.Txn]
+	if voted != nil {
+		voted.resolving = voted.staged
+	}
 	t.mu.Unlock()
 	if voting == nil && voted == nil {
 		// No vote of it is open here: there is nothing to write. Locks that it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sort"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -34,13 +35,16 @@ func (r *Replica) Prepare(ctx context.Context, q *PrepareRequest) (*VoteResponse
 	if len(q.Participants) == 0 {
 		return nil, r.bad("prepare without participants")
 	}
-	return r.castVote(ctx, t, &voteRequest{OnePCRequest: &q.OnePCRequest, participants: q.Participants})
+	return r.castVote(ctx, t, &voteRequest{OnePCRequest: &q.OnePCRequest, participants: q.Participants,
+		chunks: q.Chunks, staged: q.Staged})
 }
 
 // voteRequest is a OnePC (no participants) or a Prepare.
 type voteRequest struct {
 	*OnePCRequest
 	participants []ID
+	chunks       uint32 // staged before (H9)
+	staged       uint64
 }
 
 func (r *Replica) bad(detail string) error {
@@ -51,6 +55,7 @@ func (r *Replica) bad(detail string) error {
 // of it: a retry may draw a newer floor (H7).
 func (q *voteRequest) contentHash() uint64 {
 	b := appendIDs(appendTxn(make([]byte, 0, 256), q.Txn), q.participants)
+	b = appendUint(appendUint(b, uint64(q.chunks)), q.staged)
 	b = appendWrites(appendSchemas(appendLockRefs(b, q.Locked), q.Schemas), q.Writes)
 	if mutated("H7.hash-with-floor") {
 		b = appendUint(b, uint64(q.Floor))
@@ -67,6 +72,16 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 		return nil, r.bad("a key is written twice")
 	}
 	p := &proposal{txn: q.Txn, keys: keys, hash: q.contentHash(), since: r.c.Clock(), done: make(chan struct{})}
+	if q.chunks > 0 {
+		var err error
+		if p.keys, ok, err = r.stagedOf(q, keys); err != nil {
+			return nil, err
+		}
+		if !ok { // also where the vote was cast and resolved before: the register tells
+			return r.closeVote(t, q.Txn)
+		}
+		p.staged = true
+	}
 	other, voted, locked := t.enter(p, q.OnePCRequest)
 	switch {
 	case other != nil:
@@ -78,6 +93,10 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 		if mutated("1.4.owner-aborts-without-writing") {
 			return &VoteResponse{State: storage.VoteAborted}, nil
 		}
+		return r.closeVote(t, q.Txn)
+	}
+	if p.staged && !t.holdsStaged(p) {
+		t.withdraw(p, r.lost(q.Txn, "a staged key is not locked"))
 		return r.closeVote(t, q.Txn)
 	}
 	base := max(storage.Timestamp(r.maxTS.Load()), q.Floor, q.Txn.Start)
@@ -97,7 +116,18 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 		return nil, err
 	}
 	r.proposeVote(t, p, q, command)
-	return r.outcome(ctx, p)
+	if response, err := r.outcome(ctx, p); !p.refused.Load() {
+		return response, err
+	}
+	return r.closeVote(t, q.Txn) // other chunks than it says: it cannot commit
+}
+
+// holdsStaged checks the locks of staged keys. The transaction is pinned by now,
+// so none can go while they are looked at one block after the other.
+func (t *tenure) holdsStaged(p *proposal) bool {
+	all, points := locks.HoldsKeys(t.table, ownerOf(p.txn), locks.Exclusive, p.keys)
+	p.points = points
+	return all
 }
 
 // enter checks and pins the transaction's locks and enters its proposal with an
@@ -201,7 +231,12 @@ func (r *Replica) voteCommand(t *tenure, q *voteRequest, p *proposal) []byte {
 	}
 	if q.participants != nil {
 		c.Kind, c.Participants = KindPrepare, q.participants
-		c.Locks = t.lockSet(q)
+		c.Chunks, c.Staged = q.chunks, q.staged
+		if p.staged {
+			c.Locks = t.lockSetBeside(p)
+		} else {
+			c.Locks = t.lockSet(q)
+		}
 		size += 10*len(q.participants) + len(c.Locks)
 	}
 	return c.AppendBinary(make([]byte, 0, size))
@@ -220,10 +255,33 @@ func (t *tenure) lockSet(q *voteRequest) []byte {
 		}
 		refs = append(refs, LockRef{Mode: l.Mode, Lo: l.Span.Lo, Hi: l.Span.Hi})
 	}
+	return encodeLockSet(refs)
+}
+
+func encodeLockSet(refs []LockRef) []byte {
 	if len(refs) == 0 {
 		return nil
 	}
 	return appendLockRefs([]byte{formatVersion}, refs)
+}
+
+// lockSetBeside is lockSet for a vote with staged chunks. Usually it has locked
+// nothing but what it writes, and intervals.
+func (t *tenure) lockSetBeside(p *proposal) []byte {
+	owner := ownerOf(p.txn)
+	points, _ := t.table.Count(owner)
+	written := func(key string) bool {
+		if points == p.points {
+			return true
+		}
+		i := sort.Search(len(p.keys), func(i int) bool { return string(p.keys[i]) >= key })
+		return i < len(p.keys) && string(p.keys[i]) == key
+	}
+	var refs []LockRef
+	for _, l := range t.table.HeldBeside(owner, written) {
+		refs = append(refs, LockRef{Mode: l.Mode, Lo: l.Span.Lo, Hi: l.Span.Hi})
+	}
+	return encodeLockSet(refs)
 }
 
 // proposeVote sends the command once. If the outcome is unknown, the memory
@@ -303,7 +361,7 @@ func (r *Replica) finish(t *tenure, p *proposal, q *voteRequest, result Result) 
 		release = v.State != storage.VotePrepared
 		if v.State == storage.VotePrepared {
 			t.mu.inflight.vote(p.txn, &votedTxn{since: r.c.Clock(), participants: q.participants, prepare: v.Prepare,
-				keys: p.keys, size: p.size, allWritten: t.allWrittenLocked(p), done: make(chan struct{})})
+				keys: p.keys, staged: p.staged, size: p.size, allWritten: t.allWrittenLocked(p), done: make(chan struct{})})
 		}
 		if v.State == storage.VoteCommitted && !t.allWrittenLocked(p) {
 			t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, v.Commit)
@@ -314,6 +372,9 @@ func (r *Replica) finish(t *tenure, p *proposal, q *voteRequest, result Result) 
 		p.err = &Error{Code: SchemaChanged, Shard: r.c.Shard}
 	case VerdictNotOwner:
 		p.err = r.notOwner()
+	case VerdictRefused:
+		p.refused.Store(true)
+		p.err = r.lost(p.txn, "other chunks are staged than the vote says")
 	default:
 		panic(fmt.Sprintf("shard %d: verdict %d on a vote", r.c.Shard, result.Verdict))
 	}
@@ -323,7 +384,7 @@ func (r *Replica) finish(t *tenure, p *proposal, q *voteRequest, result Result) 
 	case release:
 		delete(t.mu.txns, p.txn)
 		t.table.ForceRelease(ownerOf(p.txn))
-	case result.Verdict == VerdictSchema:
+	case result.Verdict == VerdictSchema, result.Verdict == VerdictRefused:
 		t.table.Unpin(ownerOf(p.txn))
 	}
 	t.mu.Unlock()

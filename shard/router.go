@@ -133,6 +133,13 @@ func (r *Router) Prepare(ctx context.Context, s ID, q *PrepareRequest) (*VoteRes
 	return callFor[VoteResponse](ctx, r, s, methodPrepare, q)
 }
 
+// Stage brings a chunk of a large transaction's writes before its vote. It may
+// be repeated. Errors: LockLost, Fenced, SchemaChanged and BadRequest mean that
+// the transaction cannot commit; TooLarge, Unavailable, NotOwner.
+func (r *Router) Stage(ctx context.Context, s ID, q *StageRequest) error {
+	return r.call(ctx, s, methodStage, q, &Done{})
+}
+
 // Resolve hands the outcome to one participant. Without Wait it returns once
 // the owner has queued it.
 func (r *Router) Resolve(ctx context.Context, s ID, q *ResolveRequest) error {

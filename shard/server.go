@@ -97,6 +97,8 @@ func newRequest(m method) Message {
 		return &OldestRequest{}
 	case methodAdvisory:
 		return &AdvisoryRequest{}
+	case methodStage:
+		return &StageRequest{}
 	}
 	panic(fmt.Sprintf("shard: method %d", m))
 }
@@ -143,6 +145,8 @@ func (s *Server) Dispatch(ctx context.Context, id ID, q Message) (Message, error
 		return r.Oldest()
 	case *AdvisoryRequest:
 		return r.Advisory(ctx, q)
+	case *StageRequest:
+		return &Done{}, r.Stage(ctx, q)
 	}
 	panic(fmt.Sprintf("shard: request %T", q))
 }

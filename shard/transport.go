@@ -36,6 +36,7 @@ const (
 	methodCollect
 	methodOldest
 	methodAdvisory
+	methodStage
 	methods // how many there are, plus one
 )
 

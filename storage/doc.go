@@ -26,7 +26,8 @@
 //	space (8 bytes, big endian) | kind (1) | body | 0x00            record key
 //	space (8 bytes, big endian) | kind (1) | body | 0x00 | ^commit (8) | 0x09   version key
 //
-// The kinds, in order: the applied record, meta records, votes, lock records, intents, versions.
+// The kinds, in order: the applied record, meta records, votes, staged chunks of
+// large transactions, lock records, intents, versions.
 // The body of the last two is the user's key, unescaped: the store's own comparer
 // splits a key at the zero byte in front of the timestamp and compares the two
 // halves separately, so any bytes sort bytewise. The versions of a key follow each

@@ -16,6 +16,7 @@ const (
 	kindApplied kind = 0x10 // no body
 	kindMeta    kind = 0x20 // body: the record's name
 	kindVote    kind = 0x30 // body: the encoded TxnID
+	kindStaged  kind = 0x34 // body: the encoded TxnID and the chunk's number (4 bytes, big endian)
 	kindLock    kind = 0x38 // body: the encoded LockID
 	kindIntent  kind = 0x40 // body: the user's key
 	kindVersion kind = 0x50 // body: the user's key; always with a timestamp
@@ -97,6 +98,10 @@ func validateKey(k []byte) error {
 	case kindVote:
 		if body != TxnIDSize || n != len(k) {
 			return corruptf("vote with key %x", k)
+		}
+	case kindStaged:
+		if body != stagedBodySize || n != len(k) {
+			return corruptf("staged chunk with key %x", k)
 		}
 	case kindLock:
 		if body != lockIDSize || n != len(k) {

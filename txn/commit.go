@@ -3,7 +3,6 @@ package txn
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/rowlockdb/rowlock/shard"
@@ -27,7 +26,10 @@ func (t *Txn) Commit(ctx context.Context) error {
 		t.end()
 		return nil
 	}
-	requests, err := t.commitRequests(voters)
+	requests, large, err := t.commitRequests(voters)
+	if err == nil {
+		err = t.stage(ctx, large)
+	}
 	if err == nil {
 		t.c.reached(StepBeforeFloor, t.id)
 		err = t.drawFloor(ctx, requests)
@@ -36,7 +38,7 @@ func (t *Txn) Commit(ctx context.Context) error {
 	if err == nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	if err != nil { // nothing was sent
+	if err != nil { // no vote was asked for
 		e := convert(err, t.id, shard.System)
 		t.abort(ctx, e)
 		return e
@@ -77,26 +79,28 @@ func (t *Txn) voters() []*participant {
 }
 
 // commitRequests builds one request per voter and refuses those that no log
-// entry can carry. A written key is exclusively locked, so every shard with
-// writes is among the voters.
-func (t *Txn) commitRequests(voters []*participant) ([]*shard.PrepareRequest, error) {
+// entry can carry; large are the voters whose writes must be staged. A written
+// key is exclusively locked, so every shard with writes is among the voters.
+func (t *Txn) commitRequests(voters []*participant) (requests []*shard.PrepareRequest, large []*stager, err error) {
 	participants := make([]shard.ID, len(voters))
 	for i, p := range voters {
 		participants[i] = p.shard
 	}
-	requests := make([]*shard.PrepareRequest, len(voters))
+	requests = make([]*shard.PrepareRequest, len(voters))
 	for i, p := range voters {
 		r := &shard.PrepareRequest{Participants: participants}
 		r.Txn, r.Token = t.id, p.token
-		r.Writes = t.buffer.Writes(p.shard)
 		r.Locked = p.lockRefs(&t.buffer)
-		if n := requestBytes(&r.OnePCRequest); n > maxShardBytes {
-			return nil, &Error{Code: TooLarge, Txn: t.id, Shard: p.shard,
-				Detail: fmt.Sprintf("%d bytes on one shard, at most %d fit into one log entry", n, maxShardBytes)}
+		s, err := t.plan(p, r)
+		if err != nil {
+			return nil, nil, err
+		}
+		if s != nil {
+			large = append(large, s)
 		}
 		requests[i] = r
 	}
-	return requests, nil
+	return requests, large, nil
 }
 
 // lockRefs lists the locks that must still be held when the shard votes; the
@@ -119,25 +123,12 @@ func (p *participant) lockRefs(b *WriteBuffer) []shard.LockRef {
 	return append(refs, p.ranges...)
 }
 
-// requestBytes estimates the size of the log entry from above.
-func requestBytes(r *shard.OnePCRequest) int {
-	const fixed, perItem = 256, 32
-	n := fixed
-	for _, w := range r.Writes {
-		n += 2*len(w.Key) + len(w.Value) + perItem // the vote lists the key again
-	}
-	for _, l := range r.Locked {
-		n += len(l.Lo) + len(l.Hi) + perItem
-	}
-	return n
-}
-
 // drawFloor takes the floor timestamp, after the last lock was granted (R4). A
 // single autocommit statement on a single shard may go without: the owner then
 // checks that everything the statement met lies below a base of its own, and
 // answers NeedFloor if not (H6).
 func (t *Txn) drawFloor(ctx context.Context, requests []*shard.PrepareRequest) error {
-	if t.o.Autocommit && t.statements <= 1 && t.draws == 1 && len(t.parts) == 1 && t.newest <= t.id.Start {
+	if len(t.staged) == 0 && t.o.Autocommit && t.statements <= 1 && t.draws == 1 && len(t.parts) == 1 && t.newest <= t.id.Start {
 		return nil
 	}
 	floor, err := t.draw(ctx)
@@ -182,7 +173,7 @@ func (a *attempt) ask(ctx context.Context, s shard.ID, r *shard.PrepareRequest) 
 	for {
 		var vote *shard.VoteResponse
 		var err error
-		if len(a.requests) == 1 {
+		if len(a.requests) == 1 && r.Chunks == 0 {
 			c.reached(StepOnePC, a.t.id)
 			vote, err = router.OnePC(ctx, s, &r.OnePCRequest)
 			c.reached(StepOnePCVote, a.t.id)

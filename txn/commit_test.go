@@ -394,9 +394,16 @@ func TestLimits(t *testing.T) {
 		keys = append(keys, c.key(1, fmt.Sprintf("big %d", i)))
 	}
 	write(t, tx, string(make([]byte, 16<<20)), keys...)
+	require.NoError(t, tx.Commit(ctx), "more than one log entry takes is staged")
+	require.Len(t, c.read(big, keys[4])[0], 16<<20)
+
+	// One write must fit one log entry.
+	tx = big.Begin(txn.Options{Isolation: txn.RepeatableRead})
+	k = c.key(2, "huge")
+	write(t, tx, string(make([]byte, 65<<20)), k)
 	requireCode(t, txn.TooLarge, tx.Commit(ctx))
-	require.Equal(t, "", c.read(big, keys[0])[0])
-	require.NoError(t, incremented(big, keys[0]), "the locks are free")
+	require.Equal(t, "", c.read(big, k)[0])
+	require.NoError(t, incremented(big, k), "the locks are free")
 }
 
 // The end of the context ends a lock wait at once, and nothing stays locked or

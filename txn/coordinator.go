@@ -18,8 +18,8 @@ const (
 	DefaultLockWait = 50 * time.Second
 	// DefaultMaxBytes is the most that one transaction may buffer.
 	DefaultMaxBytes = 1 << 30
-	// maxShardBytes is the most that one transaction may write on one shard,
-	// because a vote and its intents are one log entry.
+	// maxShardBytes is the most that one write, or the locks that one shard has to
+	// keep, may take, because each of them must fit one log entry.
 	maxShardBytes = 64 << 20
 
 	// renewEvery is the pace of lease renewals; owners let a lease lapse after
@@ -54,6 +54,10 @@ type Config struct {
 	// Reached is called at every step of every commit, and may block; nil outside
 	// of tests.
 	Reached func(Step, storage.TxnID)
+	// StageBytes is the size of one shard's writes from which on they are staged
+	// before the vote, ChunkBytes that of one chunk; 0: DefaultStageBytes and
+	// DefaultChunkBytes.
+	StageBytes, ChunkBytes int
 }
 
 // Coordinator runs the transactions of one gateway process, keeps their lease,

@@ -14,6 +14,7 @@ type State string
 const (
 	StateIdle       State = "idle"       // between two calls
 	StateReading    State = "reading"    // a read or a lock is under way
+	StateStaging    State = "staging"    // writes of a large transaction are on their way, no vote yet
 	StateCommitting State = "committing" // commit messages were sent
 	StateRecovering State = "recovering" // a participant did not answer; registers are being closed
 	StateEnded      State = "ended"

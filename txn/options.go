@@ -50,6 +50,9 @@ type Options struct {
 	LockWait time.Duration
 	// At reads a past snapshot (AS OF); such a transaction is read only.
 	At storage.Timestamp
+	// MaxBytes bounds the writes of the transaction, each counted with 64 bytes
+	// beside its key and value; 0 means the coordinator's limit.
+	MaxBytes int64
 	// Label is shown in Info, for instance the connection id.
 	Label string
 }

@@ -20,6 +20,7 @@ type Router interface {
 	Lock(ctx context.Context, s shard.ID, r *shard.LockRequest) (*shard.LockResponse, error)
 	OnePC(ctx context.Context, s shard.ID, r *shard.OnePCRequest) (*shard.VoteResponse, error)
 	Prepare(ctx context.Context, s shard.ID, r *shard.PrepareRequest) (*shard.VoteResponse, error)
+	Stage(ctx context.Context, s shard.ID, r *shard.StageRequest) error
 	Resolve(ctx context.Context, s shard.ID, r *shard.ResolveRequest) error
 	CloseVote(ctx context.Context, s shard.ID, r *shard.CloseVoteRequest) (*shard.VoteResponse, error)
 	Release(ctx context.Context, s shard.ID, r *shard.ReleaseRequest) error

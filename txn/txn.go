@@ -24,6 +24,7 @@ type Txn struct {
 	draws      int               // timestamps drawn so far
 	buffer     WriteBuffer
 	parts      []*participant // shards that a lock request was sent to
+	staged     []shard.ID     // shards that chunks of writes were sent to
 	statement  string
 	statements int
 	newest     storage.Timestamp // largest commit timestamp met under a lock
@@ -178,9 +179,9 @@ func (t *Txn) write(k Key, value []byte, tombstone bool) error {
 		return t.bug(k, "write without an exclusive lock")
 	}
 	need := int64(len(k.key)+len(value)) + keyOverhead
-	if t.buffer.Bytes()+need > t.c.cfg.MaxBytes {
+	if limit := cmp.Or(t.o.MaxBytes, t.c.cfg.MaxBytes); t.buffer.Bytes()+need > limit {
 		return &Error{Code: TooLarge, Txn: t.id, Shard: s,
-			Detail: fmt.Sprintf("more than %d bytes of writes in one transaction", t.c.cfg.MaxBytes)}
+			Detail: fmt.Sprintf("more than %d bytes of writes in one transaction", limit)}
 	}
 	t.buffer.Put(s, k.key, value, tombstone)
 	t.publishWrites()
@@ -221,6 +222,7 @@ func (t *Txn) abort(ctx context.Context, err *Error) {
 	t.mu.Lock()
 	t.mu.aborted = err
 	t.mu.Unlock()
+	t.unstage()
 	t.dropLocks(ctx, t.parts)
 	t.end()
 }
