@@ -158,7 +158,7 @@ func among(keys []storage.Key, k storage.Key) bool {
 // reader of the keys, or of the span, at r.
 func (f *inflight) largeOn(keys []storage.Key, span *Span, r storage.Timestamp) (storage.TxnID, *votedTxn) {
 	for id, v := range f.large {
-		if v.prepare > r {
+		if v.prepare > r || mutated("H10.staged-vote-unseen") {
 			continue
 		}
 		if span != nil && anyWithin(v.keys, *span) {

@@ -58,6 +58,11 @@ func (r *Replica) read(ctx context.Context, q *ReadRequest, intents bool) (*Read
 // reports whether there are votes that the read must look at: in the same look,
 // for a proposal becomes a vote in one step.
 func (r *Replica) awaitProposals(ctx context.Context, t *tenure, q *ReadRequest) (undecided bool, err error) {
+	if mutated("H9.readers-push") {
+		for _, id := range r.c.Machine.Abandonable() {
+			return false, &Error{Code: Undecided, Shard: r.c.Shard, Other: id, Participants: []ID{r.c.Shard}}
+		}
+	}
 	for t.pending.Load() != 0 {
 		t.mu.Lock()
 		p := t.blocker(q)

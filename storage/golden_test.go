@@ -38,6 +38,8 @@ func TestGolden(t *testing.T) {
 			return dump(appendSuffix(appendRecordKey(nil, 0x0102, kindVersion, "a\x00b"), goldenIntent.Prepare))
 		case "key-vote":
 			return dump(appendRecordKey(nil, 0x0102, kindVote, goldenTxn.Append(nil)))
+		case "key-staged":
+			return dump(appendRecordKey(nil, 0x0102, kindStaged, stagedBody(nil, goldenTxn, 0x0304)))
 		case "key-meta":
 			return dump(appendRecordKey(nil, 0x0102, kindMeta, "fence"))
 		case "key-applied":

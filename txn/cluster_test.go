@@ -133,7 +133,7 @@ func (c *cluster) read(co *txn.Coordinator, keys ...txn.Key) []string {
 
 // message is one call of a Router as an interceptor sees it.
 type message struct {
-	kind  string // "read", "lock", "onepc", "prepare", "resolve", "close", "release", "timestamp"
+	kind  string // "read", "lock", "onepc", "prepare", "stage", "resolve", "close", "release", "timestamp"
 	shard shard.ID
 	txn   storage.TxnID
 }
@@ -202,6 +202,11 @@ func (r *intercepted) CloseVote(ctx context.Context, s shard.ID, q *shard.CloseV
 
 func (r *intercepted) Resolve(ctx context.Context, s shard.ID, q *shard.ResolveRequest) error {
 	_, err := call(r, message{"resolve", s, q.Txn}, func() (struct{}, error) { return struct{}{}, r.Router.Resolve(ctx, s, q) })
+	return err
+}
+
+func (r *intercepted) Stage(ctx context.Context, s shard.ID, q *shard.StageRequest) error {
+	_, err := call(r, message{"stage", s, q.Txn}, func() (struct{}, error) { return struct{}{}, r.Router.Stage(ctx, s, q) })
 	return err
 }
 
