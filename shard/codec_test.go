@@ -32,7 +32,7 @@ func samples() map[string]Message {
 		"read keys":          &ReadRequest{At: 77, Keys: []storage.Key{k("a"), k("")}},
 		"read span":          &ReadRequest{At: 77, Span: &Span{Lo: k("a")}, Reverse: true, Limit: 10, ByteLimit: 1 << 20},
 		"read response":      &ReadResponse{Rows: []Row{row, {Key: k("b")}}, More: true, Resume: k("a\x00")},
-		"lock request":       &LockRequest{Txn: sampleTxn, Token: LockToken{1, 2}, Mode: LockExclusive, Wait: WaitSkip, Keys: []storage.Key{k("a")}, Span: &Span{Hi: k("z")}, Reverse: true, Limit: 3, RowsOnly: true, Read: true, Snapshot: 99, Statement: "SELECT 1", Weight: 4, Timeout: time.Second},
+		"lock request":       &LockRequest{Txn: sampleTxn, Token: LockToken{1, 2}, Mode: LockExclusive, Wait: WaitSkip, Keys: []storage.Key{k("a")}, Span: &Span{Hi: k("z")}, Reverse: true, Limit: 3, RowsOnly: true, Durable: true, Read: true, Snapshot: 99, Statement: "SELECT 1", Weight: 4, Timeout: time.Second},
 		"lock response":      &LockResponse{Token: LockToken{3, 4}, Rows: []Row{row}, Skipped: []int{0, 2}, More: true, Resume: k("q"), MaxCommit: 12},
 		"onepc":              &onePC,
 		"prepare":            &PrepareRequest{OnePCRequest: onePC, Participants: []ID{1, 2, 16}, Chunks: 3, Staged: 1 << 60},
@@ -56,9 +56,10 @@ func samples() map[string]Message {
 		"advisory":           &AdvisoryRequest{Op: AdvisoryRelease, Session: AdvisorySession{7, 8}, Connection: 9, Seq: 10, Name: "job", Token: 11, Timeout: -time.Second},
 		"advisory response": &AdvisoryResponse{Stale: true, Holder: &AdvisoryHolder{Session: AdvisorySession{7, 8}, Connection: 9, Token: 10, Since: 11}, Released: 2,
 			Locks: []AdvisoryLock{{Name: "job", Holder: AdvisoryHolder{Token: 3}, Waiters: []AdvisoryWaiter{{AdvisorySession{1, 2}, 3}}}}},
-		"done":   &Done{},
-		"error":  &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Detail: "why"},
-		"result": &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
+		"take over": &TakeOverRequest{Epoch: 5, Flush: 1 << 50},
+		"done":      &Done{},
+		"error":     &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Detail: "why"},
+		"result":    &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
 	}
 	for i, c := range []Command{
 		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Sole: true},
@@ -75,6 +76,9 @@ func samples() map[string]Message {
 		{Kind: KindPutRecord, Epoch: 3, Name: "ring", Value: []byte("r"), IfAbsent: true},
 		{Kind: KindAdvisory, Epoch: 3, Advisory: AdvisoryChange{Op: AdvisoryGet, Session: AdvisorySession{7, 8}, Connection: 9, Seq: 10, Since: 11, Name: "job"}},
 		{Kind: KindStage, Epoch: 3, Txn: sampleTxn, Chunk: 300, Schemas: onePC.Schemas, Writes: onePC.Writes},
+		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Flush: 1 << 40},
+		{Kind: KindPutLocks, Epoch: 3, Txn: sampleTxn, Token: LockToken{2, 1}, Locks: []byte("locks")},
+		{Kind: KindFlushLocks, Epoch: 3, Flush: 77, Handed: []handedLocks{{Txn: sampleTxn, Number: 2, Locks: []byte("locks")}}, Last: true, TokenEpoch: 2, Gateways: []handedGateway{{1<<48 | 7, 3}}},
 	} {
 		m[fmt.Sprintf("command %d.%d", c.Kind, i)] = &c
 	}

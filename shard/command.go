@@ -41,6 +41,11 @@ const (
 	KindAdvisory Kind = 15
 	// KindStage keeps a chunk of a large transaction's writes until its vote.
 	KindStage Kind = 14
+	// KindPutLocks writes locks of a transaction down that outlive the owner (H3).
+	KindPutLocks Kind = 12
+	// KindFlushLocks writes a part of the owner's lock table down for the owner
+	// of the next epoch (H3).
+	KindFlushLocks Kind = 13
 )
 
 // Resolution is the outcome of one transaction: committed at Commit, or
@@ -63,15 +68,18 @@ type Command struct {
 	// process (H1). Sole says that reads need no barrier in this epoch (H14).
 	Node, Process uint64
 	Sole          bool
+	// Flush names a flush of the lock table: the one that a BeginEpoch inherits
+	// (0: none), the one that a FlushLocks belongs to.
+	Flush uint64
 
-	// Txn: OnePC, Prepare, Stage, CloseVote, CollectVotes. The others: OnePC,
-	// Prepare; Schemas and Writes Stage too.
+	// Txn: OnePC, Prepare, Stage, CloseVote, CollectVotes, PutLocks. The others:
+	// OnePC, Prepare; Schemas and Writes Stage too.
 	Txn storage.TxnID
 	// At is the commit timestamp of a OnePC, the prepare timestamp of a vote.
 	At           storage.Timestamp
 	Hash         uint64
 	Participants []ID   // Prepare
-	Locks        []byte // Prepare: the encoded lock set, kept in the vote
+	Locks        []byte // Prepare, PutLocks: the encoded lock set
 	Schemas      []SchemaRef
 	Writes       []Write
 	Chunk        uint32 // Stage: its number
@@ -94,6 +102,12 @@ type Command struct {
 	IfAbsent bool   // PutRecord: keep what is there
 
 	Advisory AdvisoryChange // Advisory
+	Token    LockToken      // PutLocks: of the transaction's grants
+
+	Handed     []handedLocks   // FlushLocks
+	Last       bool            // FlushLocks: the flush is complete with this part
+	TokenEpoch uint64          // FlushLocks
+	Gateways   []handedGateway // FlushLocks, in the last part
 }
 
 // AppendBinary appends the command's encoding: version, kind, epoch, and the
@@ -102,7 +116,7 @@ func (c *Command) AppendBinary(b []byte) []byte {
 	b = appendUint(append(b, formatVersion, byte(c.Kind)), c.Epoch)
 	switch c.Kind {
 	case KindBeginEpoch:
-		b = appendBool(appendUint(appendUint(b, c.Node), c.Process), c.Sole)
+		b = c.appendBeginEpoch(b)
 	case KindOnePC:
 		b = c.appendVote(b)
 	case KindPrepare:
@@ -131,10 +145,51 @@ func (c *Command) AppendBinary(b []byte) []byte {
 		b = appendBool(appendBytes(appendString(b, c.Name), c.Value), c.IfAbsent)
 	case KindAdvisory:
 		b = c.Advisory.appendBinary(b)
+	case KindPutLocks:
+		b = appendBytes(appendToken(appendTxn(b, c.Txn), c.Token), c.Locks)
+	case KindFlushLocks:
+		b = appendBool(appendHanded(appendUint(b, c.Flush), c.Handed), c.Last)
+		b = appendUint(b, c.TokenEpoch)
+		b = appendGateways(b, c.Gateways)
 	default:
 		panic(fmt.Sprintf("shard: command of kind %d", c.Kind))
 	}
 	return b
+}
+
+// The flags of a BeginEpoch.
+const (
+	beginSole  = 1 << 0
+	beginFlush = 1 << 1 // the name of a flush follows
+)
+
+func (c *Command) appendBeginEpoch(b []byte) []byte {
+	flags := byte(0)
+	if c.Sole {
+		flags |= beginSole
+	}
+	if c.Flush != 0 {
+		flags |= beginFlush
+	}
+	b = append(appendUint(appendUint(b, c.Node), c.Process), flags)
+	if c.Flush != 0 {
+		b = appendUint(b, c.Flush)
+	}
+	return b
+}
+
+func (c *Command) decodeBeginEpoch(d *decoder) {
+	c.Node, c.Process = d.uint(), d.uint()
+	flags := d.byte()
+	if flags&^(beginSole|beginFlush) != 0 {
+		d.fail()
+	}
+	c.Sole = flags&beginSole != 0
+	if flags&beginFlush != 0 {
+		if c.Flush = d.uint(); c.Flush == 0 {
+			d.fail()
+		}
+	}
 }
 
 func (c *Command) appendVote(b []byte) []byte {
@@ -149,7 +204,7 @@ func (c *Command) Decode(b []byte) error {
 	*c = Command{Kind: Kind(d.byte()), Epoch: d.uint()}
 	switch c.Kind {
 	case KindBeginEpoch:
-		c.Node, c.Process, c.Sole = d.uint(), d.uint(), d.bool()
+		c.decodeBeginEpoch(&d)
 	case KindOnePC:
 		c.decodeVote(&d)
 	case KindPrepare:
@@ -177,6 +232,11 @@ func (c *Command) Decode(b []byte) error {
 		c.Name, c.Value, c.IfAbsent = d.string(), d.bytes(), d.bool()
 	case KindAdvisory:
 		c.Advisory = d.advisoryChange()
+	case KindPutLocks:
+		c.Txn, c.Token, c.Locks = d.txn(), d.token(), d.bytes()
+	case KindFlushLocks:
+		c.Flush, c.Handed, c.Last = d.uint(), d.handed(), d.bool()
+		c.TokenEpoch, c.Gateways = d.uint(), d.gateways()
 	default:
 		d.fail()
 	}

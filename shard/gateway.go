@@ -20,6 +20,8 @@ type holder struct {
 	// seen is the largest commit timestamp among the versions that the
 	// transaction's locking requests met here (H6).
 	seen storage.Timestamp
+	// durable is what is written down of its locks (H3).
+	durable durability
 }
 
 // gateway is what an owner knows about one gateway: its lease, and what its last
@@ -32,6 +34,7 @@ type gateway struct {
 	open       map[uint64]struct{} // sequence numbers <= cut of open transactions
 	oldest     storage.Timestamp
 	reported   bool // oldest is stated
+	dead       bool // found to be an earlier life of this node
 }
 
 // over reports whether the gateway said that the transaction has ended (H16).
@@ -84,13 +87,19 @@ func (h *holders) renew(q *RenewRequest, now func() time.Time) {
 }
 
 // lapsed removes the leases that ran out and returns their gateways with the
-// generation raised. keep is this process's own gateway, whose lease is its life.
+// generation raised. keep is this process's own gateway, whose lease is its
+// life; earlier lives of the same node, whose durable locks may be here, are
+// over without a wait (Node.Gateway: a node's numbers ascend).
 func (h *holders) lapsed(now time.Time, keep uint64) []uint64 {
 	var ids []uint64
 	for id, g := range h.gateways {
-		if id != keep && now.Sub(g.renewed) > leaseTTL {
+		ended := id>>48 == keep>>48 && id < keep && !g.dead
+		if id != keep && (ended || now.Sub(g.renewed) > leaseTTL) {
 			ids = append(ids, id)
-			g.generation++
+			g.dead = g.dead || ended
+			if !mutated("H2.lapse-unnoticed") {
+				g.generation++
+			}
 			g.reported = false
 			g.renewed = now // the next drop is a lease away
 		}

@@ -59,6 +59,7 @@ type Machine struct {
 	fence      atomic.Uint64
 	window     atomic.Uint64
 	lastCommit atomic.Uint64 // largest commit timestamp applied since Open
+	flushed    atomic.Pointer[flushHeader]
 
 	mu struct {
 		sync.Mutex
@@ -70,6 +71,7 @@ type Machine struct {
 
 	// The rest belongs to the goroutine that applies.
 	schemas map[uint64]uint64
+	locks   map[storage.TxnID][]storedLocks
 	recent  recentVotes
 	batch   *storage.Batch
 	pending map[storage.TxnID]storage.Vote // votes of batch; VoteNone: deleted
@@ -165,6 +167,9 @@ func (m *Machine) loadRegisters(snap *storage.Snapshot) error {
 	}
 	if err := m.advisories.load(snap); err != nil {
 		return fmt.Errorf("advisory locks: %w", err)
+	}
+	if err := m.loadLocks(snap); err != nil {
+		return err
 	}
 	m.owner.Store(&o)
 	m.fence.Store(uint64(fence))

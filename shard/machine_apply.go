@@ -89,6 +89,10 @@ func (m *Machine) apply(c *Command, index paxos.Index) (Result, error) {
 		return m.putRecord(c)
 	case KindAdvisory:
 		return m.advisory(&c.Advisory, uint64(index)), nil
+	case KindPutLocks:
+		return m.putLocks(c)
+	case KindFlushLocks:
+		return m.flushLocks(c)
 	}
 	panic(fmt.Sprintf("shard: command of kind %d passed its decoder", c.Kind))
 }
@@ -97,7 +101,8 @@ func (m *Machine) apply(c *Command, index paxos.Index) (Result, error) {
 // already finds its own process in the register and is answered alike.
 func (m *Machine) beginEpoch(c *Command) Result {
 	now := m.owner.Load()
-	if now.Epoch == c.Epoch+1 && now.Process == c.Process && now.Node == c.Node {
+	same := now.Process == c.Process || mutated("H1.any-process")
+	if now.Epoch == c.Epoch+1 && same && now.Node == c.Node {
 		return Result{Verdict: VerdictDone}
 	}
 	if now.Epoch != c.Epoch {
@@ -105,6 +110,7 @@ func (m *Machine) beginEpoch(c *Command) Result {
 	}
 	next := &ownership{Epoch: c.Epoch + 1, Node: c.Node, Process: c.Process, Sole: c.Sole}
 	m.begin().PutMeta(metaOwner, next.appendBinary(nil))
+	m.inherit(next.Epoch, c.Flush)
 	m.owner.Store(next)
 	return Result{Verdict: VerdictDone}
 }
@@ -125,6 +131,7 @@ func (m *Machine) vote(c *Command) (Result, error) {
 	}
 	closing := mutated("H8.fenced-close-writes") && c.Kind == KindCloseVote
 	if fenced && !closing && !mutated("1.4.fence-ignored") {
+		m.dropLocks(c.Txn)
 		return Result{Verdict: VerdictFenced}, nil
 	}
 	if !m.schemasCurrent(c.Schemas) {

@@ -118,7 +118,8 @@ func parseCommand(t *testing.T, line string) *Command {
 	words := strings.Fields(line)
 	kinds := map[string]Kind{"begin": KindBeginEpoch, "onepc": KindOnePC, "prepare": KindPrepare, "resolve": KindResolve,
 		"close": KindCloseVote, "fence": KindRaiseFence, "collect": KindCollectGarbage, "collect-votes": KindCollectVotes,
-		"schema": KindRaiseSchema, "window": KindTimestampWindow, "record": KindPutRecord, "stage": KindStage}
+		"schema": KindRaiseSchema, "window": KindTimestampWindow, "record": KindPutRecord,
+		"stage": KindStage, "put-locks": KindPutLocks, "flush": KindFlushLocks}
 	c := &Command{Kind: kinds[words[0]], Epoch: 1, Limit: 100}
 	if c.Kind == 0 {
 		t.Fatalf("unknown command %q", line)
@@ -137,6 +138,16 @@ func parseCommand(t *testing.T, line string) *Command {
 			c.At = storage.Timestamp(n)
 		case "hash":
 			c.Hash = n
+		case "flush":
+			c.Flush = n
+		case "last":
+			c.Last, c.TokenEpoch = true, c.Epoch
+		case "x":
+			c.Locks = encodeLockSet([]LockRef{{Mode: LockExclusive, Lo: storage.Key(value)}})
+		case "hand":
+			id, k, _ := strings.Cut(value, ":")
+			c.Handed = append(c.Handed, handedLocks{Txn: parseResolution(id).Txn, Number: 1,
+				Locks: encodeLockSet([]LockRef{{Mode: LockExclusive, Lo: storage.Key(k)}})})
 		case "below", "top":
 			c.Below = storage.Timestamp(n)
 		case "limit":
@@ -217,6 +228,18 @@ func dump(t testing.TB, space *storage.Space) string {
 		fmt.Fprintf(&out, "  staged %d: chunk %d, %d writes\n", id.Start, chunk, len(writes))
 		return err
 	}))
+	require.NoError(t, snap.Locks(func(id storage.LockID, r storage.LockRecord) error {
+		refs, err := decodeLockSet(r.Locks)
+		fmt.Fprintf(&out, "  locks %d:", id.Txn.Start)
+		for _, l := range refs {
+			fmt.Fprintf(&out, " %s %s", l.Mode, l.Lo)
+		}
+		if id.Source == storage.LocksHandedOver {
+			fmt.Fprintf(&out, ", flush %d for epoch %d", r.Flush, r.Heir)
+		}
+		out.WriteString("\n")
+		return err
+	}))
 	return out.String()
 }
 
@@ -228,7 +251,8 @@ func drawCommand(t *rapid.T) Command {
 	}
 	c := Command{Epoch: uint64(rapid.SampledFrom([]int{1, 1, 1, 1, 1, 1, 2}).Draw(t, "epoch")), Limit: rapid.IntRange(1, 5).Draw(t, "limit")}
 	c.Kind = rapid.SampledFrom([]Kind{KindOnePC, KindOnePC, KindPrepare, KindPrepare, KindPrepare, KindStage, KindStage, KindResolve, KindResolve, KindCloseVote,
-		KindRaiseFence, KindCollectGarbage, KindCollectVotes, KindRaiseSchema, KindPutRecord, KindTimestampWindow}).Draw(t, "kind")
+		KindRaiseFence, KindCollectGarbage, KindCollectVotes, KindRaiseSchema, KindPutRecord, KindTimestampWindow,
+		KindPutLocks, KindPutLocks, KindFlushLocks, KindBeginEpoch}).Draw(t, "kind")
 	switch c.Kind {
 	case KindOnePC, KindPrepare:
 		c.Txn, c.At = txn(), ts("at")
@@ -254,6 +278,13 @@ func drawCommand(t *rapid.T) Command {
 		}
 	case KindCloseVote:
 		c.Txn = txn()
+	case KindPutLocks:
+		c.Txn, c.Locks = txn(), encodeLockSet([]LockRef{{Mode: LockExclusive, Lo: storage.Key("k")}})
+	case KindFlushLocks:
+		c.Flush, c.Last = uint64(rapid.IntRange(1, 2).Draw(t, "flush")), rapid.Bool().Draw(t, "last")
+		c.Handed = []handedLocks{{Txn: txn(), Number: 1, Locks: encodeLockSet([]LockRef{{Mode: LockShared, Lo: storage.Key("k")}})}}
+	case KindBeginEpoch:
+		c.Node, c.Process, c.Flush = 1, uint64(rapid.IntRange(1, 3).Draw(t, "process")), uint64(rapid.IntRange(0, 2).Draw(t, "flush"))
 	case KindRaiseFence:
 		c.Below = storage.Timestamp(rapid.IntRange(1, 12).Draw(t, "below"))
 	case KindCollectVotes:

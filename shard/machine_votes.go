@@ -24,6 +24,9 @@ func (m *Machine) lookup(id storage.TxnID) (storage.Vote, bool, error) {
 
 func (m *Machine) putVote(id storage.TxnID, v storage.Vote) {
 	m.begin().PutVote(id, v)
+	if v.State == storage.VoteCommitted || v.State == storage.VoteAborted {
+		m.dropLocks(id)
+	}
 	m.pending[id] = v
 	m.recent.add(id)
 }

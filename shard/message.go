@@ -103,6 +103,9 @@ type LockRequest struct {
 	Reverse  bool
 	Limit    int
 	RowsOnly bool
+	// Durable asks for locks that outlive the owner: they are in the log before
+	// they are answered. What an earlier request got is written down with them.
+	Durable bool
 	// Read asks for the latest committed values after the locks are granted.
 	Read bool
 	// Snapshot, if not 0, refuses with Conflict when a key or anything in the
@@ -276,6 +279,10 @@ type OldestRequest struct{}
 // OldestResponse answers it: MaxTimestamp when nothing is in use. Undecided is
 // the start of the oldest PREPARED vote, MaxTimestamp without one.
 type OldestResponse struct{ Oldest, Undecided storage.Timestamp }
+
+// TakeOverRequest asks a replica to own the shard after Epoch, and to inherit
+// the locks of Flush.
+type TakeOverRequest struct{ Epoch, Flush uint64 }
 
 // Done answers requests that return nothing.
 type Done struct{}

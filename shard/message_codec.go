@@ -85,7 +85,7 @@ func (m *LockRequest) AppendBinary(b []byte) []byte {
 	b = append(b, byte(m.Mode), byte(m.Wait))
 	b = appendSpan(appendKeys(b, m.Keys), m.Span)
 	b = appendUint(appendBool(b, m.Reverse), uint64(m.Limit))
-	b = appendBool(appendBool(b, m.RowsOnly), m.Read)
+	b = appendBool(appendBool(appendBool(b, m.RowsOnly), m.Durable), m.Read)
 	b = appendString(appendUint(b, uint64(m.Snapshot)), m.Statement)
 	return appendUint(appendUint(b, uint64(m.Weight)), uint64(m.Timeout))
 }
@@ -94,7 +94,7 @@ func (m *LockRequest) AppendBinary(b []byte) []byte {
 func (m *LockRequest) Decode(b []byte) error {
 	d := newDecoder(b)
 	*m = LockRequest{Txn: d.txn(), Token: d.token(), Mode: LockMode(d.byte()), Wait: LockWait(d.byte()),
-		Keys: d.keys(), Span: d.span(), Reverse: d.bool(), Limit: d.small(), RowsOnly: d.bool(), Read: d.bool(),
+		Keys: d.keys(), Span: d.span(), Reverse: d.bool(), Limit: d.small(), RowsOnly: d.bool(), Durable: d.bool(), Read: d.bool(),
 		Snapshot: d.time(), Statement: d.string(), Weight: d.small(), Timeout: d.duration()}
 	return d.done()
 }
@@ -234,6 +234,18 @@ func (m *ResolveRequest) AppendBinary(b []byte) []byte {
 func (m *ResolveRequest) Decode(b []byte) error {
 	d := newDecoder(b)
 	*m = ResolveRequest{Txn: d.txn(), Commit: d.time(), Wait: d.bool()}
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
+func (m *TakeOverRequest) AppendBinary(b []byte) []byte {
+	return appendUint(appendUint(append(b, formatVersion), m.Epoch), m.Flush)
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *TakeOverRequest) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = TakeOverRequest{Epoch: d.uint(), Flush: d.uint()}
 	return d.done()
 }
 

@@ -88,6 +88,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		return nil, fmt.Errorf("open node %d: %w", c.NodeID, err)
 	}
 	n.sweep(lapseCheck, n.dropLapsed)
+	n.sweep(time.Second, n.reclaim)
 	if c.GarbageInterval > 0 {
 		n.sweep(c.GarbageInterval, n.collect)
 	}

@@ -109,6 +109,9 @@ type tenure struct {
 	sole  bool
 	began time.Time
 	table *locks.Table
+	// tokenEpoch stands in the tokens of grants (H2): the epoch, or that of the
+	// owner who handed the shard over with its locks.
+	tokenEpoch uint64
 
 	closing atomic.Bool // closeAbandoned is at work
 
@@ -116,6 +119,9 @@ type tenure struct {
 		sync.Mutex
 		inflight
 		holders
+		// frozen: the shard is being handed over. Nothing but outcomes may change
+		// what is held.
+		frozen bool
 		// unwrittenRelease is at least the place in the serial order of every
 		// transaction that released a lock on something it had not written (H6).
 		unwrittenRelease storage.Timestamp
@@ -191,18 +197,32 @@ func (r *Replica) BecomeOwner(ctx context.Context) error {
 	if t := r.serving.Load(); t != nil {
 		r.stepDown(t)
 	}
-	epoch, sole, err := r.beginEpoch(ctx)
+	return r.takeOver(ctx, heritage{})
+}
+
+// takeOver begins an epoch and serves in it; takeover is held.
+func (r *Replica) takeOver(ctx context.Context, h heritage) error {
+	var early storage.Timestamp
+	if mutated("H1.first-timestamp-before-epoch") {
+		early, _ = r.firstTimestamp(ctx)
+	}
+	epoch, sole, err := r.beginEpoch(ctx, h)
 	if err != nil {
 		return fmt.Errorf("take over shard %d: %w", r.c.Shard, err)
 	}
 	r.epoch.Store(epoch)
-	m, err := r.firstTimestamp(ctx)
-	if err != nil {
-		return fmt.Errorf("take over shard %d: draw the first timestamp: %w", r.c.Shard, err)
+	m := early
+	if m == 0 {
+		if m, err = r.firstTimestamp(ctx); err != nil {
+			return fmt.Errorf("take over shard %d: draw the first timestamp: %w", r.c.Shard, err)
+		}
 	}
 	r.raiseMaxTS(m)
 	r.garbage.forget(m) // what earlier owners wrote
 	t, err := r.newTenure(epoch, sole, m)
+	if err == nil {
+		err = r.inherit(t, h, m)
+	}
 	if err != nil {
 		return fmt.Errorf("take over shard %d: %w", r.c.Shard, err)
 	}
@@ -215,7 +235,7 @@ func (r *Replica) BecomeOwner(ctx context.Context) error {
 }
 
 // beginEpoch proposes BeginEpoch until its fate is known.
-func (r *Replica) beginEpoch(ctx context.Context) (epoch uint64, sole bool, err error) {
+func (r *Replica) beginEpoch(ctx context.Context, h heritage) (epoch uint64, sole bool, err error) {
 	if err := r.c.Group.ReadBarrier(ctx); err != nil {
 		return 0, false, err
 	}
@@ -226,7 +246,10 @@ func (r *Replica) beginEpoch(ctx context.Context) (epoch uint64, sole bool, err 
 	_, voter := members.Voters[r.c.Group.Replica()]
 	sole = voter && len(members.Voters) == 1
 	prev, _, _, _ := r.c.Machine.Owner()
-	c := Command{Kind: KindBeginEpoch, Epoch: prev, Node: r.c.Node, Process: r.c.Process, Sole: sole}
+	if h.prev != 0 && prev != h.prev {
+		return 0, false, r.notOwner()
+	}
+	c := Command{Kind: KindBeginEpoch, Epoch: prev, Node: r.c.Node, Process: r.c.Process, Sole: sole, Flush: h.flush}
 	result, err := r.proposeUntilKnown(ctx, &c)
 	if err != nil {
 		return 0, false, err
@@ -300,6 +323,9 @@ func (r *Replica) persistWindow(ctx context.Context, top storage.Timestamp) erro
 	}
 	if result.Verdict != VerdictDone {
 		r.oracle.stop()
+		if t := r.serving.Load(); t != nil && t.epoch == c.Epoch {
+			r.stepDown(t)
+		}
 		return r.notOwner()
 	}
 	return nil
@@ -308,7 +334,7 @@ func (r *Replica) persistWindow(ctx context.Context, top storage.Timestamp) erro
 // newTenure builds an owner's memory from the PREPARED votes: their locks, held
 // and pinned until they are resolved.
 func (r *Replica) newTenure(epoch uint64, sole bool, m storage.Timestamp) (*tenure, error) {
-	t := &tenure{epoch: epoch, sole: sole, began: r.c.Clock(),
+	t := &tenure{epoch: epoch, sole: sole, began: r.c.Clock(), tokenEpoch: epoch,
 		table: locks.NewTable(fmt.Sprintf("shard %d", r.c.Shard), r.c.Graph)}
 	t.mu.inflight, t.mu.holders = newInflight(), newHolders()
 	t.mu.unwrittenRelease = m
@@ -340,14 +366,17 @@ func votedLocks(v storage.Vote) []locks.Lock {
 	for _, k := range v.Keys {
 		ls = append(ls, locks.Lock{Mode: locks.Exclusive, Span: locks.Span{Lo: k}})
 	}
-	if len(v.Locks) > 0 {
-		d := newDecoder(v.Locks)
-		for _, l := range d.lockRefs() {
-			ls = append(ls, locks.Lock{Mode: l.Mode, Span: locks.Span{Lo: l.Lo, Hi: l.Hi}})
-		}
-		if err := d.done(); err != nil {
-			panic(fmt.Sprintf("shard: lock set of a stored vote: %v", err))
-		}
+	refs, err := decodeLockSet(v.Locks)
+	if err != nil {
+		panic(fmt.Sprintf("shard: lock set of a stored vote: %v", err))
+	}
+	return append(ls, heldLocks(refs)...)
+}
+
+func heldLocks(refs []LockRef) []locks.Lock {
+	ls := make([]locks.Lock, len(refs))
+	for i, l := range refs {
+		ls[i] = locks.Lock{Mode: l.Mode, Span: locks.Span{Lo: l.Lo, Hi: l.Hi}}
 	}
 	return ls
 }
@@ -370,14 +399,7 @@ func (r *Replica) stepDown(t *tenure) {
 	if r.oracle != nil {
 		r.oracle.stop()
 	}
-	t.table.Clear()
-	t.advisories.end()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for id, v := range t.mu.voted {
-		t.mu.inflight.resolved(id)
-		close(v.done)
-	}
+	r.bury(t)
 }
 
 // Close ends the service and waits for background work. The group is stopped by

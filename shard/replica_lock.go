@@ -45,6 +45,9 @@ func (r *Replica) Lock(ctx context.Context, q *LockRequest) (*LockResponse, erro
 		return nil, err
 	}
 	g.see()
+	if err := g.keep(ctx); err != nil {
+		return nil, err
+	}
 	return g.response, nil
 }
 
@@ -54,11 +57,11 @@ func (r *Replica) admit(t *tenure, q *LockRequest) (LockToken, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g := t.mu.gateway(q.Txn.Gateway, r.c.Clock)
-	token := LockToken{Epoch: t.epoch, Generation: g.generation}
+	token := t.tokenLocked(q.Txn, g)
 	if g.over(q.Txn) {
 		return token, r.lost(q.Txn, "the transaction has ended")
 	}
-	if !q.Token.IsZero() && q.Token != token {
+	if !q.Token.IsZero() && q.Token != token && !mutated("H2.token-unchecked") {
 		return token, r.lost(q.Txn, "the owner of its locks has changed or has dropped them")
 	}
 	return token, nil
@@ -74,7 +77,8 @@ type grant struct {
 	t        *tenure
 	q        *LockRequest
 	response *LockResponse
-	unread   bool // versions were locked without being looked at
+	unread   bool      // versions were locked without being looked at
+	unkept   []LockRef // granted, to be written down
 	wait     boundedWait
 }
 
@@ -94,7 +98,7 @@ func (g *grant) acquire(ctx context.Context, mode LockMode, spans []locks.Span) 
 	if err != nil {
 		return nil, g.translate(ctx, err)
 	}
-	return skipped, g.confirm(spans)
+	return skipped, g.confirm(mode, spans, skipped)
 }
 
 func (g *grant) translate(ctx context.Context, err error) error {
@@ -125,17 +129,19 @@ func (g *grant) translate(ctx context.Context, err error) error {
 
 // confirm checks, after the grant, that the gateway's locks were not dropped
 // since the request was admitted, and counts the grant.
-func (g *grant) confirm(spans []locks.Span) error {
+func (g *grant) confirm(mode LockMode, spans []locks.Span, skipped []int) error {
 	t, q := g.t, g.q
-	if g.r.serving.Load() != t {
-		t.table.Release(ownerOf(q.Txn)) // the dead tenure's table; nobody will ask it again
-		return g.r.notOwner()
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if g.r.serving.Load() != t {
+		if !t.mu.frozen { // else its locks are about to be handed over
+			t.table.Release(ownerOf(q.Txn)) // the dead tenure's table; nobody will ask it again
+		}
+		return g.r.notOwner()
+	}
 	gw := t.mu.gateway(q.Txn.Gateway, g.r.c.Clock)
-	if gw.generation != g.response.Token.Generation || gw.over(q.Txn) {
-		if t.mu.proposals[q.Txn] == nil && t.mu.voted[q.Txn] == nil {
+	if t.tokenLocked(q.Txn, gw) != g.response.Token || gw.over(q.Txn) {
+		if !t.votingLocked(q.Txn) && !t.durableLocked(q.Txn) {
 			t.table.Release(ownerOf(q.Txn))
 			g.r.forgetLocked(t, q.Txn)
 		}
@@ -145,6 +151,9 @@ func (g *grant) confirm(spans []locks.Span) error {
 	if h == nil {
 		h = &holder{}
 		t.mu.txns[q.Txn] = h
+	}
+	if !g.markLocked(h, mode, spans, skipped) {
+		return g.r.lost(q.Txn, "released while the request was under way")
 	}
 	for _, s := range spans {
 		if len(s.Hi) == 0 {
@@ -399,8 +408,7 @@ func (r *Replica) Release(q *ReleaseRequest) error {
 		return err
 	}
 	if q.Keys == nil {
-		r.dropUnvoted(t, q.Txn)
-		return nil
+		return r.release(t, q.Txn)
 	}
 	spans := make([]locks.Span, len(q.Keys))
 	for i, k := range q.Keys {
@@ -408,7 +416,11 @@ func (r *Replica) Release(q *ReleaseRequest) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.mu.proposals[q.Txn] == nil && t.mu.voted[q.Txn] == nil {
+	if t.mu.frozen && !mutated("H3.release-while-frozen") {
+		return r.notOwner()
+	}
+	// Durable locks end together, with the transaction.
+	if !t.votingLocked(q.Txn) && !t.durableLocked(q.Txn) {
 		t.table.ReleaseSpans(ownerOf(q.Txn), spans)
 	}
 	return nil
@@ -423,16 +435,15 @@ func (r *Replica) Renew(q *RenewRequest) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.mu.frozen {
+		return r.notOwner()
+	}
 	t.mu.renew(q, r.c.Clock)
 	g := t.mu.gateways[q.Gateway]
 	if g.cut == 0 {
 		return nil
 	}
-	for _, o := range t.table.DropUnpinned(func(o locks.Owner) bool {
-		return o.Gateway == q.Gateway && g.over(txnOf(o))
-	}) {
-		r.forgetLocked(t, txnOf(o))
-	}
+	r.dropLocked(t, func(id storage.TxnID) bool { return id.Gateway == q.Gateway && g.over(id) })
 	return nil
 }
 
@@ -448,13 +459,14 @@ func (r *Replica) DropLapsed(own uint64) {
 func (r *Replica) dropLapsed(t *tenure, own uint64) []uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.mu.frozen {
+		return nil
+	}
 	lapsed := t.mu.lapsed(r.c.Clock(), own)
 	if len(lapsed) == 0 {
 		return nil
 	}
-	for _, o := range t.table.DropUnpinned(func(o locks.Owner) bool { return slices.Contains(lapsed, o.Gateway) }) {
-		r.forgetLocked(t, txnOf(o))
-	}
+	r.dropLocked(t, func(id storage.TxnID) bool { return slices.Contains(lapsed, id.Gateway) })
 	r.c.Logger.Warn("gateway leases lapsed, their locks are dropped", "shard", uint64(r.c.Shard), "gateways", lapsed)
 	return lapsed
 }

@@ -51,8 +51,7 @@ func (r *Replica) Resolve(ctx context.Context, q *ResolveRequest) error {
 	if voting == nil && voted == nil {
 		// No vote of it is open here: there is nothing to write. Locks that it
 		// may hold go, since the transaction is over.
-		r.dropUnvoted(t, q.Txn)
-		return nil
+		return r.release(t, q.Txn)
 	}
 	item := pendingResolve{Resolution: Resolution{Txn: q.Txn, Commit: q.Commit}, tenure: t}
 	if q.Wait {

@@ -54,7 +54,7 @@ func (r *Replica) mayStage(t *tenure, q *StageRequest) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g := t.mu.gateways[q.Txn.Gateway]
-	if g == nil || q.Token != (LockToken{Epoch: t.epoch, Generation: g.generation}) || g.over(q.Txn) {
+	if g == nil || q.Token != t.tokenLocked(q.Txn, g) || g.over(q.Txn) {
 		return r.lost(q.Txn, "its locks were dropped before it staged its writes")
 	}
 	return nil

@@ -20,7 +20,7 @@ func (r *Replica) OnePC(ctx context.Context, q *OnePCRequest) (*VoteResponse, er
 	if err != nil {
 		return nil, err
 	}
-	if len(q.Writes) == 0 {
+	if len(q.Writes) == 0 && !t.durable(q.Txn) {
 		return r.commitReadOnly(ctx, t, q)
 	}
 	return r.castVote(ctx, t, &voteRequest{OnePCRequest: q})
@@ -142,8 +142,13 @@ func (t *tenure) enter(p *proposal, q *OnePCRequest) (other *proposal, voted *vo
 	if voted := t.mu.voted[p.txn]; voted != nil {
 		return nil, voted, false
 	}
+	if t.mu.frozen {
+		p.err = &Error{Code: NotOwner, Detail: "the shard is being handed over"}
+		close(p.done)
+		return p, nil, false
+	}
 	g := t.mu.gateways[p.txn.Gateway]
-	if g == nil || q.Token != (LockToken{Epoch: t.epoch, Generation: g.generation}) {
+	if g == nil || q.Token != t.tokenLocked(p.txn, g) && !mutated("H2.token-unchecked") {
 		return nil, nil, false
 	}
 	owner := ownerOf(p.txn)
@@ -318,6 +323,13 @@ func (r *Replica) giveUp(p *proposal, err error) {
 	close(p.done)
 }
 
+// durable reports that locks of the transaction are written down.
+func (t *tenure) durable(id storage.TxnID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.durableLocked(id)
+}
+
 // settleVote proposes the same bytes until one copy is applied. If this epoch
 // has ended meanwhile the answer is NotOwner, and no copy can apply any more.
 func (r *Replica) settleVote(t *tenure, p *proposal, q *voteRequest, command []byte) {
@@ -455,6 +467,12 @@ func (r *Replica) commitReadOnly(ctx context.Context, t *tenure, q *OnePCRequest
 		return nil, err
 	}
 	t.mu.Lock()
+	if t.mu.frozen { // the locks are being handed over, as held
+		t.mu.Unlock()
+		err := r.notOwner()
+		t.withdraw(p, err)
+		return nil, err
+	}
 	t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, ts)
 	if h := t.mu.txns[q.Txn]; h != nil {
 		t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, h.seen)
@@ -503,25 +521,14 @@ func (r *Replica) closeVote(t *tenure, id storage.TxnID) (*VoteResponse, error) 
 		r.stepDown(t)
 		return nil, r.notOwner()
 	case VerdictFenced:
-		r.dropUnvoted(t, id)
+		r.dropEnded(t, id)
 		return &VoteResponse{Fenced: true}, nil
 	}
 	v := result.Vote
 	if v.State != storage.VotePrepared {
-		r.dropUnvoted(t, id)
+		r.dropEnded(t, id)
 	}
 	return &VoteResponse{State: v.State, Prepare: v.Prepare, Commit: v.Commit}, nil
-}
-
-// dropUnvoted releases the locks of a transaction, unless a vote holds them.
-func (r *Replica) dropUnvoted(t *tenure, id storage.TxnID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.mu.proposals[id] != nil || t.mu.voted[id] != nil {
-		return
-	}
-	r.forgetLocked(t, id)
-	t.table.Release(ownerOf(id))
 }
 
 // forgetLocked ends the memory of a transaction whose locks go without a vote.

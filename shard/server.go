@@ -99,6 +99,8 @@ func newRequest(m method) Message {
 		return &AdvisoryRequest{}
 	case methodStage:
 		return &StageRequest{}
+	case methodTakeOver:
+		return &TakeOverRequest{}
 	}
 	panic(fmt.Sprintf("shard: method %d", m))
 }
@@ -147,6 +149,8 @@ func (s *Server) Dispatch(ctx context.Context, id ID, q Message) (Message, error
 		return r.Advisory(ctx, q)
 	case *StageRequest:
 		return &Done{}, r.Stage(ctx, q)
+	case *TakeOverRequest:
+		return &Done{}, r.TakeOver(ctx, q)
 	}
 	panic(fmt.Sprintf("shard: request %T", q))
 }

@@ -37,6 +37,7 @@ const (
 	methodOldest
 	methodAdvisory
 	methodStage
+	methodTakeOver
 	methods // how many there are, plus one
 )
 
