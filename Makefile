@@ -24,7 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
-.PHONY: recovery
+.PHONY: recovery commit
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -81,6 +81,10 @@ queue: build
 recovery:
 	$(GO) build -buildvcs=false -tags '$(TAGS) failpoint' -o $(BIN)-failpoint ./cmd/rowlock
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/recovery -binary ./$(BIN)-failpoint
+
+# What a COMMIT costs on several shards beside one, with the limits it must keep.
+commit: build
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/commit -binary ./$(BIN)
 
 clean:
 	rm -rf bin

@@ -79,6 +79,15 @@ type Group interface {
 	RemoveReplica(ctx context.Context, r ReplicaID, changeID uint64) error
 }
 
+// Submitter is a Group whose commands can be sent without waiting for what they
+// come to. Commands that are sent to several groups of a host one right after the
+// other share its writes to disk.
+type Submitter interface {
+	// Submit begins what Propose does and does not block; wait does the rest and
+	// must be called once.
+	Submit(ctx context.Context, command []byte) (wait func() ([]byte, error))
+}
+
 // Host runs the replicas of one node, at most one of each group.
 type Host interface {
 	// Start starts a replica and returns when its state machine is open. The

@@ -291,7 +291,11 @@ func pause(ctx, life context.Context, d time.Duration) error {
 // propose makes one attempt to have a command applied.
 func (r *Replica) propose(ctx context.Context, command []byte) (Result, error) {
 	r.counters.proposals.Add(1)
-	b, err := r.c.Group.Propose(ctx, command)
+	return r.result(r.c.Group.Propose(ctx, command))
+}
+
+// result decodes what a proposal came to.
+func (r *Replica) result(b []byte, err error) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}

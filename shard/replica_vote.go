@@ -28,6 +28,10 @@ func (r *Replica) OnePC(ctx context.Context, q *OnePCRequest) (*VoteResponse, er
 
 // Prepare casts this shard's vote on a transaction of several.
 func (r *Replica) Prepare(ctx context.Context, q *PrepareRequest) (*VoteResponse, error) {
+	return r.prepare(ctx, q, nil)
+}
+
+func (r *Replica) prepare(ctx context.Context, q *PrepareRequest, joint *jointVote) (*VoteResponse, error) {
 	t, err := r.current()
 	if err != nil {
 		return nil, err
@@ -36,14 +40,15 @@ func (r *Replica) Prepare(ctx context.Context, q *PrepareRequest) (*VoteResponse
 		return nil, r.bad("prepare without participants")
 	}
 	return r.castVote(ctx, t, &voteRequest{OnePCRequest: &q.OnePCRequest, participants: q.Participants,
-		chunks: q.Chunks, staged: q.Staged})
+		chunks: q.Chunks, staged: q.Staged, joint: joint})
 }
 
 // voteRequest is a OnePC (no participants) or a Prepare.
 type voteRequest struct {
 	*OnePCRequest
 	participants []ID
-	chunks       uint32 // staged before (H9)
+	joint        *jointVote // of the first proposal
+	chunks       uint32     // staged before (H9)
 	staged       uint64
 }
 
@@ -83,6 +88,9 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 		p.staged = true
 	}
 	other, voted, locked := t.enter(p, q.OnePCRequest)
+	if !locked {
+		q.joint.leave() // what follows takes its time
+	}
 	switch {
 	case other != nil:
 		return r.join(ctx, other, p.hash)
@@ -297,7 +305,7 @@ func (t *tenure) lockSetBeside(p *proposal) []byte {
 func (r *Replica) proposeVote(t *tenure, p *proposal, q *voteRequest, command []byte) {
 	ctx, cancel := context.WithTimeout(r.life, proposeTimeout)
 	defer cancel()
-	result, err := r.propose(ctx, command)
+	result, err := q.joint.propose(ctx, r, command)
 	for waited, wait := time.Duration(0), time.Millisecond; errors.Is(err, paxos.ErrNotSent); wait = min(2*wait, 100*time.Millisecond) {
 		if waited += wait; waited > sendPatience || r.serving.Load() != t || pause(ctx, r.life, wait) != nil {
 			break

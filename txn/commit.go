@@ -147,6 +147,24 @@ type attempt struct {
 	requests []*shard.PrepareRequest
 	ballots  []ballot
 	errs     []error // why a participant gave no ballot, or refused
+	prepare  prepare
+}
+
+type prepare func(context.Context, shard.ID, *shard.PrepareRequest) (*shard.VoteResponse, error)
+
+// jointBytes is the size up to which the votes of one transaction go to their
+// logs at one moment. Larger ones gain nothing by waiting for each other.
+const jointBytes = 64 << 10
+
+// first is how the Prepares of this attempt are sent for the first time.
+func (a *attempt) first() prepare {
+	c := a.t.c
+	router, ok := c.router.(*shard.Router)
+	staged := slices.ContainsFunc(a.requests, func(r *shard.PrepareRequest) bool { return r.Chunks > 0 })
+	if !ok || len(a.requests) == 1 || staged || a.t.buffer.Bytes() > jointBytes || c.cfg.Reached != nil {
+		return c.router.Prepare
+	}
+	return router.Together(len(a.requests)).Prepare
 }
 
 // send asks every participant for its vote, all at once, and waits for the
@@ -154,6 +172,7 @@ type attempt struct {
 func (a *attempt) send(ctx context.Context) {
 	ctx, cancel := a.t.c.detached(ctx, commitPatience)
 	defer cancel()
+	a.prepare = a.first()
 	inParallel(len(a.requests), func(i int) {
 		vote, err := a.ask(ctx, a.requests[i].Participants[i], a.requests[i])
 		switch {
@@ -169,7 +188,7 @@ func (a *attempt) send(ctx context.Context) {
 
 // ask sends one commit message, and again with a floor when the owner wants one.
 func (a *attempt) ask(ctx context.Context, s shard.ID, r *shard.PrepareRequest) (*shard.VoteResponse, error) {
-	c, router := a.t.c, a.t.c.router
+	c, router, prepare := a.t.c, a.t.c.router, a.prepare
 	for {
 		var vote *shard.VoteResponse
 		var err error
@@ -179,7 +198,8 @@ func (a *attempt) ask(ctx context.Context, s shard.ID, r *shard.PrepareRequest) 
 			c.reached(StepOnePCVote, a.t.id)
 		} else {
 			c.reached(StepPrepare, a.t.id)
-			vote, err = router.Prepare(ctx, s, r)
+			vote, err = prepare(ctx, s, r)
+			prepare = router.Prepare
 			c.reached(StepVote, a.t.id)
 		}
 		if shard.CodeOf(err) != shard.NeedFloor {

@@ -37,7 +37,10 @@ type group struct {
 	restored atomic.Pointer[chan struct{}]
 }
 
-var _ paxos.Group = (*group)(nil)
+var (
+	_ paxos.Group     = (*group)(nil)
+	_ paxos.Submitter = (*group)(nil)
+)
 
 func newGroup(h *host, spec paxos.GroupSpec) *group {
 	g := &group{
@@ -293,25 +296,57 @@ func (g *group) Propose(ctx context.Context, command []byte) ([]byte, error) {
 	return result, nil
 }
 
+// Submit implements paxos.Submitter.
+func (g *group) Submit(ctx context.Context, command []byte) func() ([]byte, error) {
+	if !isClosed(g.ready) || len(command) == 0 {
+		return func() ([]byte, error) { return g.Propose(ctx, command) }
+	}
+	rs, restored, err := g.send(ctx, command)
+	return func() ([]byte, error) {
+		var result []byte
+		if err == nil {
+			result, err = answer(ctx, rs, restored)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("dragon: propose to group %d: %w", g.id, err)
+		}
+		return result, nil
+	}
+}
+
 func (g *group) propose(ctx context.Context, command []byte) ([]byte, error) {
+	rs, restored, err := g.send(ctx, command)
+	if err != nil {
+		return nil, err
+	}
+	return answer(ctx, rs, restored)
+}
+
+// send hands a command to Dragonboat, once a leader has been known.
+func (g *group) send(ctx context.Context, command []byte) (rs *dragonboat.RequestState, restored <-chan struct{}, err error) {
 	switch {
 	case len(command) == 0:
 		panic("dragon: empty command")
 	case len(command) > paxos.MaxCommand:
-		return nil, fmt.Errorf("%d bytes: %w", len(command), paxos.ErrTooLarge)
+		return nil, nil, fmt.Errorf("%d bytes: %w", len(command), paxos.ErrTooLarge)
 	case isClosed(g.stopped):
-		return nil, paxos.ErrClosed
+		return nil, nil, paxos.ErrClosed
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
+		return nil, nil, fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
 	}
 	if err := g.await(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	restored := *g.restored.Load()
-	rs, err := g.user.Propose(g.session, command, g.ticks(remaining(ctx)))
+	restored = *g.restored.Load()
+	rs, err = g.user.Propose(g.session, command, g.ticks(remaining(ctx)))
 	if err != nil {
-		return nil, describe(err)
+		return nil, nil, describe(err)
 	}
+	return rs, restored, nil
+}
+
+// answer waits for what becomes of a command.
+func answer(ctx context.Context, rs *dragonboat.RequestState, restored <-chan struct{}) ([]byte, error) {
 	select {
 	case r := <-rs.AppliedC():
 		rs.Release()

@@ -31,28 +31,36 @@ func (p *proposal) finish(result []byte, err error) {
 
 // Propose implements paxos.Group.
 func (r *replica) Propose(ctx context.Context, command []byte) ([]byte, error) {
+	return r.Submit(ctx, command)()
+}
+
+// Submit implements paxos.Submitter.
+func (r *replica) Submit(ctx context.Context, command []byte) func() ([]byte, error) {
 	if len(command) == 0 {
 		panic("memory: empty command")
 	}
 	if len(command) > paxos.MaxCommand {
-		return nil, fmt.Errorf("memory: propose %d bytes to group %d: %w", len(command), r.group.id, paxos.ErrTooLarge)
+		err := fmt.Errorf("memory: propose %d bytes to group %d: %w", len(command), r.group.id, paxos.ErrTooLarge)
+		return func() ([]byte, error) { return nil, err }
 	}
 	ctx, cancel := withDeadline(ctx)
-	defer cancel()
 	p := &proposal{replica: r, command: bytes.Clone(command), done: make(chan struct{})}
 	observe, seq := r.submit(ctx, p)
 	if observe != nil {
 		observe(Proposal{Group: r.group.id, Replica: r.id, Seq: seq, Command: p.command})
 	}
 	r.inject(p)
-	result, err := r.await(ctx, p)
-	if err != nil {
-		err = fmt.Errorf("memory: propose to group %d: %w", r.group.id, err)
+	return func() ([]byte, error) {
+		defer cancel()
+		result, err := r.await(ctx, p)
+		if err != nil {
+			err = fmt.Errorf("memory: propose to group %d: %w", r.group.id, err)
+		}
+		if observe != nil {
+			observe(Proposal{Group: r.group.id, Replica: r.id, Seq: seq, Command: p.command, Finished: true, Result: result, Err: err})
+		}
+		return result, err
 	}
-	if observe != nil {
-		observe(Proposal{Group: r.group.id, Replica: r.id, Seq: seq, Command: p.command, Finished: true, Result: result, Err: err})
-	}
-	return result, err
 }
 
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
