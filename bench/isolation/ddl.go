@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,8 @@ func (l *ddl) change(ctx context.Context, s *session) error {
 		return err
 	})
 	// After a kill the change may be there already: then it cannot be made again.
-	if outcome == history.Committed || code(err) != 0 && l.kill > 0 && code(err) != lockTimeout && code(err) != deadlock {
+	made := slices.Contains([]uint16{columnThere, indexThere, notThere}, code(err))
+	if outcome == history.Committed || made && l.kill > 0 {
 		l.changes.Add(1)
 	}
 	return ctx.Err()

@@ -82,6 +82,9 @@ func (r *execution) count(outcome history.Outcome, err error) (history.Outcome, 
 	if r.mode == "ddl" {
 		usual = append(usual, definition)
 	}
+	if r.mode == "ddl" && r.kill > 0 {
+		usual = append(usual, columnThere, indexThere, notThere)
+	}
 	if err != nil && !errors.Is(err, errRollback) && !errors.Is(err, context.Canceled) && !slices.Contains(usual, number) {
 		r.strange(err)
 	}

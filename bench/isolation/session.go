@@ -15,7 +15,10 @@ import (
 
 // Errors of the server that a load meets as a matter of course.
 const (
+	columnThere    = 1060
+	indexThere     = 1061
 	duplicateKey   = 1062
+	notThere       = 1091
 	unknownOutcome = 1180
 	lockTimeout    = 1205
 	deadlock       = 1213
