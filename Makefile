@@ -24,7 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
-.PHONY: recovery commit
+.PHONY: recovery commit isolation
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -85,6 +85,15 @@ recovery:
 # What a COMMIT costs on several shards beside one, with the limits it must keep.
 commit: build
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/commit -binary ./$(BIN)
+
+# What concurrent sessions saw, judged by a checker for dependency cycles: 100,000
+# transactions at each level, then the loads with invariants and the same with a
+# server that is killed. LEAST is the rate of commits per second to reach.
+LEAST ?= 500
+isolation: build
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/isolation -binary ./$(BIN) -modes append -transactions 100000 -least $(LEAST)
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/isolation -binary ./$(BIN) -modes register,bank,fork,monotonic,unique,autoincrement,ddl -transactions 10000
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/isolation -binary ./$(BIN) -transactions 2000 -kill 3s
 
 clean:
 	rm -rf bin

@@ -55,7 +55,7 @@ func runs(t *testing.T, s settings) {
 func TestListAppend(t *testing.T) {
 	s := sample(t)
 	s.dsn, s.modes, s.levels = node(t), []string{"append"}, levelNames()
-	s.lists, s.transactions = 8, 1000
+	s.lists, s.transactions = 8, 500
 	runs(t, s)
 }
 
@@ -70,7 +70,7 @@ func TestInvariants(t *testing.T) {
 	s := sample(t)
 	s.dsn, s.levels = node(t), levelNames()
 	s.modes = slices.DeleteFunc(modeNames(), func(name string) bool { return name == "append" || name == "register" })
-	s.transactions = 300
+	s.transactions = 200
 	runs(t, s)
 }
 
@@ -83,14 +83,14 @@ func TestKilledServer(t *testing.T) {
 	text, err := build.CombinedOutput()
 	require.NoError(t, err, string(text))
 	s.modes, s.levels = []string{"append", "bank"}, []string{serializable, repeatableRead}
-	s.kill = time.Second
+	s.kill, s.transactions = time.Second, 200
 	runs(t, s)
 }
 
 // Each load finds what it is for: it is run where its promise does not hold.
 func TestLoadsFindFaults(t *testing.T) {
 	s := sample(t)
-	s.dsn, s.lists, s.transactions = node(t), 4, 1000
+	s.dsn, s.lists, s.transactions = node(t), 4, 500
 	target, err := s.open(t.Context())
 	require.NoError(t, err)
 	defer target.close()
