@@ -44,6 +44,8 @@ type Request struct {
 	Spans     []Span
 	Statement string // the statement's text, for views
 	Weight    int    // rows the transaction has written so far: what a deadlock victim would lose
+	// Connection is the client's number, for views.
+	Connection uint64
 }
 
 // Wait says what a request does at a lock it cannot get.
@@ -63,6 +65,8 @@ type Lock struct {
 	Mode   Mode
 	Span   Span
 	Pinned bool
+	// Connection is that of the owner's latest request; 0 for locks that were installed.
+	Connection uint64
 }
 
 // WaitInfo is one request in a queue.
@@ -77,6 +81,8 @@ type WaitInfo struct {
 	Since     time.Time
 	Upgrade   bool    // the owner holds a weaker lock there and goes first
 	Blockers  []Owner // everyone it waits for: holders and those before it in the queue
+	// Connection is as in Request.
+	Connection uint64
 }
 
 // The reasons why Acquire fails; compare with errors.Is.

@@ -79,13 +79,14 @@ func (r *record) unlink(w *wait) {
 
 // txn is what the table knows of one owner. It exists while the owner holds or awaits something.
 type txn struct {
-	id     Owner
-	serial uint64 // tells two lives of the same owner or of a recycled struct apart
-	points []*record
-	ranges []*interval
-	waits  []*wait
-	blocks map[*wait]struct{} // the waits that have this owner among their blockers
-	pinned bool
+	id         Owner
+	serial     uint64 // tells two lives of the same owner or of a recycled struct apart
+	points     []*record
+	ranges     []*interval
+	waits      []*wait
+	blocks     map[*wait]struct{} // the waits that have this owner among their blockers
+	pinned     bool
+	connection uint64 // of the latest request
 
 	// Scratch of one evaluation: the owner's place in the list being built, valid if mark is the
 	// evaluation's number.

@@ -86,9 +86,10 @@ func (t *Table) Acquire(ctx context.Context, r Request, how Wait) (skipped []int
 func (t *Table) acquireLocked(ctx context.Context, r *Request, s Span, how Wait) *Error {
 	c := t.mu.core
 	tx := c.txn(r.Owner)
+	tx.connection = r.Connection
 	w, answer := c.acquire(tx, r.Mode, s, how)
 	if w != nil {
-		w.table, w.statement, w.weight = t.name, r.Statement, r.Weight
+		w.table, w.statement, w.weight, w.connection = t.name, r.Statement, r.Weight, r.Connection
 		w.since, w.wake = time.Now(), make(chan struct{}, 1)
 	} else {
 		c.retire(tx) // an empty interval or a refusal may leave nothing

@@ -31,7 +31,7 @@ func ownersOf(edges []edge) []Owner {
 func (w *wait) info() WaitInfo {
 	return WaitInfo{
 		ID: w.seq, Table: w.table, Owner: w.owner, Mode: w.mode, Span: w.span.export(),
-		Statement: w.statement, Weight: w.weight, Since: w.since, Upgrade: w.upgrade,
+		Statement: w.statement, Weight: w.weight, Since: w.since, Upgrade: w.upgrade, Connection: w.connection,
 	}
 }
 
@@ -39,7 +39,7 @@ func (w *wait) info() WaitInfo {
 func (c *core) locksOf(t *txn, table string) (out []Lock) {
 	add := func(s span, held modeSet) {
 		held.each(func(m Mode) {
-			out = append(out, Lock{Table: table, Owner: t.id, Mode: m, Span: s.export(), Pinned: t.pinned})
+			out = append(out, Lock{Table: table, Owner: t.id, Mode: m, Span: s.export(), Pinned: t.pinned, Connection: t.connection})
 		})
 	}
 	for _, r := range t.points {

@@ -19,18 +19,19 @@ const (
 // wait is one request in a queue, for one span.
 type wait struct {
 	// Set before the wait is published to the graph, then constant.
-	seq       uint64 // order of arrival; also the wait's name
-	upgrade   bool   // the owner holds something there already and goes first
-	impatient bool   // NOWAIT or SKIP LOCKED, waiting only for voted transactions (rule H15)
-	mode      Mode
-	span      span
-	owner     Owner
-	serial    uint64 // of txn, when the wait began
-	table     string
-	statement string
-	weight    int
-	since     time.Time
-	wake      chan struct{} // one slot: look again
+	seq        uint64 // order of arrival; also the wait's name
+	upgrade    bool   // the owner holds something there already and goes first
+	impatient  bool   // NOWAIT or SKIP LOCKED, waiting only for voted transactions (rule H15)
+	mode       Mode
+	span       span
+	owner      Owner
+	serial     uint64 // of txn, when the wait began
+	table      string
+	statement  string
+	weight     int
+	connection uint64
+	since      time.Time
+	wake       chan struct{} // one slot: look again
 
 	// Guarded by the table's mutex.
 	state      waitState

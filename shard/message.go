@@ -117,6 +117,8 @@ type LockRequest struct {
 	Statement string
 	Weight    int
 	Timeout   time.Duration
+	// Connection is the client's number at its gateway, for lock views.
+	Connection uint64
 }
 
 // LockResponse grants a LockRequest. Rows are as in ReadResponse, of the latest
@@ -248,6 +250,10 @@ type LockInfo struct {
 	Since     time.Duration
 	Statement string
 	BlockedBy []storage.TxnID
+	// Connection is the client's number at the transaction's gateway, 0 if it is
+	// not known; Weight is the number of rows that a waiter has written.
+	Connection uint64
+	Weight     int
 }
 
 // LocksRequest asks for all locks and waits of a shard.

@@ -87,7 +87,8 @@ func (m *LockRequest) AppendBinary(b []byte) []byte {
 	b = appendUint(appendBool(b, m.Reverse), uint64(m.Limit))
 	b = appendBool(appendBool(appendBool(b, m.RowsOnly), m.Durable), m.Read)
 	b = appendString(appendUint(b, uint64(m.Snapshot)), m.Statement)
-	return appendUint(appendUint(b, uint64(m.Weight)), uint64(m.Timeout))
+	b = appendUint(appendUint(b, uint64(m.Weight)), uint64(m.Timeout))
+	return appendUint(b, m.Connection)
 }
 
 // Decode reads what AppendBinary wrote.
@@ -95,7 +96,7 @@ func (m *LockRequest) Decode(b []byte) error {
 	d := newDecoder(b)
 	*m = LockRequest{Txn: d.txn(), Token: d.token(), Mode: LockMode(d.byte()), Wait: LockWait(d.byte()),
 		Keys: d.keys(), Span: d.span(), Reverse: d.bool(), Limit: d.small(), RowsOnly: d.bool(), Durable: d.bool(), Read: d.bool(),
-		Snapshot: d.time(), Statement: d.string(), Weight: d.small(), Timeout: d.duration()}
+		Snapshot: d.time(), Statement: d.string(), Weight: d.small(), Timeout: d.duration(), Connection: d.uint()}
 	return d.done()
 }
 
@@ -340,6 +341,7 @@ func (m *LocksResponse) AppendBinary(b []byte) []byte {
 		b = appendBool(appendOptional(appendBytes(b, l.Lo), l.Hi), l.Waiting)
 		b = appendUint(appendBool(b, l.Voted), uint64(l.Since))
 		b = appendTxns(appendString(b, l.Statement), l.BlockedBy)
+		b = appendUint(appendUint(b, l.Connection), uint64(l.Weight))
 	}
 	return b
 }
@@ -349,7 +351,8 @@ func (m *LocksResponse) Decode(b []byte) error {
 	d := newDecoder(b)
 	*m = LocksResponse{Locks: list(&d, func(d *decoder) LockInfo {
 		return LockInfo{Shard: ID(d.uint()), Txn: d.txn(), Mode: LockMode(d.byte()), Lo: d.bytes(), Hi: d.optional(),
-			Waiting: d.bool(), Voted: d.bool(), Since: d.duration(), Statement: d.string(), BlockedBy: d.txns()}
+			Waiting: d.bool(), Voted: d.bool(), Since: d.duration(), Statement: d.string(), BlockedBy: d.txns(),
+			Connection: d.uint(), Weight: d.small()}
 	})}
 	return d.done()
 }

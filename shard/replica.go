@@ -339,7 +339,7 @@ func (r *Replica) persistWindow(ctx context.Context, top storage.Timestamp) erro
 // and pinned until they are resolved.
 func (r *Replica) newTenure(epoch uint64, sole bool, m storage.Timestamp) (*tenure, error) {
 	t := &tenure{epoch: epoch, sole: sole, began: r.c.Clock(), tokenEpoch: epoch,
-		table: locks.NewTable(fmt.Sprintf("shard %d", r.c.Shard), r.c.Graph)}
+		table: locks.NewTable(tableName(r.c.Shard), r.c.Graph)}
 	t.mu.inflight, t.mu.holders = newInflight(), newHolders()
 	t.mu.unwrittenRelease = m
 	snap := r.c.Space.Snapshot()

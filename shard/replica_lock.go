@@ -85,7 +85,8 @@ type grant struct {
 // acquire takes a mode on spans and then makes sure that the transaction still
 // has everything it had.
 func (g *grant) acquire(ctx context.Context, mode LockMode, spans []locks.Span) ([]int, error) {
-	request := locks.Request{Owner: ownerOf(g.q.Txn), Mode: mode, Spans: spans, Statement: g.q.Statement, Weight: g.q.Weight}
+	request := locks.Request{Owner: ownerOf(g.q.Txn), Mode: mode, Spans: spans, Statement: g.q.Statement, Weight: g.q.Weight,
+		Connection: g.q.Connection}
 	// The request queues once and as what it is: asked with NOWAIT first, it
 	// would wait for a voted holder beyond its timeout (H15), and then begin at
 	// the end of the queue.
@@ -480,15 +481,12 @@ func (r *Replica) Locks() ([]LockInfo, error) {
 	var infos []LockInfo
 	for _, l := range t.table.All() {
 		infos = append(infos, LockInfo{Shard: r.c.Shard, Txn: txnOf(l.Owner), Mode: l.Mode,
-			Lo: l.Span.Lo, Hi: nilIfEmpty(l.Span.Hi), Voted: l.Pinned})
+			Lo: l.Span.Lo, Hi: nilIfEmpty(l.Span.Hi), Voted: l.Pinned, Connection: l.Connection})
 	}
 	now := time.Now()
 	for _, w := range t.table.Waits() {
-		info := LockInfo{Shard: r.c.Shard, Txn: txnOf(w.Owner), Mode: w.Mode, Lo: w.Span.Lo, Hi: nilIfEmpty(w.Span.Hi),
-			Waiting: true, Since: max(now.Sub(w.Since), 0), Statement: w.Statement}
-		for _, b := range w.Blockers {
-			info.BlockedBy = append(info.BlockedBy, txnOf(b))
-		}
+		info := waitInfo(r.c.Shard, w)
+		info.Since = max(now.Sub(w.Since), 0)
 		infos = append(infos, info)
 	}
 	return infos, nil

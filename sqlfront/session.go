@@ -121,7 +121,8 @@ func (s *Session) readOnly() bool { return s.tx != nil && s.tx.readOnly }
 // then the session has none any more (MySQL does the same on error 1213).
 func (s *Session) failed(err error) error {
 	var e *txn.Error
-	if errors.As(err, &e) && e.Code.Fatal() && s.tx != nil {
+	shown := s.explained(err)
+	if errors.As(err, &e) && endsTransaction(e.Code) && s.tx != nil {
 		s.tx.txn.Rollback(context.Background())
 		s.spend(s.tx)
 		s.tx.done = true
@@ -130,7 +131,7 @@ func (s *Session) failed(err error) error {
 		s.catalog.locks.ReleaseAll(&s.holder)
 		s.BaseSession.SetIgnoreAutoCommit(false)
 	}
-	return numbered(err)
+	return shown
 }
 
 // numbered gives an error of the layers below its MySQL number before the

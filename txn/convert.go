@@ -43,6 +43,9 @@ func convert(err error, id storage.TxnID, s shard.ID) *Error {
 		if e.Code == 0 {
 			e.Code = Unavailable
 		}
+		if e.Code == Deadlock {
+			e.Cycle = refused.Detail
+		}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		e.Code = Interrupted
 	}

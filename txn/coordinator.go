@@ -134,6 +134,17 @@ func (c *Coordinator) Active() []Info {
 	return infos
 }
 
+// Info describes one transaction of this coordinator that has not ended.
+func (c *Coordinator) Info(id storage.TxnID) (Info, bool) {
+	c.mu.Lock()
+	t := c.mu.open[id.Seq]
+	c.mu.Unlock()
+	if t == nil || id.Gateway != c.cfg.Gateway {
+		return Info{}, false
+	}
+	return t.Info(), true
+}
+
 // Close hands out the outcomes that are still queued, as long as ctx allows,
 // then stops the background work and ends the wait of commits whose outcome is
 // still open (Unknown). Transactions still open lose their lease.

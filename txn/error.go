@@ -71,6 +71,7 @@ type Error struct {
 	Shard  shard.ID
 	Key    storage.Key   // the row in question, if there is one
 	Other  storage.TxnID // the transaction in the way, if known
+	Cycle  string        // of a deadlock: who waited for whom, this transaction first
 	Detail string
 	Err    error // the cause, may be nil
 }

@@ -22,17 +22,18 @@ const (
 
 // Info is one row of the view rowlock.transactions.
 type Info struct {
-	ID        storage.TxnID
-	Label     string
-	Isolation Isolation
-	ReadOnly  bool
-	State     State
-	Begun     time.Time
-	Writes    int   // keys in the write buffer
-	Bytes     int64 // size of the write buffer
-	Locks     int   // rows and intervals locked
-	Shards    []shard.ID
-	Statement string
+	ID         storage.TxnID
+	Label      string
+	Connection uint64 // of the client; 0: it has none
+	Isolation  Isolation
+	ReadOnly   bool
+	State      State
+	Begun      time.Time
+	Writes     int   // keys in the write buffer
+	Bytes      int64 // size of the write buffer
+	Locks      int   // rows and intervals locked
+	Shards     []shard.ID
+	Statement  string
 }
 
 // Info describes the transaction. It may be called from any goroutine.
@@ -40,7 +41,7 @@ func (t *Txn) Info() Info {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return Info{
-		ID: t.mu.id, Label: t.o.Label, Isolation: t.o.Isolation, ReadOnly: t.mu.readOnly, State: t.mu.state,
+		ID: t.mu.id, Label: t.o.Label, Connection: t.o.Connection, Isolation: t.o.Isolation, ReadOnly: t.mu.readOnly, State: t.mu.state,
 		Begun: t.begun, Writes: t.mu.writes, Bytes: t.mu.bytes, Locks: t.mu.locks,
 		Shards: append([]shard.ID(nil), t.mu.touched...), Statement: t.mu.statement,
 	}

@@ -55,6 +55,8 @@ type Options struct {
 	MaxBytes int64
 	// Label is shown in Info, for instance the connection id.
 	Label string
+	// Connection is the client's number, for views; 0 is none.
+	Connection uint64
 }
 
 // Lock is the row lock that a read takes.

@@ -56,7 +56,7 @@ func (t *Txn) touch(s shard.ID) *participant {
 func (t *Txn) lockRequest(p *participant, o ReadOptions) *shard.LockRequest {
 	r := &shard.LockRequest{
 		Txn: t.id, Token: p.token, Mode: shard.LockShared, Read: true,
-		Statement: t.statement, Weight: t.buffer.Len(), Timeout: t.lockWait,
+		Statement: t.statement, Weight: t.buffer.Len(), Timeout: t.lockWait, Connection: t.o.Connection,
 	}
 	if o.Lock == LockExclusive {
 		r.Mode = shard.LockExclusive

@@ -36,7 +36,7 @@ func setVariables() error {
 		both("innodb_lock_wait_timeout", types.NewSystemIntType("innodb_lock_wait_timeout", 1, 1073741824, false), int64(50)),
 		both("snapshot_isolation", types.NewSystemBoolType("snapshot_isolation"), int8(1)),
 		global("innodb_deadlock_detect", types.NewSystemBoolType("innodb_deadlock_detect"), int8(1), true),
-		global("innodb_rollback_on_timeout", types.NewSystemBoolType("innodb_rollback_on_timeout"), int8(0), false),
+		global("innodb_rollback_on_timeout", types.NewSystemBoolType("innodb_rollback_on_timeout"), int8(0), true),
 	})
 	for name, value := range map[string]any{
 		"version":               Version,
