@@ -4,9 +4,7 @@ package rowlock
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
-	"strings"
 
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/sqlfront"
@@ -15,7 +13,7 @@ import (
 // sources feed the views of the rowlock database: what the layers below know,
 // in the words of the layer above.
 func (n *Node) sources() sqlfront.Sources {
-	return sqlfront.Sources{Shards: n.shardRows, Nodes: n.nodeRows, Transactions: n.transactionRows, Locks: n.lockRows, Metrics: n.metricRows}
+	return sqlfront.Sources{Shards: n.shardRows, Nodes: n.nodeRows, Transactions: n.transactionRows, Locks: n.lockRows, Deadlocks: n.deadlockRows, Metrics: n.metricRows}
 }
 
 func (n *Node) shardRows(context.Context) ([]sqlfront.ShardInfo, error) {
@@ -82,18 +80,21 @@ func (n *Node) lockRows(ctx context.Context) ([]sqlfront.LockInfo, error) {
 	return rows, nil
 }
 
-// lockRow writes a range as "lo..hi", open at the top when hi is empty.
 func lockRow(id shard.ID, l shard.LockInfo) sqlfront.LockInfo {
-	key := hex.EncodeToString(l.Lo)
-	if l.Hi != nil {
-		key += ".." + hex.EncodeToString(l.Hi)
-	}
-	var waits []string
-	for _, other := range l.BlockedBy {
-		waits = append(waits, other.String())
-	}
 	return sqlfront.LockInfo{
-		Shard: uint64(id), Transaction: l.Txn.String(), Mode: fmt.Sprint(l.Mode), Key: key,
-		Granted: !l.Waiting, WaitsFor: strings.Join(waits, " "), Statement: l.Statement,
+		Shard: uint64(id), Transaction: l.Txn, Connection: l.Connection, Mode: fmt.Sprint(l.Mode), Lo: l.Lo, Hi: l.Hi,
+		Granted: !l.Waiting, Voted: l.Voted, Waited: l.Since, Weight: l.Weight, WaitsFor: l.BlockedBy, Statement: l.Statement,
 	}
+}
+
+func (n *Node) deadlockRows(context.Context) ([]sqlfront.DeadlockInfo, error) {
+	var rows []sqlfront.DeadlockInfo
+	for _, d := range n.shards.Deadlocks() {
+		row := sqlfront.DeadlockInfo{Number: d.Number, Time: d.Time, Victim: d.Victim}
+		for _, m := range d.Members {
+			row.Members = append(row.Members, lockRow(m.Shard, m))
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rowlockdb/rowlock/sqlfront/wire"
+	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -52,6 +53,7 @@ type Sources struct {
 	Nodes        func(context.Context) ([]NodeInfo, error)
 	Transactions func(context.Context) ([]TransactionInfo, error)
 	Locks        func(context.Context) ([]LockInfo, error)
+	Deadlocks    func(context.Context) ([]DeadlockInfo, error) // the latest, oldest first
 	Metrics      func(context.Context) ([]MetricInfo, error)
 }
 
@@ -85,15 +87,29 @@ type TransactionInfo struct {
 	Statement string
 }
 
-// LockInfo is one row of rowlock.locks.
+// LockInfo is a lock that is held or, if not Granted, waited for.
 type LockInfo struct {
 	Shard       uint64
-	Transaction string
-	Mode        string
-	Key         string // hexadecimal
+	Transaction storage.TxnID
+	Connection  uint64 // of the transaction's client; 0: not known
+	Mode        string // S, X, GAP or INSERT
+	Lo, Hi      []byte // Hi nil: the single key Lo
 	Granted     bool
-	WaitsFor    string
-	Statement   string
+	Voted       bool // the holder's commit is under way
+	// Of a wait: for how long, how many rows the transaction has written, whom it
+	// waits for, and what it runs.
+	Waited    time.Duration
+	Weight    int
+	WaitsFor  []storage.TxnID
+	Statement string
+}
+
+// DeadlockInfo is a cycle of waits: each for the next one, the last for the first.
+type DeadlockInfo struct {
+	Number  uint64
+	Time    time.Time
+	Victim  storage.TxnID
+	Members []LockInfo
 }
 
 // MetricInfo is one row of rowlock.metrics.

@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/dolthub/go-mysql-server/sql"
@@ -14,6 +15,7 @@ type Provider struct {
 	server    *Server
 	functions map[string]sql.Function
 	system    *systemDatabase
+	views     []*systemDatabase // performance_schema and sys
 }
 
 var (
@@ -23,6 +25,7 @@ var (
 
 func newProvider(s *Server) *Provider {
 	p := &Provider{server: s, functions: map[string]sql.Function{}, system: newSystemDatabase(s)}
+	p.views = newViewDatabases(s)
 	for _, f := range append(wire.Functions(), advisoryFunctions()...) {
 		p.functions[strings.ToLower(f.FunctionName())] = f
 	}
@@ -50,6 +53,11 @@ func (p *Provider) Database(ctx *sql.Context, name string) (sql.Database, error)
 	if strings.EqualFold(name, systemDatabaseName) {
 		return p.system, nil
 	}
+	for _, d := range p.views {
+		if strings.EqualFold(name, d.name) {
+			return d, nil
+		}
+	}
 	if err, ok := errNoDatabase[name]; ok {
 		return nil, err
 	}
@@ -58,7 +66,13 @@ func (p *Provider) Database(ctx *sql.Context, name string) (sql.Database, error)
 
 // HasDatabase implements sql.DatabaseProvider.
 func (p *Provider) HasDatabase(ctx *sql.Context, name string) bool {
-	return p.snapshot(ctx).Schema(name) != nil || strings.EqualFold(name, systemDatabaseName)
+	return p.snapshot(ctx).Schema(name) != nil || p.builtIn(name)
+}
+
+// builtIn tells whether a database is made of views.
+func (p *Provider) builtIn(name string) bool {
+	return strings.EqualFold(name, systemDatabaseName) ||
+		slices.ContainsFunc(p.views, func(d *systemDatabase) bool { return strings.EqualFold(name, d.name) })
 }
 
 // AllDatabases implements sql.DatabaseProvider.
@@ -69,6 +83,9 @@ func (p *Provider) AllDatabases(ctx *sql.Context) []sql.Database {
 	}
 	if !p.server.config.hideSystem {
 		out = append(out, p.system)
+		for _, d := range p.views {
+			out = append(out, d)
+		}
 	}
 	return out
 }
@@ -88,7 +105,7 @@ func (p *Provider) CreateCollatedDatabase(ctx *sql.Context, name string, collati
 	if err := s.lockName(ctx, schemaLock(name), true); err != nil {
 		return err
 	}
-	if s.catalog.snapshot.Load().Schema(name) != nil || strings.EqualFold(name, systemDatabaseName) {
+	if s.catalog.snapshot.Load().Schema(name) != nil || p.builtIn(name) {
 		return sql.ErrDatabaseExists.New(name)
 	}
 	if collation == sql.Collation_Unspecified {

@@ -72,6 +72,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.provider = newProvider(s)
 	s.engine = s.newEngine()
+	s.fillInnodbTrx()
 	if err := s.startProtocol(ctx); err != nil {
 		return nil, err
 	}

@@ -16,7 +16,10 @@ import (
 const systemDatabaseName = "rowlock"
 
 // systemDatabase is read only; its tables ask the callbacks of Sources.
-type systemDatabase struct{ tables map[string]*systemTable }
+type systemDatabase struct {
+	name   string
+	tables map[string]*systemTable
+}
 
 var (
 	_ sql.ReadOnlyDatabase = (*systemDatabase)(nil)
@@ -29,7 +32,7 @@ var (
 )
 
 // Name implements sql.Nameable.
-func (d *systemDatabase) Name() string { return systemDatabaseName }
+func (d *systemDatabase) Name() string { return d.name }
 
 // IsReadOnly implements sql.ReadOnlyDatabase.
 func (d *systemDatabase) IsReadOnly() bool { return true }
@@ -42,7 +45,7 @@ func (d *systemDatabase) GetTableInsensitive(_ *sql.Context, name string) (sql.T
 
 // GetTableNames implements sql.Database.
 func (d *systemDatabase) GetTableNames(*sql.Context) ([]string, error) {
-	return []string{"advisory_locks", "locks", "metrics", "nodes", "shards", "transactions"}, nil
+	return sortedKeys(d.tables), nil
 }
 
 // CreateView implements sql.ViewDatabase.
@@ -170,7 +173,7 @@ func (t *systemTable) PartitionRows(ctx *sql.Context, _ sql.Partition) (sql.RowI
 
 func newSystemDatabase(s *Server) *systemDatabase {
 	src := s.config.Sources
-	d := &systemDatabase{tables: map[string]*systemTable{}}
+	d := &systemDatabase{name: systemDatabaseName, tables: map[string]*systemTable{}}
 	add(d, "shards", src.Shards, []systemColumn{
 		{"shard", types.Uint64}, {"owner", types.Uint64}, {"epoch", types.Uint64}, {"state", types.LongText},
 		{"bytes", types.Uint64}, {"share", types.Float64}, {"applied", types.Uint64},
@@ -186,12 +189,7 @@ func newSystemDatabase(s *Server) *systemDatabase {
 	}, func(r TransactionInfo) sql.Row {
 		return sql.Row{r.ID, r.State, r.Isolation, r.Started.UTC(), r.Writes, r.Label, r.Statement}
 	})
-	add(d, "locks", src.Locks, []systemColumn{
-		{"shard", types.Uint64}, {"transaction", types.LongText}, {"mode", types.LongText}, {"key_hex", types.LongText},
-		{"granted", types.Boolean}, {"waits_for", types.LongText}, {"statement", types.LongText},
-	}, func(r LockInfo) sql.Row {
-		return sql.Row{r.Shard, r.Transaction, r.Mode, r.Key, boolInt(r.Granted), r.WaitsFor, r.Statement}
-	})
+	addLockViews(d, s)
 	add(d, "advisory_locks", s.config.Coordinator.AdvisoryLocks, []systemColumn{
 		{"name", types.LongText}, {"holder", types.Uint64}, {"gateway", types.Uint64}, {"token", types.Uint64},
 		{"since", types.DatetimeMaxPrecision}, {"waiters", types.LongText},
@@ -213,7 +211,7 @@ type systemColumn struct {
 func add[R any](d *systemDatabase, name string, source func(context.Context) ([]R, error), columns []systemColumn, row func(R) sql.Row) {
 	t := &systemTable{name: name}
 	for _, c := range columns {
-		t.schema = append(t.schema, &sql.Column{Name: c.name, Type: c.typ, Source: name, DatabaseSource: systemDatabaseName, Nullable: true})
+		t.schema = append(t.schema, &sql.Column{Name: c.name, Type: c.typ, Source: name, DatabaseSource: d.name, Nullable: true})
 	}
 	t.rows = func(ctx context.Context) ([]sql.Row, error) {
 		if source == nil {

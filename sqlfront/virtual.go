@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -100,8 +101,8 @@ func (t *tableInfo) resolve(ctx *sql.Context, schema sql.Schema) (map[int]sql.Ex
 	return out, nil
 }
 
-func sortedKeys[V any](m map[int]V) []int {
-	keys := make([]int, 0, len(m))
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
 	}

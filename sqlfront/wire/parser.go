@@ -86,6 +86,9 @@ func rewriteAfter(query string, err error) (string, []edit) {
 	if err == nil || errors.Is(err, sqlparser.ErrEmpty) {
 		return query, nil
 	}
+	if text, edits := rewriteShowEngine(query); edits != nil {
+		return text, edits
+	}
 	return rewriteForShare(query)
 }
 
