@@ -118,7 +118,11 @@ func (e *editor) Update(ctx *sql.Context, old, next sql.Row) error {
 	if err != nil {
 		return err
 	}
-	before, after = changedOnly(before, after)
+	// A row that is newer than the snapshot has entries that plain reads through an
+	// index do not see; as writes of this transaction they do.
+	if !tx.WritesAhead() {
+		before, after = changedOnly(before, after)
+	}
 	return e.replace(ctx, tx, before, after, next)
 }
 

@@ -1,12 +1,14 @@
 package sqlfront
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
 	"github.com/dolthub/go-mysql-server/sql"
 
 	"github.com/rowlockdb/rowlock/sqlfront/codec"
+	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -48,7 +50,7 @@ func (s *rowScan) prepare() error {
 	}
 	// A locking read takes the row itself even if the entry has all columns:
 	// two lockers by two paths must meet (rule S1).
-	s.cover = !s.index.primary && s.mode.lock == txn.LockNone && s.index.covers(need)
+	s.cover = !s.index.primary && s.mode.lock == txn.LockNone && s.index.covers(need) && !s.tx.WritesAhead()
 	if s.cover || s.checkEntry {
 		if s.checkEntry {
 			need = union(need, s.checked)
@@ -115,6 +117,7 @@ func union(a, b []int) []int {
 // fetch reads the rows that entries point to, one request per shard.
 func (s *rowScan) fetch(ctx *sql.Context, entries []txn.Row) error {
 	var keys []txn.Key
+	var from []storage.Key
 	for _, e := range entries {
 		if !e.Found {
 			continue
@@ -132,6 +135,7 @@ func (s *rowScan) fetch(ctx *sql.Context, entries []txn.Row) error {
 			}
 		}
 		keys = append(keys, at.txn())
+		from = append(from, e.Key)
 	}
 	if len(keys) == 0 {
 		return nil
@@ -140,7 +144,38 @@ func (s *rowScan) fetch(ctx *sql.Context, entries []txn.Row) error {
 	if err != nil {
 		return err
 	}
+	if s.tx.WritesAhead() {
+		if rows, err = s.current(ctx, rows, from); err != nil {
+			return err
+		}
+	}
 	return s.emitRows(ctx, rows)
+}
+
+// current leaves out rows that this transaction wrote and that have another
+// entry now than the one of the snapshot through which they were found.
+func (s *rowScan) current(ctx *sql.Context, rows []txn.Row, from []storage.Key) ([]txn.Row, error) {
+	var kept []txn.Row
+	for i, r := range rows {
+		if !r.Found {
+			continue
+		}
+		row, err := s.info.decodeRow(ctx, r.Value)
+		if err != nil {
+			return nil, err
+		}
+		if row, err = s.info.withVirtual(ctx, row); err != nil {
+			return nil, err
+		}
+		at, _, err := s.index.entryLocation(ctx, row, location{key: r.Key})
+		if err != nil {
+			return nil, err
+		}
+		if bytes.Equal(at.key, from[i]) {
+			kept = append(kept, r)
+		}
+	}
+	return kept, nil
 }
 
 // passes tells whether the decoded columns satisfy the ranges.
