@@ -44,6 +44,15 @@
 // undecided is waited for and its key read again from a later snapshot.
 // Exchanging any two of these steps loses a version.
 //
+// # A change of owner
+//
+// Locks of memory die with their owner, and the token says so (H2). Two kinds of
+// locks are in the log (H3): those that a transaction asked to have durable,
+// which end with its vote register and nothing else; and those that an owner
+// wrote down when it handed the shard over, which only the epoch directly after,
+// naming that flush, inherits. From the flush on the old owner is frozen, until
+// the successor serves or an epoch of its own begins.
+//
 // # What protects what
 //
 // A tenure is an owner's memory for one epoch and dies with it. tenure.mu
@@ -56,7 +65,7 @@
 // # What is not done
 //
 // This package does not decide transactions: a coordinator or a recoverer above
-// it does. It does not yet move shards, hand locks over on a planned change of
-// owner, or serve reads under a lease: with more than one voter every read pays
+// it does. It does not yet move shards by itself (Node.HandOver is told to), or
+// serve reads under a lease: with more than one voter every read pays
 // a barrier. Writes of one transaction on one shard must fit one log entry.
 package shard

@@ -75,6 +75,7 @@ func (s *Session) begin(ctx *sql.Context, c characteristics) *txn.Txn {
 		ReadOnly:          autocommit && wire.PlainSelect(ctx.Query()),
 		Isolation:         c.isolation,
 		SnapshotIsolation: c.firstWins,
+		DurableLocks:      c.durable,
 		Autocommit:        autocommit,
 		LockWait:          s.rowLockWait(ctx),
 		Label:             fmt.Sprintf("connection %d", s.ID()),
@@ -121,6 +122,12 @@ func (s *Session) flagOr(ctx *sql.Context, name string, missing bool) bool {
 	}
 	b, err := sql.ConvertToBool(ctx, v)
 	return err == nil && b
+}
+
+// durableLocks tells whether the session's row locks outlive their owner.
+func (s *Session) durableLocks(ctx *sql.Context) bool {
+	v, err := s.GetSessionVariable(ctx, "row_lock_durability")
+	return err == nil && v == "replicated"
 }
 
 // rowLockWait is the session's lock wait timeout; 0 means the default.

@@ -17,6 +17,7 @@ type characteristics struct {
 	isolation txn.Isolation
 	readOnly  bool
 	firstWins bool // snapshot_isolation
+	durable   bool // row_lock_durability is replicated
 }
 
 // nextTransaction is what SET TRANSACTION has said of the next transaction only.
@@ -47,6 +48,7 @@ func (s *Session) characteristics(ctx *sql.Context) characteristics {
 	c := characteristics{
 		isolation: s.isolation(ctx), readOnly: s.flag(ctx, "transaction_read_only"),
 		firstWins: s.flagOr(ctx, "snapshot_isolation", true),
+		durable:   s.durableLocks(ctx),
 	}
 	if s.next.isolation != "" {
 		c.isolation = isolationOf(s.next.isolation)

@@ -46,6 +46,10 @@ type Options struct {
 	// the permission back. It does not make reads lock-free under SERIALIZABLE,
 	// since the statement may write what it has read: ReadOnly or SetReadOnly does.
 	Autocommit bool
+	// DurableLocks asks for locks that outlive the shard owner: each locking
+	// request is answered after its locks are in the log. A single autocommit
+	// statement does without: its locks end with its answer.
+	DurableLocks bool
 	// LockWait bounds the wait for one lock; 0 means the coordinator's default.
 	LockWait time.Duration
 	// At reads a past snapshot (AS OF); such a transaction is read only.

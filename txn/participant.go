@@ -57,6 +57,7 @@ func (t *Txn) lockRequest(p *participant, o ReadOptions) *shard.LockRequest {
 	r := &shard.LockRequest{
 		Txn: t.id, Token: p.token, Mode: shard.LockShared, Read: true,
 		Statement: t.statement, Weight: t.buffer.Len(), Timeout: t.lockWait, Connection: t.o.Connection,
+		Durable: t.o.DurableLocks && !(t.o.Autocommit && t.statements <= 1),
 	}
 	if o.Lock == LockExclusive {
 		r.Mode = shard.LockExclusive
@@ -177,7 +178,8 @@ func (t *Txn) addLocks(n int) {
 
 // dropLocks tells the owners of parts that the transaction's locks are free. It
 // does not use ctx's cancellation: a killed statement must still let go. What
-// does not arrive is dropped by the next lease renewal.
+// does not arrive is sent again for a while, and then dropped by the owner,
+// whoever that is by then, when a lease renewal does not name the transaction.
 func (t *Txn) dropLocks(ctx context.Context, parts []*participant) {
 	if len(parts) == 0 {
 		return
@@ -188,6 +190,7 @@ func (t *Txn) dropLocks(ctx context.Context, parts []*participant) {
 		err := t.c.router.Release(ctx, parts[i].shard, &shard.ReleaseRequest{Txn: t.id})
 		if err != nil {
 			t.c.log.Debug("release locks", "txn", t.id, "shard", parts[i].shard, "error", err)
+			t.c.resolver.release(t.id, parts[i].shard)
 		}
 	})
 }
@@ -198,8 +201,8 @@ func (t *Txn) dropLocks(ctx context.Context, parts []*participant) {
 // those that an earlier statement locked, in whatever mode; at other isolation
 // levels all do.
 func (t *Txn) Unlock(ctx context.Context, keys []Key) error {
-	if err := t.usable(); err != nil || t.o.Isolation != ReadCommitted {
-		return err
+	if err := t.usable(); err != nil || t.o.Isolation != ReadCommitted || t.o.DurableLocks {
+		return err // durable locks end together
 	}
 	byShard := make(map[shard.ID][]storage.Key)
 	for _, k := range keys {

@@ -108,6 +108,7 @@ func TestVariables(t *testing.T) {
 	for query, want := range map[string]string{
 		"SELECT @@innodb_lock_wait_timeout":   "50",
 		"SELECT @@snapshot_isolation":         "1",
+		"SELECT @@row_lock_durability":        "memory",
 		"SELECT @@transaction_isolation":      "REPEATABLE-READ",
 		"SELECT @@innodb_deadlock_detect":     "1",
 		"SELECT @@innodb_rollback_on_timeout": "0",
@@ -122,11 +123,11 @@ func TestVariables(t *testing.T) {
 		require.NoError(t, err, query)
 		require.Equal(t, want, got, query)
 	}
-	for _, query := range []string{"SET innodb_lock_wait_timeout = 5", "SET SESSION snapshot_isolation = OFF", "SET GLOBAL innodb_lock_wait_timeout = 1073741824"} {
+	for _, query := range []string{"SET innodb_lock_wait_timeout = 5", "SET SESSION snapshot_isolation = OFF", "SET row_lock_durability = REPLICATED", "SET GLOBAL innodb_lock_wait_timeout = 1073741824"} {
 		_, err := drain(c, query)
 		require.NoError(t, err, query)
 	}
-	for _, query := range []string{"SET innodb_lock_wait_timeout = 0", "SET innodb_lock_wait_timeout = 1073741825"} {
+	for _, query := range []string{"SET row_lock_durability = 'sometimes'", "SET GLOBAL row_lock_durability = 2", "SET innodb_lock_wait_timeout = 0", "SET innodb_lock_wait_timeout = 1073741825"} {
 		_, err := drain(c, query)
 		require.Error(t, err, query)
 	}
