@@ -24,7 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
-.PHONY: recovery commit isolation
+.PHONY: recovery commit isolation bank
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -94,6 +94,12 @@ isolation: build
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/isolation -binary ./$(BIN) -modes append -transactions 100000 -least $(LEAST)
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/isolation -binary ./$(BIN) -modes register,bank,fork,monotonic,unique,autoincrement,ddl -transactions 10000
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/isolation -binary ./$(BIN) -transactions 2000 -kill 3s
+
+# Transfers from 8 and 32 sessions; the money is counted. BASE=path/of/another/rowlock measures that one in turn.
+BASE ?=
+bank: build
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/bank -binary ./$(BIN)$(if $(BASE),$(comma)$(BASE)) $(ARGS)
+comma := ,
 
 clean:
 	rm -rf bin
