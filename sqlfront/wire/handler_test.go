@@ -22,6 +22,7 @@ import (
 	querypb "github.com/dolthub/vitess/go/vt/proto/query"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -75,12 +76,14 @@ func TestKillIsAnInterruption(t *testing.T) {
 	}
 }
 
+var unknownID = storage.TxnID{Start: 0xabc, Gateway: 1, Seq: 7}
+
 // failing answers one statement with an unknown outcome.
 type failing struct{ mysql.Handler }
 
 func (f failing) ComMultiQuery(ctx context.Context, c *mysql.Conn, query string, callback mysql.ResultSpoolFn) (string, error) {
 	if query == "COMMIT" {
-		return "", &txn.Error{Code: txn.Unknown}
+		return "", &txn.Error{Code: txn.Unknown, Txn: unknownID}
 	}
 	return f.Handler.ComMultiQuery(ctx, c, query, callback)
 }
@@ -157,8 +160,9 @@ func TestUnknownOutcomeEndsTheConnection(t *testing.T) {
 	require.NoError(t, err)
 	defer c.Close()
 	_, err = c.ExecContext(ctx, "COMMIT")
-	num, _, _ := number(err)
+	num, _, message := number(err)
 	require.Equal(t, 1180, num, "%v", err)
+	require.Contains(t, message, unknownID.String(), "the client's only handle")
 	_, err = drain(c, "SELECT 1")
 	require.Error(t, err, "nothing more may run on this connection")
 	num, _, _ = number(err)
