@@ -50,6 +50,9 @@ type ReplicaConfig struct {
 	Graph   *locks.WaitGraph
 	Logger  *slog.Logger
 	Clock   func() time.Time // paces leases and the oracle
+	// Steps, if set, is called where the protocol fixes an order: a test that
+	// chooses which of several requests goes on returns from it when it likes.
+	Steps func(ctx context.Context, step string)
 }
 
 // Replica is one node's copy of one shard. While it owns the shard it serves
@@ -160,7 +163,7 @@ func (r *Replica) notOwner() error {
 // lock and the epoch are proof enough. Otherwise a barrier that began after the
 // request arrived must show the epoch unchanged.
 func (r *Replica) prove(ctx context.Context, t *tenure) error {
-	if !t.sole {
+	if !t.sole && !mutated("R1.unproved") && !t.provedBefore() {
 		if err := r.c.Group.ReadBarrier(ctx); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -176,6 +179,13 @@ func (r *Replica) prove(ctx context.Context, t *tenure) error {
 		return r.notOwner()
 	}
 	return nil
+}
+
+// at marks a step of the protocol, see ReplicaConfig.Steps.
+func (r *Replica) at(ctx context.Context, step string) {
+	if r.c.Steps != nil {
+		r.c.Steps(ctx, step)
+	}
 }
 
 // raiseMaxTS makes maxTS at least t, which the oracle issued.
@@ -203,7 +213,7 @@ func (r *Replica) BecomeOwner(ctx context.Context) error {
 // takeOver begins an epoch and serves in it; takeover is held.
 func (r *Replica) takeOver(ctx context.Context, h heritage) error {
 	var early storage.Timestamp
-	if mutated("H1.first-timestamp-before-epoch") {
+	if mutated("H1.first-timestamp-before-epoch") || mutated("R3.sync-before-epoch") {
 		early, _ = r.firstTimestamp(ctx)
 	}
 	epoch, sole, err := r.beginEpoch(ctx, h)
@@ -211,12 +221,17 @@ func (r *Replica) takeOver(ctx context.Context, h heritage) error {
 		return fmt.Errorf("take over shard %d: %w", r.c.Shard, err)
 	}
 	r.epoch.Store(epoch)
+	r.at(ctx, "epoch begun")
 	m := early
 	if m == 0 {
 		if m, err = r.firstTimestamp(ctx); err != nil {
 			return fmt.Errorf("take over shard %d: draw the first timestamp: %w", r.c.Shard, err)
 		}
 	}
+	if mutated("R3.no-sync") {
+		m = 0
+	}
+	r.at(ctx, "first timestamp drawn")
 	r.raiseMaxTS(m)
 	r.garbage.forget(m) // what earlier owners wrote
 	t, err := r.newTenure(epoch, sole, m)
@@ -244,7 +259,7 @@ func (r *Replica) beginEpoch(ctx context.Context, h heritage) (epoch uint64, sol
 		return 0, false, err
 	}
 	_, voter := members.Voters[r.c.Group.Replica()]
-	sole = voter && len(members.Voters) == 1
+	sole = voter && (len(members.Voters) == 1 || mutated("H14.sole-among-many"))
 	prev, _, _, _ := r.c.Machine.Owner()
 	if h.prev != 0 && prev != h.prev {
 		return 0, false, r.notOwner()

@@ -338,7 +338,7 @@ func end(hi storage.Key) []byte {
 // it holds no intent that matters, see latest.
 func (g *grant) scanLatest(ctx context.Context, s Span, locked bool) (*scan, error) {
 	page := &scan{span: s, reverse: g.q.Reverse, limit: g.limit(), at: storage.MaxTimestamp,
-		since: g.q.Snapshot, tombstones: true, noIntents: locked}
+		since: g.q.Snapshot, tombstones: !mutated("H13.tombstones-unchecked"), noIntents: locked}
 	if err := g.r.runScan(ctx, g.t, page); err != nil {
 		return nil, err
 	}

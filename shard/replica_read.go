@@ -34,14 +34,26 @@ func (r *Replica) read(ctx context.Context, q *ReadRequest, intents bool) (*Read
 	if err := r.issued(ctx, q.At); err != nil {
 		return nil, err
 	}
+	looked, undecided := mutated("R1.look-before-raise"), false
+	if looked {
+		if undecided, err = r.awaitProposals(ctx, t, q); err != nil {
+			return nil, err
+		}
+		r.at(ctx, "looked too early")
+	}
+	r.at(ctx, "max_ts")
 	r.raiseMaxTS(q.At)
+	r.at(ctx, "proof")
 	if err := r.prove(ctx, t); err != nil {
 		return nil, err
 	}
-	undecided, err := r.awaitProposals(ctx, t, q)
-	if err != nil {
-		return nil, err
+	r.at(ctx, "look")
+	if !looked && !mutated("R1.no-look") {
+		if undecided, err = r.awaitProposals(ctx, t, q); err != nil {
+			return nil, err
+		}
 	}
+	r.at(ctx, "snapshot")
 	intents = intents || undecided
 	if q.Span == nil {
 		return r.readKeys(ctx, t, q, intents)
@@ -155,6 +167,7 @@ func (r *Replica) readKeys(ctx context.Context, t *tenure, q *ReadRequest, inten
 		return nil, err
 	}
 	defer snap.Close()
+	r.at(ctx, "read")
 	for i, k := range q.Keys {
 		var read storage.Read
 		if intents {
@@ -306,6 +319,7 @@ func (r *Replica) runScan(ctx context.Context, t *tenure, s *scan) error {
 		if err != nil {
 			return err
 		}
+		r.at(ctx, "scan")
 		at, id, err := s.run(r, snap)
 		snap.Close()
 		if err != nil || at == nil {

@@ -87,6 +87,11 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 		}
 		p.staged = true
 	}
+	var early storage.Timestamp
+	if mutated("R2.timestamp-before-lock") {
+		early = storage.Timestamp(r.maxTS.Load())
+	}
+	r.at(ctx, "lock check")
 	other, voted, locked := t.enter(p, q.OnePCRequest)
 	if !locked {
 		q.joint.leave() // what follows takes its time
@@ -107,12 +112,17 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 		t.withdraw(p, r.lost(q.Txn, "a staged key is not locked"))
 		return r.closeVote(t, q.Txn)
 	}
+	r.at(ctx, "timestamp")
 	base := max(storage.Timestamp(r.maxTS.Load()), q.Floor, q.Txn.Start)
+	if mutated("R2.timestamp-before-lock") {
+		base = max(early, q.Floor, q.Txn.Start)
+	}
 	if err := r.checkFloor(t, q, base); err != nil {
 		t.withdraw(p, err)
 		return nil, err
 	}
 	ts := base + 1
+	r.at(ctx, "timestamp chosen")
 	t.mu.Lock()
 	p.ts = ts
 	t.mu.Unlock()
@@ -208,13 +218,14 @@ func (r *Replica) checkFloor(t *tenure, q *voteRequest, base storage.Timestamp) 
 		}
 		t.mu.Lock()
 		h := t.mu.txns[q.Txn]
-		low := h == nil || h.seen > base || t.mu.unwrittenRelease > base
+		low := h == nil || h.seen > base && !mutated("H6.seen-unchecked") ||
+			t.mu.unwrittenRelease > base && !mutated("H6.releases-unchecked")
 		t.mu.Unlock()
 		if low {
 			return need()
 		}
 	}
-	if r.c.Machine.lastCommit.Load() <= uint64(base) {
+	if r.c.Machine.lastCommit.Load() <= uint64(base) || mutated("R4.no-need-floor") {
 		return nil
 	}
 	snap := r.c.Space.Snapshot()
@@ -316,6 +327,11 @@ func (r *Replica) proposeVote(t *tenure, p *proposal, q *voteRequest, command []
 	case err == nil:
 		r.finish(t, p, q, result)
 	case errors.Is(err, paxos.ErrUnknownOutcome):
+		if mutated("R2.dropped-on-timeout") {
+			t.mu.Lock()
+			t.mu.inflight.remove(p)
+			t.mu.Unlock()
+		}
 		if !r.background(func() { r.settleVote(t, p, q, command) }) {
 			r.giveUp(p, err)
 		}

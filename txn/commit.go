@@ -131,6 +131,12 @@ func (t *Txn) drawFloor(ctx context.Context, requests []*shard.PrepareRequest) e
 	if len(t.staged) == 0 && t.o.Autocommit && t.statements <= 1 && t.draws == 1 && len(t.parts) == 1 && t.newest <= t.id.Start {
 		return nil
 	}
+	if mutated("R5.start-for-a-floor") {
+		for _, r := range requests {
+			r.Floor = t.id.Start
+		}
+		return nil
+	}
 	floor, err := t.draw(ctx)
 	if err != nil {
 		return err

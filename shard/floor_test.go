@@ -1,0 +1,34 @@
+package shard_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/shard"
+)
+
+// R4: whoever writes a key commits above its latest version with a floor that
+// the oracle issued after that version's. Otherwise the commit could be two
+// above the oracle, and a reader who begins afterwards would miss it.
+func TestFloorFromBeforeTheLatestVersion(t *testing.T) {
+	f := newFixture(t, nil)
+	for _, prepare := range []bool{false, true} {
+		id := f.begin()
+		floor := f.now()
+		f.commit(1, put("x", "1"))
+		token := f.lock(1, id, "x").Token
+		q := shard.OnePCRequest{Txn: id, Token: token, Floor: floor, Writes: put("x", "2")}
+		var err error
+		if prepare {
+			_, err = f.node.Router().Prepare(f.ctx(), 1, &shard.PrepareRequest{OnePCRequest: q, Participants: []shard.ID{1, 2}})
+		} else {
+			_, err = f.node.Router().OnePC(f.ctx(), 1, &q)
+		}
+		requireCode(t, shard.NeedFloor, err)
+		q.Floor = f.now()
+		vote, err := f.node.Router().OnePC(f.ctx(), 1, &q)
+		require.NoError(t, err)
+		require.LessOrEqual(t, vote.Commit, f.now(), "whoever begins now sees it")
+	}
+}
