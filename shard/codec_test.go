@@ -20,6 +20,9 @@ import (
 
 var sampleTxn = storage.TxnID{Start: 1000, Gateway: 1<<48 | 7, Seq: 3}
 
+var sampleWait = LockInfo{Shard: 3, Txn: sampleTxn, Mode: LockExclusive, Lo: storage.Key("a"), Waiting: true, Since: 5, Statement: "x",
+	BlockedBy: []storage.TxnID{sampleTxn}, Connection: 17, Weight: 3}
+
 // samples has every message, command and result at least once, with every field set.
 func samples() map[string]Message {
 	k := func(s string) storage.Key { return storage.Key(s) }
@@ -46,6 +49,8 @@ func samples() map[string]Message {
 		"undecided response": &UndecidedResponse{Votes: []UndecidedVote{{Txn: sampleTxn, Participants: []ID{1}, Prepare: 4, Age: time.Minute}}},
 		"locks":              &LocksRequest{},
 		"locks response":     &LocksResponse{Locks: []LockInfo{{Shard: 1, Txn: sampleTxn, Mode: LockGap, Lo: k("a"), Hi: k("b"), Waiting: true, Voted: true, Since: 5, Statement: "x", BlockedBy: []storage.TxnID{sampleTxn}, Connection: 17, Weight: 3}}},
+		"waits":              &WaitsRequest{Reporter: 5, Sequence: 6, Epoch: 7, Seen: 8, Waits: []ReportedWait{{LockInfo: sampleWait, Epoch: 2, ID: 9}}},
+		"waits response":     &WaitsResponse{Epoch: 7, Step: 9, Verdicts: []WaitVerdict{{Shard: 3, Epoch: 2, ID: 9, Members: []LockInfo{sampleWait}}}},
 		"timestamp":          &TimestampRequest{Count: 5},
 		"timestamp response": &TimestampResponse{First: 6},
 		"fence":              &FenceRequest{Below: 5},

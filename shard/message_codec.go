@@ -336,12 +336,7 @@ func (m *LocksRequest) Decode(b []byte) error { return decodeEmpty(b) }
 func (m *LocksResponse) AppendBinary(b []byte) []byte {
 	b = appendUint(append(b, formatVersion), uint64(len(m.Locks)))
 	for i := range m.Locks {
-		l := &m.Locks[i]
-		b = append(appendTxn(appendUint(b, uint64(l.Shard)), l.Txn), byte(l.Mode))
-		b = appendBool(appendOptional(appendBytes(b, l.Lo), l.Hi), l.Waiting)
-		b = appendUint(appendBool(b, l.Voted), uint64(l.Since))
-		b = appendTxns(appendString(b, l.Statement), l.BlockedBy)
-		b = appendUint(appendUint(b, l.Connection), uint64(l.Weight))
+		b = appendLockInfo(b, &m.Locks[i])
 	}
 	return b
 }
@@ -349,11 +344,7 @@ func (m *LocksResponse) AppendBinary(b []byte) []byte {
 // Decode reads what AppendBinary wrote.
 func (m *LocksResponse) Decode(b []byte) error {
 	d := newDecoder(b)
-	*m = LocksResponse{Locks: list(&d, func(d *decoder) LockInfo {
-		return LockInfo{Shard: ID(d.uint()), Txn: d.txn(), Mode: LockMode(d.byte()), Lo: d.bytes(), Hi: d.optional(),
-			Waiting: d.bool(), Voted: d.bool(), Since: d.duration(), Statement: d.string(), BlockedBy: d.txns(),
-			Connection: d.uint(), Weight: d.small()}
-	})}
+	*m = LocksResponse{Locks: list(&d, (*decoder).lockInfo)}
 	return d.done()
 }
 

@@ -65,6 +65,7 @@ type Node struct {
 	groups   []paxos.GroupID
 	router   *Router
 	graph    *locks.WaitGraph
+	reporter *reporter
 
 	sweeps sync.WaitGroup
 	life   context.Context
@@ -89,6 +90,8 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	}
 	n.sweep(lapseCheck, n.dropLapsed)
 	n.sweep(time.Second, n.reclaim)
+	n.reporter = n.newReporter()
+	n.sweep(reportEvery, n.reportWaits)
 	if c.GarbageInterval > 0 {
 		n.sweep(c.GarbageInterval, n.collect)
 	}

@@ -112,6 +112,12 @@ type tenure struct {
 	sole  bool
 	began time.Time
 	table *locks.Table
+
+	// waits are those of all nodes; system shard only.
+	waits struct {
+		sync.Mutex
+		*detector // nil before the first report
+	}
 	// tokenEpoch stands in the tokens of grants (H2): the epoch, or that of the
 	// owner who handed the shard over with its locks.
 	tokenEpoch uint64

@@ -313,6 +313,8 @@ func assign(response, answer Message) {
 		*response.(*OldestResponse) = *a
 	case *AdvisoryResponse:
 		*response.(*AdvisoryResponse) = *a
+	case *WaitsResponse:
+		*response.(*WaitsResponse) = *a
 	case *Done:
 	default:
 		panic(fmt.Sprintf("shard: response %T", answer))

@@ -101,6 +101,8 @@ func newRequest(m method) Message {
 		return &StageRequest{}
 	case methodTakeOver:
 		return &TakeOverRequest{}
+	case methodWaits:
+		return &WaitsRequest{}
 	}
 	panic(fmt.Sprintf("shard: method %d", m))
 }
@@ -151,6 +153,8 @@ func (s *Server) Dispatch(ctx context.Context, id ID, q Message) (Message, error
 		return &Done{}, r.Stage(ctx, q)
 	case *TakeOverRequest:
 		return &Done{}, r.TakeOver(ctx, q)
+	case *WaitsRequest:
+		return r.ReportWaits(q)
 	}
 	panic(fmt.Sprintf("shard: request %T", q))
 }

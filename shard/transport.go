@@ -38,6 +38,7 @@ const (
 	methodAdvisory
 	methodStage
 	methodTakeOver
+	methodWaits
 	methods // how many there are, plus one
 )
 
