@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -13,11 +14,11 @@ import (
 
 // The names of a shard's meta records.
 const (
-	metaOwner   = "owner"   // owner
-	metaFence   = "fence"   // timestamp
-	metaSchemas = "schemas" // least schema versions
-	metaWindow  = "window"  // top of the oracle's window (system shard)
-	metaRecord  = "record/" // + name: PutRecord
+	metaOwner  = "owner"   // owner
+	metaFence  = "fence"   // timestamp
+	metaSchema = "schema/" // + table, 16 hexadecimal digits: its least schema version
+	metaWindow = "window"  // top of the oracle's window (system shard)
+	metaRecord = "record/" // + name: PutRecord
 )
 
 // ownership is the owner register of a shard. Epoch 0 means that nobody has
@@ -154,16 +155,13 @@ func (m *Machine) loadRegisters(snap *storage.Snapshot) error {
 		return err
 	}
 	m.schemas = make(map[uint64]uint64)
-	if b, ok, err := snap.Meta(metaSchemas); err != nil {
+	err = eachNumber(snap, metaSchema, func(name string, version uint64) error {
+		table, err := strconv.ParseUint(name, 16, 64)
+		m.schemas[table] = version
 		return err
-	} else if ok {
-		d := newDecoder(b)
-		for _, s := range d.schemas() {
-			m.schemas[s.Table] = s.Version
-		}
-		if err := d.done(); err != nil {
-			return fmt.Errorf("schemas: %w", err)
-		}
+	})
+	if err != nil {
+		return fmt.Errorf("schemas: %w", err)
 	}
 	if err := m.advisories.load(snap); err != nil {
 		return fmt.Errorf("advisory locks: %w", err)

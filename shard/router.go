@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -192,12 +193,19 @@ func (r *Router) Advisory(ctx context.Context, q *AdvisoryRequest) (*AdvisoryRes
 // shard, the system shard included (H11). When it returns nil, no transaction
 // that planned with an older version can vote any more.
 func (r *Router) RaiseSchema(ctx context.Context, table, version uint64) error {
-	for _, s := range r.allShards() {
-		if err := r.call(ctx, s, methodRaiseSchema, &SchemaRequest{Table: table, Version: version}, &Done{}); err != nil {
-			return fmt.Errorf("raise schema of table %d on shard %d: %w", table, s, err)
-		}
+	shards := r.allShards()
+	errs := make([]error, len(shards))
+	var wait sync.WaitGroup
+	for i, s := range shards {
+		wait.Go(func() {
+			err := r.call(ctx, s, methodRaiseSchema, &SchemaRequest{Table: table, Version: version}, &Done{})
+			if err != nil {
+				errs[i] = fmt.Errorf("raise schema of table %d on shard %d: %w", table, s, err)
+			}
+		})
 	}
-	return nil
+	wait.Wait()
+	return errors.Join(errs...)
 }
 
 func (r *Router) allShards() []ID { return append([]ID{System}, r.shards...) }

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/rowlockdb/rowlock/sqlfront/catalog"
-	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -27,9 +26,6 @@ type Catalog struct {
 	mu struct {
 		sync.Mutex
 		nextID, idLimit catalog.ID
-		// public says from which snapshot on the data under an id is complete.
-		// Ids that are not listed were complete before this process started.
-		public map[catalog.ID]storage.Timestamp
 	}
 	ids chan struct{} // one token: who refills the ids
 }
@@ -37,7 +33,6 @@ type Catalog struct {
 // openCatalog reads the stored schema.
 func openCatalog(ctx context.Context, coordinator *txn.Coordinator) (*Catalog, error) {
 	c := &Catalog{coordinator: coordinator, locks: catalog.NewLocks(), ids: make(chan struct{}, 1)}
-	c.mu.public = map[catalog.ID]storage.Timestamp{}
 	c.auto.init(coordinator)
 	c.stats.init(c)
 	if err := c.reload(ctx); err != nil {
@@ -107,13 +102,9 @@ func retriable(err error) bool {
 	return e.Code == txn.Deadlock || e.Code == txn.LockLost || e.Code == txn.Conflict
 }
 
-// publish makes committed changes visible to every session. at is a timestamp
-// drawn after the commit.
-func (c *Catalog) publish(changes []catalog.Change, fresh []catalog.ID, at storage.Timestamp) {
+// publish makes committed changes visible to every session.
+func (c *Catalog) publish(changes []catalog.Change) {
 	c.mu.Lock()
-	for _, id := range fresh {
-		c.mu.public[id] = at
-	}
 	old := c.snapshot.Load()
 	c.snapshot.Store(old.Apply(changes))
 	c.mu.Unlock()
@@ -125,13 +116,6 @@ func (c *Catalog) publish(changes []catalog.Change, fresh []catalog.ID, at stora
 			c.tables.Delete(schema.Table(change.Name))
 		}
 	}
-}
-
-// publicAt returns the timestamp from which on a snapshot shows the data of id.
-func (c *Catalog) publicAt(id catalog.ID) storage.Timestamp {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.mu.public[id]
 }
 
 // info returns the compiled form of a descriptor of the newest snapshot.

@@ -95,7 +95,11 @@ func (e *editor) txn(ctx *sql.Context) (*txn.Txn, error) {
 	if e.session.readOnly() && !e.table.info.temporary {
 		return nil, sql.ErrReadOnlyTransaction.New()
 	}
-	return e.session.txn(ctx)
+	tx, err := e.session.txn(ctx)
+	if err == nil {
+		e.session.uses(tx, e.info())
+	}
+	return tx, err
 }
 
 // failure passes an error on; one that ended the session's transaction has

@@ -10,7 +10,6 @@ import (
 	"github.com/dolthub/vitess/go/mysql"
 
 	"github.com/rowlockdb/rowlock/ring"
-	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/sqlfront/codec"
 	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/storage/keycodec"
@@ -79,7 +78,10 @@ func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, er
 	if s.tx, err = t.transaction(ctx); err != nil {
 		return nil, err
 	}
-	if err := t.session.visible(ctx, s.tx, t.read, info.primary.id); err != nil {
+	if t.read.lock != txn.LockNone {
+		t.session.uses(s.tx, info)
+	}
+	if err := t.session.visible(ctx, s.tx, t.read, info.primary); err != nil {
 		return nil, err
 	}
 	if lookup == nil {
@@ -89,7 +91,7 @@ func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, er
 	if err := s.lookup(ctx, lookup); err != nil {
 		return nil, err
 	}
-	if err := t.session.visible(ctx, s.tx, t.read, s.index.id); err != nil {
+	if err := t.session.visible(ctx, s.tx, t.read, s.index); err != nil {
 		return nil, err
 	}
 	return s, s.begin()
@@ -114,16 +116,15 @@ func (t *Table) transaction(ctx *sql.Context) (*txn.Txn, error) {
 
 // visible refuses to read data in a snapshot older than the data itself (MySQL:
 // ER_TABLE_DEF_CHANGED). Locking reads see the latest versions and may.
-func (s *Session) visible(ctx *sql.Context, tx *txn.Txn, mode readMode, id catalog.ID) error {
-	since := s.catalog.publicAt(id)
-	if since == 0 || mode.lock != txn.LockNone {
+func (s *Session) visible(ctx *sql.Context, tx *txn.Txn, mode readMode, x *indexInfo) error {
+	if x.public == 0 || mutated("H11.young-index") || mode.lock != txn.LockNone {
 		return nil
 	}
 	at, err := tx.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
-	if at < since {
+	if at < x.public {
 		return mysql.NewSQLError(1412, "HY000", "Table definition has changed, please retry transaction")
 	}
 	return nil

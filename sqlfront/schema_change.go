@@ -1,7 +1,6 @@
 package sqlfront
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -27,6 +26,7 @@ type schemaChange struct {
 	garbage   []deadData            // ids whose data this change makes unreachable
 	auto      map[catalog.ID]uint64 // table id -> next value; 0 removes the counter
 	published bool
+	fenced    map[catalog.ID]bool // tables whose older versions the shards refuse
 }
 
 // set records a change and brings the view up to date.
@@ -52,6 +52,7 @@ func (s *Session) change(ctx *sql.Context) (*schemaChange, error) {
 	}
 	s.ddl = &schemaChange{
 		view: s.catalog.snapshot.Load(), tables: map[*catalog.Table]*tableInfo{}, auto: map[catalog.ID]uint64{},
+		fenced: map[catalog.ID]bool{},
 	}
 	return s.ddl, nil
 }
@@ -141,6 +142,9 @@ func (s *Session) tableForChange(ctx *sql.Context, database, table string) (*sch
 	if err := s.lockName(ctx, tableLock(database, table), true); err != nil {
 		return nil, nil, nil, err
 	}
+	if err := s.fence(ctx, d, database, table); err != nil {
+		return nil, nil, nil, err
+	}
 	d.view = s.catalog.snapshot.Load().Apply(d.changes)
 	schema := d.view.Schema(database)
 	if schema == nil {
@@ -173,6 +177,9 @@ func (s *Session) changeObject(ctx *sql.Context, kind catalog.Kind, database, na
 // commitChange writes the schema change into tx, commits tx and publishes.
 func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
 	d := s.ddl
+	if err := s.datePublic(ctx, d); err != nil {
+		return err
+	}
 	if err := s.writeChange(ctx, tx, d); err != nil {
 		return err
 	}
@@ -194,12 +201,7 @@ func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
 	// The change is durable: from here on nothing may keep it from being
 	// published, least of all a client that has gone.
 	d.published = true
-	at, err := s.catalog.coordinator.Now(context.WithoutCancel(ctx))
-	if err != nil {
-		s.server.config.Logger.Error("schema change committed without a timestamp; reloading", "error", err)
-		return s.catalog.reload(context.WithoutCancel(ctx))
-	}
-	s.catalog.publish(d.changes, d.fresh, at)
+	s.catalog.publish(d.changes)
 	for table, next := range d.auto {
 		s.catalog.auto.reset(table, next)
 	}
@@ -208,11 +210,7 @@ func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
 }
 
 func (s *Session) writeChange(ctx *sql.Context, tx *txn.Txn, d *schemaChange) error {
-	var version uint64
-	if _, err := record(ctx, tx, systemKey(keyVersion), &version); err != nil {
-		return err
-	}
-	if err := putRecord(ctx, tx, systemKey(keyVersion), version+1); err != nil {
+	if err := countChange(ctx, tx); err != nil {
 		return err
 	}
 	for _, c := range d.changes {

@@ -180,14 +180,16 @@ func (t *Table) IndexedAccess(_ *sql.Context, _ sql.IndexLookup) sql.IndexedTabl
 func (t *Table) PreciseMatch() bool { return t.now().exactIndexes }
 
 // GetIndexes implements sql.IndexAddressable.
-func (t *Table) GetIndexes(*sql.Context) ([]sql.Index, error) {
+func (t *Table) GetIndexes(ctx *sql.Context) ([]sql.Index, error) {
 	info := t.now()
 	var out []sql.Index
-	if !info.keyless() {
+	if !info.keyless() { // without rows nothing else helps: see Session.visible
 		out = append(out, &Index{table: info, index: info.primary})
 	}
 	for _, x := range info.indexes {
-		out = append(out, &Index{table: info, index: x})
+		if t.usable(ctx, x) {
+			out = append(out, &Index{table: info, index: x})
+		}
 	}
 	return out, nil
 }

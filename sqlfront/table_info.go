@@ -11,6 +11,7 @@ import (
 
 	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/sqlfront/codec"
+	"github.com/rowlockdb/rowlock/storage"
 )
 
 // tableInfo is a descriptor compiled for use: the engine's schema and the
@@ -42,7 +43,8 @@ type indexInfo struct {
 	comment string
 	unique  bool
 	primary bool
-	columns []int // schema positions
+	public  storage.Timestamp // snapshots below it do not show everything
+	columns []int             // schema positions
 	prefix  []uint16
 	start   []byte // the id as key prefix
 	key     *codec.KeyCodec
@@ -125,7 +127,7 @@ func expressionText(text string) *sql.ColumnDefaultValue {
 
 func (t *tableInfo) compileIndexes() error {
 	var err error
-	t.primary, err = t.index(catalog.Index{ID: t.desc.Rows, Name: "PRIMARY", Columns: t.desc.Key, Unique: true})
+	t.primary, err = t.index(catalog.Index{ID: t.desc.Rows, Name: "PRIMARY", Columns: t.desc.Key, Unique: true, Public: t.desc.Public})
 	if err != nil {
 		return err
 	}
@@ -163,7 +165,7 @@ func (t *tableInfo) compilePlacement() error {
 
 func (t *tableInfo) index(x catalog.Index) (*indexInfo, error) {
 	index := &indexInfo{
-		id: x.ID, name: x.Name, comment: x.Comment, unique: x.Unique, start: dataPrefix(x.ID),
+		id: x.ID, name: x.Name, comment: x.Comment, unique: x.Unique, public: x.Public, start: dataPrefix(x.ID),
 	}
 	var columns []codec.KeyColumn
 	prefixed := false

@@ -91,6 +91,9 @@ func (t *Txn) commitRequests(voters []*participant) (requests []*shard.PrepareRe
 		r := &shard.PrepareRequest{Participants: participants}
 		r.Txn, r.Token = t.id, p.token
 		r.Locked = p.lockRefs(&t.buffer)
+		if !mutated("H11.versions-unsent") {
+			r.Schemas = t.schemas
+		}
 		s, err := t.plan(p, r)
 		if err != nil {
 			return nil, nil, err

@@ -76,7 +76,7 @@ func (s *stager) run(ctx context.Context) error {
 // send brings one chunk, again and again while the shard does not answer: a
 // chunk may arrive any number of times.
 func (s *stager) send(ctx context.Context, writes []shard.Write) error {
-	r := &shard.StageRequest{Txn: s.t.id, Token: s.part.token, Chunk: s.request.Chunks, Writes: writes}
+	r := &shard.StageRequest{Txn: s.t.id, Token: s.part.token, Chunk: s.request.Chunks, Schemas: s.request.Schemas, Writes: writes}
 	deadline := time.Now().Add(commitPatience)
 	for {
 		err := s.t.c.router.Stage(ctx, s.part.shard, r)

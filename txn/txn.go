@@ -29,6 +29,7 @@ type Txn struct {
 	statements int
 	newest     storage.Timestamp // largest commit timestamp met under a lock
 	ended      bool
+	schemas    []shard.SchemaRef
 
 	// mu guards what Info, Aborted and the lease renewal read from outside.
 	mu struct {

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/dolthub/go-mysql-server/sql"
+
+	"github.com/rowlockdb/rowlock/storage"
 )
 
 // ID names a database, a table or an index. One counter serves all three and no
@@ -34,6 +36,9 @@ type Table struct {
 	NextColumn uint32 `json:"next_column"`
 	// Rows is the index that holds the rows themselves, ordered by Key.
 	Rows ID `json:"rows"`
+	// Public is the timestamp from which on a snapshot shows all that is stored
+	// under Rows.
+	Public storage.Timestamp `json:"public,omitempty"`
 	// Key lists the primary key's columns in key order. Empty means that rows
 	// are keyed by a hidden row id.
 	Key []IndexColumn `json:"key,omitempty"`
@@ -78,7 +83,9 @@ type Index struct {
 	Name    string        `json:"name"`
 	Columns []IndexColumn `json:"columns"`
 	Unique  bool          `json:"unique,omitempty"`
-	Comment string        `json:"comment,omitempty"`
+	// Public is the timestamp from which on a snapshot shows all entries.
+	Public  storage.Timestamp `json:"public,omitempty"`
+	Comment string            `json:"comment,omitempty"`
 }
 
 // Check is a CHECK constraint.
