@@ -92,6 +92,13 @@ func TestFirstDurableGrantTakesTheOthersAlong(t *testing.T) {
 	w.wantCommit(b, id, token, "memory", "1")
 }
 
+// lapse lets time pass in which only one gateway renewed its lease.
+func (w *trio) lapse(r *Replica, alive uint64) {
+	w.ahead.Store(int64(2 * leaseTTL))
+	require.NoError(w.t, r.Renew(&RenewRequest{Gateway: alive}))
+	r.DropLapsed(0)
+}
+
 // H3 in replicated mode: rollback, lapse, a renewal that does not name it. Each
 // writes ABORTED before anybody gets the key; after the next crash nothing of it
 // is back, and the transaction that wakes is refused.
@@ -107,14 +114,12 @@ func TestDurableLocksEndThroughTheRegister(t *testing.T) {
 		"resolve": func(w *trio, r *Replica, id storage.TxnID) {
 			require.NoError(w.t, r.Resolve(w.ctx(), &ResolveRequest{Txn: id}))
 		},
-		"lapse": func(w *trio, r *Replica, _ storage.TxnID) {
-			r.c.Clock = func() time.Time { return time.Now().Add(2 * leaseTTL) }
-			r.DropLapsed(0)
+		"lapse": func(w *trio, r *Replica, id storage.TxnID) {
+			w.lapse(r, id.Gateway+1)
 		},
-		"lapse at a new owner": func(w *trio, r *Replica, _ storage.TxnID) {
+		"lapse at a new owner": func(w *trio, r *Replica, id storage.TxnID) {
 			require.NoError(w.t, r.BecomeOwner(w.ctx()))
-			r.c.Clock = func() time.Time { return time.Now().Add(2 * leaseTTL) }
-			r.DropLapsed(0)
+			w.lapse(r, id.Gateway+1)
 		},
 		"an earlier life of the node": func(w *trio, r *Replica, id storage.TxnID) { r.DropLapsed(id.Gateway + 1) },
 		"renewal": func(w *trio, r *Replica, id storage.TxnID) {
@@ -124,6 +129,7 @@ func TestDurableLocksEndThroughTheRegister(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newTrio(t)
 			a, c := w.shards[1][0], w.shards[1][2]
+			a.c.Clock = func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 			w.put(a, "x", "0")
 			id, next := w.begin(), w.begin()
 			next.Gateway++

@@ -347,7 +347,10 @@ func (r *Replica) persistWindow(ctx context.Context, top storage.Timestamp) erro
 		return err
 	}
 	if result.Verdict != VerdictDone {
-		r.oracle.stop()
+		// What belonged to an epoch before the present one says nothing about it.
+		if r.epoch.Load() == c.Epoch {
+			r.oracle.stop()
+		}
 		if t := r.serving.Load(); t != nil && t.epoch == c.Epoch {
 			r.stepDown(t)
 		}

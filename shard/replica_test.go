@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ type trio struct {
 	network *memory.Network
 	shards  map[ID][3]*Replica
 	seq     uint64
+	ahead   atomic.Int64 // of clocks that look at it
 }
 
 func newTrio(t *testing.T) *trio {
