@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 
@@ -17,6 +18,28 @@ func TestListAgreesWithTheCode(t *testing.T) {
 	found, err := problems(root, list)
 	require.NoError(t, err)
 	require.Empty(t, found)
+}
+
+// Every rule of sections 1.4 and 1.5 and each of H1 to H16 is broken by a
+// mutation. H12 asks of a read timestamp what R6 does, and more.
+func TestEveryRuleIsBroken(t *testing.T) {
+	list, err := readList("mutations.txt")
+	require.NoError(t, err)
+	broken := map[string]bool{}
+	for i := range list {
+		broken[list[i].rule()] = true
+	}
+	broken["R6"] = broken["H12"]
+	rules := []string{"1.4"}
+	for i := range 6 {
+		rules = append(rules, fmt.Sprint("R", i+1))
+	}
+	for i := range 16 {
+		rules = append(rules, fmt.Sprint("H", i+1))
+	}
+	for _, rule := range rules {
+		require.True(t, broken[rule], "no mutation breaks %s", rule)
+	}
 }
 
 func TestParseLine(t *testing.T) {
