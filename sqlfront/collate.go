@@ -124,12 +124,35 @@ func collateIn(ctx *sql.Context, in, left, right sql.Expression) (sql.Expression
 		}
 	}
 	if !textOnly(ctx, texts...) {
-		return nil, nil
+		return unhashedIn(ctx, in, left, list), nil
 	}
 	if collation := commonCollation(ctx, texts...); folds(collation) {
 		return newTextIn(ctx, left, list, collation)
 	}
 	return nil, nil
+}
+
+// unhashedIn compares with each member of a list as it is, nil if a hashed list
+// is right already. The engine hashes all members as it compares the first: with
+// an integer first, 1.5 became 2, and 2 IN (7, 1.5) was true.
+func unhashedIn(ctx *sql.Context, in, left sql.Expression, list expression.Tuple) sql.Expression {
+	if _, hashed := in.(*expression.HashInTuple); !hashed {
+		return nil
+	}
+	var first sql.Type
+	for _, e := range list {
+		if e.Type(ctx) == types.Null {
+			continue
+		}
+		t := types.GetCompareType(left.Type(ctx), e.Type(ctx))
+		if first == nil {
+			first = types.GetCompareType(left.Type(ctx), list[0].Type(ctx))
+		}
+		if !t.Equals(first) {
+			return expression.NewInTuple(left, list)
+		}
+	}
+	return nil
 }
 
 // collateTupleIn makes (a, b) IN ((c, d), ...) a chain of (a, b) = (c, d). A

@@ -116,6 +116,7 @@ func TestIndexAndValuesOfOtherTypes(t *testing.T) {
 		holds     bool
 	}{
 		{"bt < 1024", true}, {"bt = -1", false}, {"yr >= 1900", true}, {"yr = 2156", false}, {"yr <> 2156", true},
+		{"i + 1 in (7, 1.5)", false}, {"i + 1 not in (7, 1.5e0)", true}, {"i in (7, 1.0)", true},
 		{"en = 'q'", false}, {"en <> 'q'", true}, {"en in ('q','z')", true},
 		{"ts > '1969-01-01'", true}, {"ts < '9999-01-01'", true},
 		{"de < 1e20", true}, {"de < 99999999999999", true}, {"de <> 1.5", false}, {"de = 1.500", true},
