@@ -67,6 +67,10 @@ func (b *execBuilder) rewrite(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 		return next, err
 	}
 	switch n := n.(type) {
+	case *plan.TopN:
+		if next, err := spareSort(ctx, n); err != nil || next != nil {
+			return next, err
+		}
 	case *plan.Set:
 		return nil, mayAssign(ctx, n)
 	case *plan.SetOp:
