@@ -53,6 +53,10 @@ type Options struct {
 	Retention time.Duration
 	// MaxConnections bounds simultaneous client connections; 0 = 1000.
 	MaxConnections int
+	// TxnBytes bounds the writes of one transaction, which lie in memory until
+	// COMMIT, 64 bytes counted for each beside key and value; 0 = 1 GiB. Beyond
+	// it a statement gets error 1197. Sessions can set txn_total_size_limit lower.
+	TxnBytes int64
 	// User and Password are what Connector logs in with; "" = root without a
 	// password, which is what a new directory accepts.
 	User, Password string

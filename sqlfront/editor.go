@@ -18,6 +18,8 @@ type editor struct {
 	mark    txn.Savepoint
 	tx      *txn.Txn // of the savepoint
 	pending []sql.Row
+	changes []change
+	held    int   // bytes of pending or changes, about
 	delta   int64 // rows added since the statement began
 	// A build writes to a table that is not in the catalog yet, or to one index
 	// only, in transactions of its own.
@@ -35,9 +37,6 @@ var (
 	_ sql.ForeignKeyEditor = (*editor)(nil)
 )
 
-// bufferRows is how many rows of a plain INSERT are locked by one request.
-const bufferRows = 256
-
 func newEditor(t *Table) *editor { return &editor{table: t, session: t.session} }
 
 // StatementBegin implements sql.EditOpenerCloser.
@@ -51,7 +50,7 @@ func (e *editor) StatementBegin(ctx *sql.Context) {
 
 // DiscardChanges implements sql.EditOpenerCloser.
 func (e *editor) DiscardChanges(_ *sql.Context, _ error) error {
-	e.pending = nil
+	e.pending, e.changes, e.held = nil, nil, 0
 	e.delta = 0
 	e.session.rereads.forget()
 	if e.tx != nil && e.tx.Aborted() == nil {
@@ -117,19 +116,36 @@ func (e *editor) Insert(ctx *sql.Context, row sql.Row) error {
 		return e.insert(ctx, []sql.Row{row})
 	}
 	e.pending = append(e.pending, row.Copy())
-	if len(e.pending) < bufferRows {
+	e.held += rowBytes(row)
+	if len(e.pending) < pageRows && e.held < pageBytes {
 		return nil
 	}
 	return e.flush(ctx)
 }
 
-// flush inserts the rows that were held back.
+// rowBytes is about what a row takes in memory.
+func rowBytes(row sql.Row) int {
+	n := 0
+	for _, v := range row {
+		n += 16
+		switch v := v.(type) {
+		case string:
+			n += len(v)
+		case []byte:
+			n += len(v)
+		}
+	}
+	return n
+}
+
+// flush writes the rows that were held back.
 func (e *editor) flush(ctx *sql.Context) error {
 	rows := e.pending
 	e.pending = nil
 	if len(rows) == 0 {
-		return nil
+		return e.flushChanges(ctx)
 	}
+	e.held = 0
 	return e.insert(ctx, rows)
 }
 

@@ -11,37 +11,39 @@ import (
 
 // Delete implements sql.RowDeleter.
 func (e *editor) Delete(ctx *sql.Context, row sql.Row) error {
-	if err := e.flush(ctx); err != nil {
+	if err := e.settleInserts(ctx); err != nil {
 		return err
 	}
 	tx, err := e.txn(ctx)
 	if err != nil {
 		return err
 	}
-	writes, err := e.removals(ctx, tx, row)
+	before, err := e.removals(ctx, tx, row)
 	if e.again && sql.ErrDeleteRowNotFound.Is(err) {
 		return nil
 	}
 	if err != nil {
-		return err
+		return e.first(ctx, err)
 	}
-	present, err := e.lock(ctx, tx, writes)
-	if err != nil {
-		return e.failure(err)
+	return e.change(ctx, change{before: before})
+}
+
+// settleInserts writes inserted rows that were held back before anything else is
+// done to the table.
+func (e *editor) settleInserts(ctx *sql.Context) error {
+	if len(e.pending) == 0 {
+		return nil
 	}
-	if !present[0].Found {
-		if e.again {
-			return nil
-		}
-		return sql.ErrDeleteRowNotFound.New()
+	return e.flush(ctx)
+}
+
+// first is the error of a statement that err ends: a row that was held back comes
+// before the one that err is about.
+func (e *editor) first(ctx *sql.Context, err error) error {
+	if earlier := e.flush(ctx); earlier != nil {
+		return earlier
 	}
-	for _, w := range writes {
-		if err := tx.Delete(w.at.txn()); err != nil {
-			return e.failure(err)
-		}
-	}
-	e.delta--
-	return nil
+	return err
 }
 
 // removals are the keys of a row that exists: itself first, then its entries.
@@ -103,7 +105,7 @@ func (e *editor) locate(ctx *sql.Context, tx *txn.Txn, row sql.Row) (location, e
 
 // Update implements sql.RowUpdater.
 func (e *editor) Update(ctx *sql.Context, old, next sql.Row) error {
-	if err := e.flush(ctx); err != nil {
+	if err := e.settleInserts(ctx); err != nil {
 		return err
 	}
 	tx, err := e.txn(ctx)
@@ -112,18 +114,18 @@ func (e *editor) Update(ctx *sql.Context, old, next sql.Row) error {
 	}
 	before, err := e.removals(ctx, tx, old)
 	if err != nil {
-		return err
+		return e.first(ctx, err)
 	}
 	after, err := e.writes(ctx, nil, 0, next)
 	if err != nil {
-		return err
+		return e.first(ctx, err)
 	}
 	// A row that is newer than the snapshot has entries that plain reads through an
 	// index do not see; as writes of this transaction they do.
 	if !tx.WritesAhead() {
 		before, after = changedOnly(before, after)
 	}
-	return e.replace(ctx, tx, before, after, next)
+	return e.change(ctx, change{before: before, after: after, next: next.Copy()})
 }
 
 // changedOnly leaves out the index entries that stay as they are: they need
@@ -139,40 +141,4 @@ func changedOnly(before, after []write) (was, is []write) {
 		}
 	}
 	return was, is
-}
-
-// replace turns the keys of the old row into those of the new one.
-func (e *editor) replace(ctx *sql.Context, tx *txn.Txn, before, after []write, next sql.Row) error {
-	present, err := e.lock(ctx, tx, append(append([]write{}, before...), after...))
-	if err != nil {
-		return e.failure(err)
-	}
-	if !present[0].Found {
-		return sql.ErrDeleteRowNotFound.New()
-	}
-	own := map[string]bool{}
-	for _, w := range before {
-		own[string(w.at.key)] = true
-	}
-	for i, w := range after {
-		found := present[len(before)+i]
-		if w.conflict && found.Found && !own[string(w.at.key)] {
-			return e.duplicate(ctx, tx, w, found.Value, next)
-		}
-		delete(own, string(w.at.key))
-	}
-	for _, w := range before {
-		if !own[string(w.at.key)] {
-			continue // overwritten below
-		}
-		if err := tx.Delete(w.at.txn()); err != nil {
-			return e.failure(err)
-		}
-	}
-	for _, w := range after {
-		if err := tx.Put(w.at.txn(), w.value); err != nil {
-			return e.failure(err)
-		}
-	}
-	return nil
 }

@@ -85,14 +85,14 @@ func (b *execBuilder) rewrite(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 func rewriteChange(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 	switch n := n.(type) {
 	case *plan.Update:
-		locked, sameLocks, err := replaceTables(ctx, n, lockTable)
+		locked, sameLocks, err := replaceTables(ctx, n, lockAs(mayHoldBack(ctx, n, n.Ignore, len(n.Returning) > 0)))
 		if err != nil {
 			return nil, err
 		}
 		next, same, err := compareBytes(ctx, locked)
 		return changed(next, same && sameLocks, err)
 	case *plan.DeleteFrom:
-		locked, same, err := replaceTables(ctx, n, lockTable)
+		locked, same, err := replaceTables(ctx, n, lockAs(mayHoldBack(ctx, n, false, len(n.Returning) > 0)))
 		if err != nil || same == transform.NewTree || !rescans(ctx, n.Child) {
 			return changed(locked, same, err)
 		}
@@ -122,12 +122,46 @@ func changed(n sql.Node, same transform.TreeIdentity, err error) (sql.Node, erro
 	return n, nil
 }
 
-// lockTable is t reading with exclusive locks, nil if it does already.
-func lockTable(t *Table) *Table {
-	if t.read.lock == txn.LockExclusive {
-		return nil
+// lockAs makes tables read with exclusive locks, if they do not already, and
+// their editors hold rows back if buffered says so.
+func lockAs(buffered bool) func(*Table) *Table {
+	return func(t *Table) *Table {
+		if t.read.lock == txn.LockExclusive {
+			return nil
+		}
+		next := t.locking(readMode{lock: txn.LockExclusive, change: true})
+		next.buffered = buffered && t.plain()
+		return next
 	}
-	return t.locking(readMode{lock: txn.LockExclusive, change: true})
+}
+
+// plain tells whether changes of the table's rows can be applied by the page:
+// each row has a key of its own, and no trigger looks at the table in between.
+func (t *Table) plain() bool {
+	if t.now().keyless() {
+		return false
+	}
+	schema := t.session.snapshot().Schema(t.info.database)
+	return schema == nil || len(schema.Triggers) == 0
+}
+
+// mayHoldBack tells whether an UPDATE or DELETE of one table may collect its rows:
+// nobody asks between two of them what became of the first. IGNORE and RETURNING
+// do, foreign keys look into the table, and what a join changes may be read by the
+// join.
+func mayHoldBack(ctx *sql.Context, n sql.Node, ignore, returning bool) bool {
+	if ignore || returning || rescans(ctx, n) {
+		return false
+	}
+	alone := true
+	transform.InspectWithOpaque(ctx, n, func(_ *sql.Context, n sql.Node) bool {
+		switch n.(type) {
+		case *plan.ForeignKeyHandler, *plan.TriggerExecutor, *plan.UpdateJoin:
+			alone = false
+		}
+		return alone
+	})
+	return alone
 }
 
 // bufferInsert lets a plain INSERT collect its rows: nobody looks at the table
@@ -204,6 +238,16 @@ func replaceIn(f func(*Table) *Table) transform.NodeFunc {
 			}
 			access := *n
 			access.Table = next.(sql.IndexedTable)
+			// Editors are asked for here, not at what is read.
+			if named, ok := n.TableNode.(*plan.ResolvedTable); ok {
+				if own := replaceTable(named.Table, f); own != nil {
+					replaced, err := named.ReplaceTable(ctx, own)
+					if err != nil {
+						return nil, transform.SameTree, err
+					}
+					access.TableNode = replaced.(sql.TableNode)
+				}
+			}
 			return &access, transform.NewTree, nil
 		}
 		return n, transform.SameTree, nil

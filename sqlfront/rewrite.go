@@ -213,13 +213,16 @@ func (b *builder) DiscardChanges(*sql.Context, error) error {
 	return nil
 }
 
+// buildRows is how many rows of a build are locked by one request.
+const buildRows = 256
+
 // Insert implements sql.RowInserter.
 func (b *builder) Insert(ctx *sql.Context, row sql.Row) error {
 	if err := matchSRIDs(b.editor.fixed.schema, row); err != nil {
 		return err
 	}
 	b.editor.pending = append(b.editor.pending, row.Copy())
-	if len(b.editor.pending) < bufferRows {
+	if len(b.editor.pending) < buildRows {
 		return nil
 	}
 	if err := b.editor.flush(ctx); err != nil {

@@ -78,6 +78,7 @@ func (s *Session) begin(ctx *sql.Context, c characteristics) *txn.Txn {
 		DurableLocks:      c.durable,
 		Autocommit:        autocommit,
 		LockWait:          s.rowLockWait(ctx),
+		MaxBytes:          s.sizeLimit(ctx),
 		Label:             fmt.Sprintf("connection %d", s.ID()),
 		Connection:        uint64(s.ID()),
 	})

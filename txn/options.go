@@ -55,7 +55,8 @@ type Options struct {
 	// At reads a past snapshot (AS OF); such a transaction is read only.
 	At storage.Timestamp
 	// MaxBytes bounds the writes of the transaction, each counted with 64 bytes
-	// beside its key and value; 0 means the coordinator's limit.
+	// beside its key and value; 0 means the coordinator's limit, which it cannot
+	// exceed.
 	MaxBytes int64
 	// Label is shown in Info, for instance the connection id.
 	Label string

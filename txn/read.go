@@ -201,6 +201,18 @@ func (t *Txn) takeLocked(g *group, mode Lock, resp *shard.LockResponse, rows []R
 	return nil
 }
 
+// Held tells whether the transaction holds k exclusively or has written it. The
+// row is what it has written; else it is there without a value: who knows k to be
+// locked has read it.
+func (t *Txn) Held(k Key) (Row, bool) {
+	s := t.shardOf(k)
+	if row, ok := t.own(s, k.key); ok {
+		return row, true
+	}
+	p := t.find(s)
+	return Row{Key: k.key, Found: true}, p != nil && p.exclusive(k.key)
+}
+
 // own answers from the write buffer.
 func (t *Txn) own(s shard.ID, k storage.Key) (Row, bool) {
 	value, tombstone, ok := t.buffer.Get(s, k)

@@ -14,6 +14,9 @@ import (
 const (
 	// recoverPatience bounds one attempt at finishing somebody's transaction.
 	recoverPatience = 5 * time.Second
+	// applyPatience bounds the wait for an outcome to be applied, once it is
+	// decided: writing the versions of a large transaction takes its time.
+	applyPatience = 5 * time.Minute
 	// ownWait is the pace at which a reader looks again at a vote that this
 	// process's own coordinator is about to resolve.
 	ownWait = 5 * time.Millisecond
@@ -104,10 +107,12 @@ func (r *recoverer) finish(id storage.TxnID, shards []shard.ID) error {
 		return fmt.Errorf("recover transaction %s: %w", id, context.DeadlineExceeded)
 	}
 	r.c.log.Info("finished an undecided transaction", "txn", id, "outcome", v, "commit", commit, "shards", shards)
+	applying, end := context.WithTimeout(r.ctx, applyPatience)
+	defer end()
 	errs := make([]error, len(shards))
 	inParallel(len(shards), func(i int) {
 		r.c.reached(StepResolve, id)
-		errs[i] = r.c.router.Resolve(ctx, shards[i], &shard.ResolveRequest{Txn: id, Commit: commit, Wait: true})
+		errs[i] = r.c.router.Resolve(applying, shards[i], &shard.ResolveRequest{Txn: id, Commit: commit, Wait: true})
 	})
 	for i, err := range errs {
 		if err != nil {

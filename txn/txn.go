@@ -180,7 +180,11 @@ func (t *Txn) write(k Key, value []byte, tombstone bool) error {
 		return t.bug(k, "write without an exclusive lock")
 	}
 	need := int64(len(k.key)+len(value)) + keyOverhead
-	if limit := cmp.Or(t.o.MaxBytes, t.c.cfg.MaxBytes); t.buffer.Bytes()+need > limit {
+	limit := t.c.cfg.MaxBytes
+	if t.o.MaxBytes > 0 {
+		limit = min(limit, t.o.MaxBytes)
+	}
+	if t.buffer.Bytes()+need > limit {
 		return &Error{Code: TooLarge, Txn: t.id, Shard: s,
 			Detail: fmt.Sprintf("more than %d bytes of writes in one transaction", limit)}
 	}

@@ -30,6 +30,7 @@ type startConfig struct {
 	LockWait       time.Duration `koanf:"lock-wait"`
 	Retention      time.Duration `koanf:"retention"`
 	MaxConnections int           `koanf:"max-connections"`
+	TxnMB          int64         `koanf:"txn-mb"`
 	Log            string        `koanf:"log"`
 	LogLevel       string        `koanf:"log-level"`
 	LogFormat      string        `koanf:"log-format"`
@@ -44,6 +45,7 @@ func startFlags(flags *pflag.FlagSet) {
 	flags.Duration("lock-wait", 50*time.Second, "how long a statement waits for a row lock")
 	flags.Duration("retention", 10*time.Minute, "how long superseded row versions stay readable")
 	flags.Int("max-connections", 1000, "most client connections at a time")
+	flags.Int64("txn-mb", 1024, "most that one transaction may write, in MiB")
 	flags.String("log", "", "file for messages, or 'stderr' (default <data>/server.log)")
 	flags.String("log-level", "info", "least level of messages: debug, info, warn, error")
 	flags.String("log-format", "text", "form of messages: text or json")

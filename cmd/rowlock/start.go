@@ -70,7 +70,7 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 	defer cancel()
 	node, err := rowlock.Open(limited, rowlock.Options{
 		Dir: c.Data, Shards: c.Shards, CacheBytes: c.CacheMB << 20, LockWait: c.LockWait,
-		Retention: c.Retention, MaxConnections: c.MaxConnections, Logger: logger,
+		Retention: c.Retention, MaxConnections: c.MaxConnections, TxnBytes: c.TxnMB << 20, Logger: logger,
 	})
 	if ctx.Err() != nil && err != nil {
 		return errors.New("interrupted before the server was ready")
