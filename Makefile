@@ -24,7 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
-.PHONY: recovery commit isolation bank
+.PHONY: recovery commit isolation bank large
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -100,6 +100,10 @@ BASE ?=
 bank: build
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/bank -binary ./$(BIN)$(if $(BASE),$(comma)$(BASE)) $(ARGS)
 comma := ,
+
+# Transactions of a million rows: they commit, survive kill -9, and leave nothing when rolled back.
+large: build
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/large -binary ./$(BIN)
 
 clean:
 	rm -rf bin

@@ -67,5 +67,5 @@
 // This package does not decide transactions: a coordinator or a recoverer above
 // it does. It does not yet move shards by itself (Node.HandOver is told to), or
 // serve reads under a lease: with more than one voter every read pays
-// a barrier. Writes of one transaction on one shard must fit one log entry.
+// a barrier.
 package shard

@@ -46,7 +46,7 @@
 //
 // It knows no SQL, no encoding of rows and no placement: the caller hands in a
 // token and a key. It holds no lock table: waiting, deadlock detection and the
-// expiry of a dead gateway's locks happen at the shard owner. It does not split
-// one shard's writes over several log entries: 64 MiB is the most that one
-// transaction may write to one shard.
+// expiry of a dead gateway's locks happen at the shard owner. A transaction's
+// writes and locks are in this process's memory until COMMIT; what is too large
+// for one log entry of a shard goes there in chunks before the vote (stage.go).
 package txn

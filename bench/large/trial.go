@@ -172,7 +172,7 @@ func (t *trial) beyondLimit(ctx context.Context) error {
 	if err := t.expect(ctx, "b", 0, 0); err != nil {
 		return err
 	}
-	return t.exec(ctx, "INSERT INTO large.b VALUES (1, 1, '')", "DELETE FROM large.b WHERE id > 0")
+	return t.exec(ctx, "INSERT INTO large.b VALUES (-1, 1, '')", "DELETE FROM large.b WHERE id = -1")
 }
 
 // expect compares count, sums and checksum of a table with what rows 1 to n have
