@@ -21,14 +21,11 @@ type mutation struct {
 	match *regexp.Regexp // tests, its first element compiled
 }
 
-// rule is the part of the name that says what is broken.
-func (m *mutation) rule() string {
-	if rule, ok := strings.CutPrefix(m.name, "1.4."); ok && rule != "" {
-		return "1.4"
-	}
-	rule, _, _ := strings.Cut(m.name, ".")
-	return rule
-}
+// rule is the part of the name that says what is broken: H9, R1, or a section of
+// transactions.md, 1.4.
+func (m *mutation) rule() string { return ruleOf.FindString(m.name) }
+
+var ruleOf = regexp.MustCompile(`^[0-9]+\.[0-9]+|^[^.]+`)
 
 // readList reads mutations.txt.
 func readList(path string) ([]mutation, error) {
