@@ -17,6 +17,7 @@ var (
 		"A PRIMARY KEY must include all columns in the table's partitioning function")
 	errNoHistory    = mysql.NewSQLError(1235, "42000", "AS OF takes a point in time")
 	errLockedPast   = mysql.NewSQLError(1221, "HY000", "Incorrect usage of AS OF and a locking clause")
+	errDataTooNew   = mysql.NewSQLError(1412, "HY000", "Table definition has changed, please retry transaction")
 	errNeedsRewrite = errors.New("primary keys change by rewriting the table")
 )
 

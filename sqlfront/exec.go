@@ -67,12 +67,18 @@ func (b *execBuilder) rewrite(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 		return next, err
 	}
 	switch n := n.(type) {
-	case *plan.TopN:
-		if next, err := spareSort(ctx, n); err != nil || next != nil {
-			return next, err
-		}
 	case *plan.Set:
 		return nil, mayAssign(ctx, n)
+	case *plan.Filter, *plan.Limit, *plan.TopN:
+		if top, ok := n.(*plan.TopN); ok {
+			if next, err := spareSort(ctx, top); err != nil || next != nil {
+				return next, err
+			}
+		}
+		if next, err := collate(ctx, n); err != nil || next != nil {
+			return next, err
+		}
+		return narrowScan(ctx, n)
 	case *plan.SetOp:
 		return collateSetOp(ctx, n), nil
 	case *plan.RecursiveCte:
@@ -85,19 +91,23 @@ func (b *execBuilder) rewrite(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 func rewriteChange(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 	switch n := n.(type) {
 	case *plan.Update:
-		locked, sameLocks, err := replaceTables(ctx, n, lockAs(mayHoldBack(ctx, n, n.Ignore, len(n.Returning) > 0)))
+		locks := updateLocks(ctx, n)
+		locks.buffered = mayHoldBack(ctx, n, n.Ignore, len(n.Returning) > 0)
+		locked, sameLocks, err := locks.tables(ctx, n)
 		if err != nil {
 			return nil, err
 		}
 		next, same, err := compareBytes(ctx, locked)
 		return changed(next, same && sameLocks, err)
 	case *plan.DeleteFrom:
-		locked, same, err := replaceTables(ctx, n, lockAs(mayHoldBack(ctx, n, false, len(n.Returning) > 0)))
+		locks := deleteLocks(ctx, n)
+		locks.buffered = mayHoldBack(ctx, n, false, len(n.Returning) > 0)
+		locked, same, err := locks.tables(ctx, n)
 		if err != nil || same == transform.NewTree || !rescans(ctx, n.Child) {
 			return changed(locked, same, err)
 		}
-		next := *n
-		next.Child = &materialized{n.Child}
+		next := *locked.(*plan.DeleteFrom)
+		next.Child = &materialized{next.Child}
 		return &next, nil
 	case *plan.UpdateSource:
 		if !rescans(ctx, n.Child) {
@@ -107,10 +117,16 @@ func rewriteChange(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 		next.Child = &materialized{n.Child}
 		return &next, nil
 	case *plan.InsertInto:
-		if n.OnDupExprs.HasUpdates() {
-			return changed(compareDuplicates(ctx, n))
+		locked, sameLocks, err := lockSource(ctx, n)
+		if err != nil {
+			return nil, err
 		}
-		return changed(bufferInsert(ctx, n))
+		insert := bufferInsert
+		if n.OnDupExprs.HasUpdates() {
+			insert = compareDuplicates
+		}
+		next, same, err := insert(ctx, locked)
+		return changed(next, same && sameLocks, err)
 	}
 	return nil, nil
 }
@@ -120,19 +136,6 @@ func changed(n sql.Node, same transform.TreeIdentity, err error) (sql.Node, erro
 		return nil, err
 	}
 	return n, nil
-}
-
-// lockAs makes tables read with exclusive locks, if they do not already, and
-// their editors hold rows back if buffered says so.
-func lockAs(buffered bool) func(*Table) *Table {
-	return func(t *Table) *Table {
-		if t.read.lock == txn.LockExclusive {
-			return nil
-		}
-		next := t.locking(readMode{lock: txn.LockExclusive, change: true})
-		next.buffered = buffered && t.plain()
-		return next
-	}
 }
 
 // plain tells whether changes of the table's rows can be applied by the page:

@@ -7,7 +7,6 @@ import (
 
 	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/types"
-	"github.com/dolthub/vitess/go/mysql"
 
 	"github.com/rowlockdb/rowlock/ring"
 	"github.com/rowlockdb/rowlock/sqlfront/codec"
@@ -49,6 +48,8 @@ type rowScan struct {
 	size   int
 	done   bool
 
+	loose looseScan
+
 	record *reread // keeps what is returned; nil: nothing does
 	replay bool    // page is somebody else's
 
@@ -64,6 +65,9 @@ func (m readMode) options() txn.ReadOptions {
 // what is fetched is locked, and of a queue that many take from with LIMIT 1 and
 // SKIP LOCKED nobody should lock more than he takes.
 func (m readMode) firstPage() int {
+	if m.limit > 0 && m.lock != txn.LockNone {
+		return m.limit
+	}
 	if m.lock != txn.LockNone && !m.change {
 		return 1
 	}
@@ -86,7 +90,7 @@ func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, er
 	}
 	if lookup == nil {
 		s.spans = []codec.Span{{Lo: info.primary.start, Hi: keycodec.PrefixEnd(info.primary.start)}}
-		return s, s.begin()
+		return s, s.begin(ctx)
 	}
 	if err := s.lookup(ctx, lookup); err != nil {
 		return nil, err
@@ -94,11 +98,14 @@ func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, er
 	if err := t.session.visible(ctx, s.tx, t.read, s.index); err != nil {
 		return nil, err
 	}
-	return s, s.begin()
+	return s, s.begin(ctx)
 }
 
 // begin prepares the scan, unless the statement has made the same before.
-func (s *rowScan) begin() error {
+func (s *rowScan) begin(ctx *sql.Context) error {
+	if err := s.beginLoose(ctx); err != nil {
+		return err
+	}
 	session := s.table.session
 	if s.remember(session.rereads.find(session.statement, s)); s.replay {
 		return nil
@@ -125,7 +132,7 @@ func (s *Session) visible(ctx *sql.Context, tx *txn.Txn, mode readMode, x *index
 		return err
 	}
 	if at < x.public {
-		return mysql.NewSQLError(1412, "HY000", "Table definition has changed, please retry transaction")
+		return errDataTooNew
 	}
 	return nil
 }
@@ -236,9 +243,12 @@ func (s *rowScan) Next(ctx *sql.Context) (sql.Row, error) {
 }
 
 // Close implements sql.RowIter. It may be called again.
-func (s *rowScan) Close(*sql.Context) error {
+func (s *rowScan) Close(ctx *sql.Context) error {
 	s.closeCursor()
 	s.endRecord(false)
+	if s.loose.on {
+		s.letGoRest(ctx) // what stays locked goes with the transaction
+	}
 	s.done, s.page, s.next = true, nil, 0
 	return nil
 }
@@ -253,6 +263,7 @@ func (s *rowScan) closeCursor() {
 // fill reads one page, or everything.
 func (s *rowScan) fill(ctx *sql.Context) error {
 	s.page, s.next = s.page[:0], 0
+	s.loose.fetched = s.loose.fetched[:0]
 	for {
 		if err := s.fillPage(ctx); err != nil || s.done || !s.eager {
 			return err
@@ -266,7 +277,10 @@ func (s *rowScan) fillPage(ctx *sql.Context) error {
 	if len(keys) > 0 {
 		return s.fillPoints(ctx, keys)
 	}
-	stored, err := s.advance(ctx)
+	if s.loose.on {
+		return s.fillLoose(ctx)
+	}
+	stored, err := s.advance(ctx, s.size)
 	if err != nil {
 		return err
 	}
@@ -301,6 +315,10 @@ func (s *rowScan) fillPoints(ctx *sql.Context, keys []txn.Key) error {
 		return err
 	}
 	s.done = len(s.spans) == 0
+	if s.loose.on {
+		s.loose.ended = s.done
+		return s.loosePoints(ctx, rows)
+	}
 	switch {
 	case s.index.primary:
 		return s.emitRows(ctx, rows)
@@ -311,9 +329,9 @@ func (s *rowScan) fillPoints(ctx *sql.Context, keys []txn.Key) error {
 }
 
 // advance reads the next page of keys from the spans, opening cursors as needed.
-func (s *rowScan) advance(ctx *sql.Context) ([]txn.Row, error) {
+func (s *rowScan) advance(ctx *sql.Context, n int) ([]txn.Row, error) {
 	var page []txn.Row
-	for len(page) < s.size {
+	for len(page) < n {
 		if s.cursor == nil {
 			if len(s.spans) == 0 {
 				s.done = true
@@ -340,9 +358,11 @@ func (s *rowScan) openCursor(ctx *sql.Context) error {
 	span := s.spans[0]
 	s.spans = s.spans[1:]
 	scan := txn.Scan{Lo: span.Lo, Hi: span.Hi, Where: s.where(span), Reverse: s.reverse, Lock: s.mode.lock, Wait: s.mode.wait,
-		AnyVersion: s.mode.anyVersion}
-	if s.size == 1 {
-		scan.Limit = 1
+		AnyVersion: s.mode.anyVersion, Interval: s.mode.interval}
+	if s.loose.on {
+		scan.Lock, scan.At = txn.LockNone, s.loose.at
+	} else if s.mode.limit > 0 || s.size == 1 {
+		scan.Limit = s.size
 	}
 	var err error
 	s.cursor, err = s.tx.Scan(ctx, scan)

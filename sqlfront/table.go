@@ -35,6 +35,12 @@ type readMode struct {
 	change bool
 	// anyVersion accepts rows that changed after the transaction's snapshot.
 	anyVersion bool
+	// interval locks what is scanned as a whole at every isolation level.
+	interval bool
+	where    *rowCondition // of the rows that the statement wants; nil: unknown
+	semi     bool          // UPDATE of one table: see looseScan
+	limit    int           // how many rows it fetches at least; 0: unknown
+	first    *firstRows    // it fetches no more than these; nil: unknown
 }
 
 var (

@@ -149,12 +149,27 @@ func (s *Session) seconds(ctx *sql.Context, name string) time.Duration {
 	return time.Duration(min(n.(int64), 1<<30)) * time.Second
 }
 
-// CommitTransaction implements sql.TransactionSession. Whatever it returns, the
-// transaction is over: the engine would keep a failed one.
+// CommitTransaction implements sql.TransactionSession: the engine asks for it
+// at the end of a statement. It asks too often: after a statement that reads a
+// view, because planning the view looked like defining it. What has to be
+// committed is known here.
 func (s *Session) CommitTransaction(ctx *sql.Context, token sql.Transaction) error {
 	t, ok := token.(*Transaction)
 	if !ok || t.done || t != s.tx {
 		return nil // ended before, as the inner one of CALL
+	}
+	if s.ddl == nil && (t.explicit || !s.implicit(ctx)) {
+		return nil
+	}
+	return s.commit(ctx)
+}
+
+// commit commits what is open. Whatever it returns, the transaction is over: the
+// engine would keep a failed one.
+func (s *Session) commit(ctx *sql.Context) error {
+	t := s.tx
+	if t == nil {
+		return nil
 	}
 	var err error
 	switch {

@@ -43,6 +43,14 @@ func (s *Session) inTransaction() bool {
 	return s.tx != nil && (s.tx.explicit || !s.tx.implicit && !s.tx.txn.ID().IsZero())
 }
 
+// level is the isolation level of the transaction that goes on.
+func (s *Session) level() txn.Isolation {
+	if s.tx == nil {
+		return txn.RepeatableRead
+	}
+	return s.tx.isolation
+}
+
 // characteristics are those of a transaction that begins now.
 func (s *Session) characteristics(ctx *sql.Context) characteristics {
 	c := characteristics{
@@ -84,7 +92,7 @@ func (s *Session) SetSessionVariable(ctx *sql.Context, name string, value any) e
 	if lower == "autocommit" {
 		on, err := sql.ConvertToBool(ctx, value)
 		if err == nil && on && !s.autocommit() && s.tx != nil {
-			if err := s.CommitTransaction(ctx, s.tx); err != nil {
+			if err := s.commit(ctx); err != nil {
 				return err
 			}
 		}
@@ -148,32 +156,36 @@ func buildControl(ctx *sql.Context, n sql.Node) (sql.RowIter, bool, error) {
 	return sql.RowsToRowIter(), true, err
 }
 
-// commitBefore ends the open transaction before a statement about accounts and
-// before some others that MySQL makes an end of it (manual, 13.3.3). Schema
-// changes see to it themselves.
+// commitBefore ends the open transaction before a statement that MySQL makes an
+// end of it (manual, 13.3.3), also if the statement then finds nothing to do.
+// Changes of tables see to it themselves (Session.change).
 func (s *Session) commitBefore(ctx *sql.Context, n sql.Node) error {
-	switch n.(type) {
+	switch n := n.(type) {
+	case *plan.CreateTable:
+		if n.Temporary() {
+			return nil
+		}
+	case *plan.CreateDB, *plan.DropDB, *plan.AlterDB, *plan.CreateView, *plan.DropView, *plan.CreateTrigger, *plan.DropTrigger,
+		*plan.CreateProcedure, *plan.DropProcedure, *plan.CreateEvent, *plan.DropEvent:
 	case *plan.CreateUser, *plan.DropUser, *plan.AlterUser, *plan.RenameUser, *plan.CreateRole, *plan.DropRole,
 		*plan.Grant, *plan.GrantRole, *plan.GrantProxy, *plan.Revoke, *plan.RevokeRole, *plan.RevokeProxy:
-		if s.readOnly() {
-			return sql.ErrReadOnlyTransaction.New()
-		}
 	case *plan.AnalyzeTable, *plan.FlushPrivileges:
 	default:
 		return nil
 	}
-	if s.tx == nil {
+	switch {
+	case s.ddl != nil: // part of a schema change that has begun
 		return nil
+	case s.readOnly():
+		return sql.ErrReadOnlyTransaction.New()
 	}
-	return s.CommitTransaction(ctx, s.tx)
+	return s.commit(ctx)
 }
 
 // startExplicit is START TRANSACTION: it commits what is open.
 func (s *Session) startExplicit(ctx *sql.Context, c wire.Control) error {
-	if s.tx != nil {
-		if err := s.CommitTransaction(ctx, s.tx); err != nil {
-			return err
-		}
+	if err := s.commit(ctx); err != nil {
+		return err
 	}
 	next := s.characteristics(ctx)
 	switch c.Access {
@@ -210,7 +222,7 @@ func (s *Session) complete(ctx *sql.Context, c wire.Control) error {
 	if s.tx != nil {
 		same = s.tx.characteristics
 		if c.Verb == wire.ControlCommit {
-			err = s.CommitTransaction(ctx, s.tx)
+			err = s.commit(ctx)
 		} else {
 			err = s.Rollback(ctx, s.tx)
 		}

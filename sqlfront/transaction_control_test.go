@@ -136,12 +136,12 @@ func TestAutocommit(t *testing.T) {
 }
 
 func TestStatementsThatCommit(t *testing.T) {
-	_, db := app(t, "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT)", "CREATE TABLE u (id INT)")
+	_, db := app(t, "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT)", "CREATE TABLE u (id INT)", "CREATE VIEW tv AS SELECT * FROM t")
 	a, b := connection(t, db), connection(t, db)
 	rows := 0
 	for _, q := range []string{
 		"BEGIN", "START TRANSACTION READ ONLY", "CREATE TABLE n (id INT)", "ALTER TABLE n ADD COLUMN v INT", "CREATE INDEX i ON n (v)",
-		"DROP INDEX i ON n", "TRUNCATE TABLE n", "RENAME TABLE n TO m", "DROP TABLE m", "CREATE DATABASE other", "DROP DATABASE other",
+		"DROP INDEX i ON n", "TRUNCATE TABLE n", "RENAME TABLE n TO m", "DROP TABLE m", "CREATE TABLE IF NOT EXISTS u (id INT)", "CREATE DATABASE other", "DROP DATABASE other",
 		"CREATE VIEW w AS SELECT 1", "DROP VIEW w", "CREATE PROCEDURE p() SELECT 1", "DROP PROCEDURE p",
 		"CREATE TRIGGER g BEFORE INSERT ON u FOR EACH ROW SET NEW.id = 1", "DROP TRIGGER g", "CREATE USER x", "GRANT SELECT ON app.* TO x", "DROP USER x", "ANALYZE TABLE u",
 	} {
@@ -151,7 +151,7 @@ func TestStatementsThatCommit(t *testing.T) {
 		run(t, a, "ROLLBACK")
 		require.Len(t, query(t, b, "SELECT id FROM t"), rows, q)
 	}
-	for _, q := range []string{"CREATE TEMPORARY TABLE tmp (id INT)", "DROP TEMPORARY TABLE tmp", "SET @x = 1", "SHOW TABLES", "SAVEPOINT s"} {
+	for _, q := range []string{"CREATE TEMPORARY TABLE tmp (id INT)", "DROP TEMPORARY TABLE tmp", "SET @x = 1", "SHOW TABLES", "SAVEPOINT s", "SELECT * FROM tv", "INSERT INTO u SELECT * FROM tv"} {
 		run(t, a, "BEGIN", "INSERT INTO t VALUES ()", q)
 		require.Len(t, query(t, b, "SELECT id FROM t"), rows, q)
 		run(t, a, "ROLLBACK")

@@ -39,7 +39,7 @@ func (t *Txn) Scan(ctx context.Context, s Scan) (*Cursor, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
 	}
-	o := t.effective(ReadOptions{Lock: s.Lock, Wait: s.Wait, AnyVersion: s.AnyVersion})
+	o := t.effective(ReadOptions{Lock: s.Lock, Wait: s.Wait, AnyVersion: s.AnyVersion, At: s.At})
 	if err := t.ready(ctx, o); err != nil {
 		return nil, err
 	}
@@ -50,6 +50,7 @@ func (t *Txn) Scan(ctx context.Context, s Scan) (*Cursor, error) {
 	if s.Hi != nil && bytes.Compare(s.Lo, s.Hi) >= 0 {
 		return c, nil // an empty interval
 	}
+	c.rowsOnly = o.Lock != LockNone && !s.Interval && t.byRow(o)
 	if err := c.fixSnapshot(ctx); err != nil {
 		return nil, err
 	}
@@ -63,22 +64,38 @@ func (t *Txn) Scan(ctx context.Context, s Scan) (*Cursor, error) {
 	return c, nil
 }
 
-// fixSnapshot chooses the timestamp at which rows are looked for. Rows to be
-// locked one by one are looked for in the snapshot if the isolation level holds
-// the transaction to it, else as they are now.
+// byRow tells whether a locking scan locks rows and not the interval.
+func (t *Txn) byRow(o ReadOptions) bool {
+	return t.o.Isolation == ReadCommitted || o.Wait == SkipLocked
+}
+
+// loose tells whether locks taken with o may be let go of before the end, if
+// the row turns out not to be wanted.
+func (t *Txn) loose(o ReadOptions) bool { return t.byRow(o) && !o.AnyVersion }
+
+// fixSnapshot chooses the timestamp at which rows are looked for.
 func (c *Cursor) fixSnapshot(ctx context.Context) (err error) {
-	t := c.t
-	c.rowsOnly = c.o.Lock != LockNone && (t.o.Isolation == ReadCommitted || c.o.Wait == SkipLocked)
-	held := t.o.Isolation == RepeatableRead && t.o.SnapshotIsolation && t.snapshot != 0
 	switch {
-	case c.o.Lock == LockNone || c.rowsOnly && held:
-		c.snapshot = t.snapshot
-	case c.rowsOnly && t.o.Isolation == ReadCommitted:
-		c.snapshot, err = t.Snapshot(ctx)
+	case c.o.Lock == LockNone:
+		c.snapshot = c.t.at(c.o)
 	case c.rowsOnly:
-		c.snapshot, err = t.draw(ctx)
+		c.snapshot, err = c.t.LookAt(ctx)
 	}
 	return err
+}
+
+// LookAt is the timestamp at which rows that are to be locked one by one are
+// looked for: the snapshot if the isolation level holds the transaction to it,
+// else now.
+func (t *Txn) LookAt(ctx context.Context) (storage.Timestamp, error) {
+	if err := t.usable(); err != nil {
+		return 0, err
+	}
+	held := t.o.Isolation == RepeatableRead && t.o.SnapshotIsolation && t.snapshot != 0
+	if held || t.o.Isolation == ReadCommitted {
+		return t.Snapshot(ctx)
+	}
+	return t.draw(ctx)
 }
 
 func (t *Txn) shardsOf(w Where) []shard.ID {

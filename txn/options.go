@@ -3,6 +3,7 @@ package txn
 import (
 	"time"
 
+	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 )
 
@@ -95,6 +96,9 @@ type ReadOptions struct {
 	// AnyVersion switches off the snapshot-isolation check for this lock, for
 	// rows that carry no user data, such as counters.
 	AnyVersion bool
+	// At, if not 0, reads without a lock at this timestamp, whatever the level:
+	// to look for rows that LockRows then locks and reads again. See LookAt.
+	At storage.Timestamp
 }
 
 // Row is one answer. Found is false when the key has no value, or when Skipped.
@@ -105,6 +109,8 @@ type Row struct {
 	Value   []byte
 	Found   bool
 	Skipped bool
+	Untried bool // LockRows stopped before it
+	from    shard.ID
 }
 
 // Scan describes a range read. Lo is inclusive, Hi exclusive and nil is the
@@ -118,6 +124,10 @@ type Scan struct {
 	Limit int
 	Lock  Lock
 	Wait  Wait
-	// AnyVersion is as in ReadOptions.
+	// AnyVersion and At are as in ReadOptions.
 	AnyVersion bool
+	At         storage.Timestamp
+	// Interval locks the interval at every level, for what must find the latest
+	// rows and keep others out: foreign keys.
+	Interval bool
 }

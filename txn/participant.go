@@ -24,6 +24,7 @@ type rowLock struct {
 	mode      Lock
 	statement int
 	again     bool // it was asked for more than once
+	loose     bool // a scan that may let go of it took it
 }
 
 // find returns the participant of shard s, nil if nothing was locked there.
@@ -137,13 +138,14 @@ func (t *Txn) granted(p *participant, resp *shard.LockResponse) error {
 }
 
 // holds records a row lock; it reports whether the row was not locked before.
-func (p *participant) holds(k storage.Key, mode Lock, statement int) bool {
+// Whoever asks for a lock that is there relies on it, too.
+func (p *participant) holds(k storage.Key, mode Lock, statement int, loose bool) bool {
 	if p.rows == nil {
 		p.rows = make(map[string]rowLock, 4)
 	}
 	l, known := p.rows[string(k)]
 	if !known {
-		l.statement = statement
+		l.statement, l.loose = statement, loose
 	}
 	if l.mode < mode || known && !l.again {
 		l.mode, l.again = max(l.mode, mode), known
@@ -195,31 +197,33 @@ func (t *Txn) dropLocks(ctx context.Context, parts []*participant) {
 	})
 }
 
-// Unlock drops the locks on keys, for READ COMMITTED: a row that a locking scan
-// visited and that does not match the statement's condition is let go at once,
-// as InnoDB does. Keys that the transaction has written stay locked, and so do
-// those that an earlier statement locked, in whatever mode; at other isolation
-// levels all do.
+// Unlock drops the locks on keys that a scan visited and does not want, as
+// InnoDB does under READ COMMITTED: rows that do not match the statement's
+// condition, and rows beyond its LIMIT. Locks go only if this statement took
+// them row by row (READ COMMITTED or SKIP LOCKED), nothing else has asked for
+// them since, and the key is not written.
 func (t *Txn) Unlock(ctx context.Context, keys []Key) error {
-	if err := t.usable(); err != nil || t.o.Isolation != ReadCommitted || t.o.DurableLocks {
+	rows := make([]Row, len(keys))
+	for i, k := range keys {
+		rows[i] = Row{Key: k.key, from: t.shardOf(k)}
+	}
+	return t.UnlockRows(ctx, rows)
+}
+
+// UnlockRows is Unlock for rows that a read has returned.
+func (t *Txn) UnlockRows(ctx context.Context, rows []Row) error {
+	if err := t.usable(); err != nil || t.o.DurableLocks || mutated("2.2.unlock-nothing") {
 		return err // durable locks end together
 	}
 	byShard := make(map[shard.ID][]storage.Key)
-	for _, k := range keys {
-		s := t.shardOf(k)
-		p := t.find(s)
-		if p == nil {
+	for _, r := range rows {
+		p := t.find(r.from)
+		if p == nil || !t.mayUnlock(p, r.Key) {
 			continue
 		}
-		if l, held := p.rows[string(k.key)]; !held || l.statement != t.statements {
-			continue
-		}
-		if _, _, written := t.buffer.Get(s, k.key); written {
-			continue
-		}
-		delete(p.rows, string(k.key))
+		delete(p.rows, string(r.Key))
 		t.addLocks(-1)
-		byShard[s] = append(byShard[s], k.key)
+		byShard[r.from] = append(byShard[r.from], r.Key)
 	}
 	for s, keys := range byShard {
 		if err := t.c.router.Release(ctx, s, &shard.ReleaseRequest{Txn: t.id, Keys: keys}); err != nil {
@@ -227,4 +231,13 @@ func (t *Txn) Unlock(ctx context.Context, keys []Key) error {
 		}
 	}
 	return nil
+}
+
+func (t *Txn) mayUnlock(p *participant, k storage.Key) bool {
+	l, held := p.rows[string(k)]
+	if !held || l.statement != t.statements || (!l.loose || l.again) && !mutated("2.2.unlock-all") {
+		return false
+	}
+	_, _, written := t.buffer.Get(p.shard, k)
+	return !written
 }

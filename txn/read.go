@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -12,7 +13,7 @@ import (
 // read is FOR SHARE, unless the whole transaction only reads, whose snapshot is
 // a serial point already.
 func (t *Txn) effective(o ReadOptions) ReadOptions {
-	if o.Lock == LockNone && t.o.Isolation == Serializable && !t.o.ReadOnly {
+	if o.Lock == LockNone && o.At == 0 && t.o.Isolation == Serializable && !t.o.ReadOnly {
 		o.Lock = LockShared
 	}
 	return o
@@ -21,6 +22,9 @@ func (t *Txn) effective(o ReadOptions) ReadOptions {
 // ready makes sure that what a read with o needs is there: a snapshot for plain
 // reads, an id for locks.
 func (t *Txn) ready(ctx context.Context, o ReadOptions) error {
+	if o.At != 0 {
+		return nil // LookAt has seen to it
+	}
 	if o.Lock == LockNone {
 		_, err := t.Snapshot(ctx)
 		return err
@@ -57,7 +61,7 @@ func (t *Txn) Get(ctx context.Context, k Key, o ReadOptions) (Row, error) {
 	}
 	if o.Lock == LockNone {
 		r := &one{keys: [1]storage.Key{k.key}}
-		r.request.At, r.request.Keys = t.snapshot, r.keys[:]
+		r.request.At, r.request.Keys = t.at(o), r.keys[:]
 		resp, err := t.c.read(ctx, s, &r.request)
 		if err == nil && len(resp.Rows) != 1 {
 			err = shortAnswer(1, len(resp.Rows))
@@ -65,7 +69,7 @@ func (t *Txn) Get(ctx context.Context, k Key, o ReadOptions) (Row, error) {
 		if err != nil {
 			return Row{}, t.fail(ctx, err, s)
 		}
-		return Row{Key: k.key, Value: resp.Rows[0].Value, Found: resp.Rows[0].Found}, nil
+		return Row{Key: k.key, Value: resp.Rows[0].Value, Found: resp.Rows[0].Found, from: s}, nil
 	}
 	rows := [1]Row{}
 	g := &group{shard: s, keys: []storage.Key{k.key}, at: []int{0}}
@@ -92,7 +96,7 @@ func (t *Txn) GetMany(ctx context.Context, keys []Key, o ReadOptions) ([]Row, er
 	}
 	var err error
 	if o.Lock == LockNone {
-		err = t.getSnapshot(ctx, groups, rows)
+		err = t.getSnapshot(ctx, t.at(o), groups, rows)
 	} else {
 		err = t.getLocked(ctx, groups, o, rows)
 	}
@@ -109,6 +113,7 @@ type group struct {
 	at    []int // place of each key in the answer
 	part  *participant
 	lock  *shard.LockRequest
+	limit int // rows that SKIP LOCKED wants of these; 0: all
 }
 
 // group sorts keys by shard; those that the transaction has written are
@@ -133,11 +138,14 @@ func (t *Txn) group(keys []Key, rows []Row) []*group {
 	return groups
 }
 
-func (t *Txn) getSnapshot(ctx context.Context, groups []*group, rows []Row) error {
+// at is the timestamp of a read without a lock.
+func (t *Txn) at(o ReadOptions) storage.Timestamp { return cmp.Or(o.At, t.snapshot) }
+
+func (t *Txn) getSnapshot(ctx context.Context, at storage.Timestamp, groups []*group, rows []Row) error {
 	sent := requests{t: t}
 	sent.send(ctx, len(groups), func(ctx context.Context, i int) (shard.ID, error) {
 		g := groups[i]
-		resp, err := t.c.read(ctx, g.shard, &shard.ReadRequest{At: t.snapshot, Keys: g.keys})
+		resp, err := t.c.read(ctx, g.shard, &shard.ReadRequest{At: at, Keys: g.keys})
 		if err == nil && len(resp.Rows) != len(g.keys) {
 			err = shortAnswer(len(g.keys), len(resp.Rows))
 		}
@@ -145,7 +153,7 @@ func (t *Txn) getSnapshot(ctx context.Context, groups []*group, rows []Row) erro
 			return g.shard, err
 		}
 		for j, r := range resp.Rows { // places that no other group has
-			rows[g.at[j]] = Row{Key: g.keys[j], Value: r.Value, Found: r.Found}
+			rows[g.at[j]] = Row{Key: g.keys[j], Value: r.Value, Found: r.Found, from: g.shard}
 		}
 		return g.shard, nil
 	})
@@ -158,7 +166,7 @@ func (t *Txn) getLocked(ctx context.Context, groups []*group, o ReadOptions, row
 	for _, g := range groups {
 		g.part = t.touch(g.shard)
 		g.lock = t.lockRequest(g.part, o)
-		g.lock.Keys = g.keys
+		g.lock.Keys, g.lock.Limit = g.keys, g.limit
 	}
 	responses := make([]*shard.LockResponse, len(groups))
 	sent := requests{t: t}
@@ -171,29 +179,35 @@ func (t *Txn) getLocked(ctx context.Context, groups []*group, o ReadOptions, row
 	t.setState(StateIdle)
 	for i, g := range groups {
 		if responses[i] != nil {
-			sent.note(g.shard, t.takeLocked(g, o.Lock, responses[i], rows))
+			sent.note(g.shard, t.takeLocked(g, o, responses[i], rows))
 		}
 	}
 	return sent.fail(ctx)
 }
 
 // takeLocked records a group's locks and copies its rows to their places.
-func (t *Txn) takeLocked(g *group, mode Lock, resp *shard.LockResponse, rows []Row) error {
-	if len(resp.Rows) != len(g.keys) {
-		return shortAnswer(len(g.keys), len(resp.Rows))
+func (t *Txn) takeLocked(g *group, o ReadOptions, resp *shard.LockResponse, rows []Row) error {
+	if tried := len(resp.Rows); tried != len(g.keys) {
+		if g.limit == 0 || tried == 0 || tried > len(g.keys) {
+			return shortAnswer(len(g.keys), tried)
+		}
+		for j := tried; j < len(g.keys); j++ {
+			rows[g.at[j]] = Row{Key: g.keys[j], Untried: true, from: g.shard}
+		}
+		g.keys = g.keys[:tried]
 	}
 	if err := t.granted(g.part, resp); err != nil {
 		return err
 	}
 	for j, r := range resp.Rows {
-		rows[g.at[j]] = Row{Key: g.keys[j], Value: r.Value, Found: r.Found}
+		rows[g.at[j]] = Row{Key: g.keys[j], Value: r.Value, Found: r.Found, from: g.shard}
 	}
 	for _, j := range resp.Skipped {
-		rows[g.at[j]] = Row{Key: g.keys[j], Skipped: true}
+		rows[g.at[j]] = Row{Key: g.keys[j], Skipped: true, from: g.shard}
 	}
 	fresh := 0
 	for j, k := range g.keys {
-		if !rows[g.at[j]].Skipped && g.part.holds(k, mode, t.statements) {
+		if !rows[g.at[j]].Skipped && g.part.holds(k, o.Lock, t.statements, t.loose(o)) {
 			fresh++
 		}
 	}
@@ -219,9 +233,49 @@ func (t *Txn) own(s shard.ID, k storage.Key) (Row, bool) {
 	if !ok {
 		return Row{}, false
 	}
-	return Row{Key: k, Value: value, Found: !tombstone}, true
+	return Row{Key: k, Value: value, Found: !tombstone, from: s}, true
 }
 
 func shortAnswer(want, got int) error {
 	return &Error{Code: Bug, Detail: fmt.Sprintf("asked for %d rows and got %d", want, got)}
+}
+
+// LockRows locks rows that a read without locks has found, each where it was
+// found, and reads them again; what SKIP LOCKED leaves out says so. A row that
+// the transaction has written is answered from its buffer. With SKIP LOCKED a
+// shard stops once it has locked limit rows, if that is not 0: what lies beyond
+// says so.
+func (t *Txn) LockRows(ctx context.Context, found []Row, o ReadOptions, limit int) ([]Row, error) {
+	if err := t.usable(); err != nil || len(found) == 0 {
+		return nil, err
+	}
+	rows := make([]Row, len(found))
+	var groups []*group
+	byShard := make(map[shard.ID]*group)
+	for i, f := range found {
+		if row, ok := t.own(f.from, f.Key); ok {
+			rows[i] = row
+			continue
+		}
+		g := byShard[f.from]
+		if g == nil {
+			g = &group{shard: f.from}
+			if o.Wait == SkipLocked {
+				g.limit = limit
+			}
+			byShard[f.from] = g
+			groups = append(groups, g)
+		}
+		g.keys, g.at = append(g.keys, f.Key), append(g.at, i)
+	}
+	if len(groups) == 0 {
+		return rows, nil
+	}
+	if err := t.ready(ctx, o); err != nil {
+		return nil, err
+	}
+	if err := t.getLocked(ctx, groups, o, rows); err != nil {
+		return nil, err
+	}
+	return rows, nil
 }

@@ -234,7 +234,7 @@ func (s *source) acceptLocks(p page) error {
 	}
 	s.mine = s.mine[:0]
 	for _, k := range p.keys {
-		if !s.part.holds(k, s.c.o.Lock, s.c.t.statements) {
+		if !s.part.holds(k, s.c.o.Lock, s.c.t.statements, s.c.t.loose(s.c.o)) {
 			continue
 		}
 		fresh++
@@ -260,7 +260,7 @@ func (s *source) advance(ctx context.Context) error {
 		case !s.ownOK && len(s.rows) == 0:
 			return nil
 		case !s.ownOK || len(s.rows) > 0 && s.c.before(s.rows[0].Key, s.own.key):
-			s.head, s.ok = Row{Key: s.rows[0].Key, Value: s.rows[0].Value, Found: true}, true
+			s.head, s.ok = Row{Key: s.rows[0].Key, Value: s.rows[0].Value, Found: true, from: s.shard}, true
 			s.rows = s.rows[1:]
 			return nil
 		}
@@ -270,7 +270,7 @@ func (s *source) advance(ctx context.Context) error {
 		}
 		s.own, s.ownOK = s.c.t.buffer.next(s.shard, s.c.span, own.key, s.c.sequence)
 		if !own.tombstone {
-			s.head, s.ok = Row{Key: own.key, Value: own.value, Found: true}, true
+			s.head, s.ok = Row{Key: own.key, Value: own.value, Found: true, from: s.shard}, true
 			return nil
 		}
 	}

@@ -54,7 +54,7 @@ var rules = []rule{
 	kind(1091, plan.ErrIndexNotFound, "Can't DROP '$1'; check that column/key exists"),
 	kind(1091, sql.ErrUnknownConstraint, "Can't DROP '$1'; check that column/key exists"),
 	kind(1091, sql.ErrForeignKeyNotFound, "Can't DROP '$1'; check that column/key exists"),
-	kind(1109, sql.ErrUnresolvedTableLock, "Unresolved table name `$1` in locking clause."),
+	kind(3568, sql.ErrUnresolvedTableLock, "Unresolved table name `$1` in locking clause."),
 	kind(1110, sql.ErrColumnSpecifiedTwice, "Column '$1' specified twice"),
 	kind(1115, sql.ErrCharSetUnknown),
 	kind(1136, sql.ErrInsertIntoMismatchValueCount, "Column count doesn't match value count at row 1"),
