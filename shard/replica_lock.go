@@ -255,7 +255,7 @@ func (g *grant) readKeys(keys []storage.Key, skipped []int) ([]Row, error) {
 			return nil, err
 		}
 		if g.q.Snapshot != 0 && read.Newest > g.q.Snapshot {
-			return nil, g.conflict(k, read.Newest)
+			return nil, g.conflict(k, read.Newest, read.Start)
 		}
 		g.response.MaxCommit = max(g.response.MaxCommit, read.Newest)
 		rows[i] = rowOf(k, &read)
@@ -274,8 +274,9 @@ func (g *grant) latest(snap *storage.Snapshot, k storage.Key) (storage.Read, err
 	return read, err
 }
 
-func (g *grant) conflict(k storage.Key, newest storage.Timestamp) error {
-	return &Error{Code: Conflict, Shard: g.r.c.Shard, Key: slices.Clone(k),
+// conflict names the writer by its start, which is what a version says of it.
+func (g *grant) conflict(k storage.Key, newest, writer storage.Timestamp) error {
+	return &Error{Code: Conflict, Shard: g.r.c.Shard, Key: slices.Clone(k), Other: storage.TxnID{Start: writer},
 		Detail: "changed at " + newest.String() + ", after the snapshot at " + g.q.Snapshot.String()}
 }
 
@@ -343,7 +344,7 @@ func (g *grant) scanLatest(ctx context.Context, s Span, locked bool) (*scan, err
 		return nil, err
 	}
 	if page.conflict != nil {
-		return nil, g.conflict(page.conflict, page.newest)
+		return nil, g.conflict(page.conflict, page.newest, page.writer)
 	}
 	g.response.MaxCommit = max(g.response.MaxCommit, page.newest)
 	return page, nil
@@ -393,7 +394,7 @@ func (g *grant) row(snap *storage.Snapshot, k storage.Key) error {
 		return err
 	}
 	if g.q.Snapshot != 0 && read.Newest > g.q.Snapshot {
-		return g.conflict(k, read.Newest)
+		return g.conflict(k, read.Newest, read.Start)
 	}
 	g.response.MaxCommit = max(g.response.MaxCommit, read.Newest)
 	if row := rowOf(k, &read); row.Found {

@@ -305,6 +305,7 @@ type scan struct {
 	resume   storage.Key
 	newest   storage.Timestamp // largest newest commit of all keys met
 	conflict storage.Key
+	writer   storage.Timestamp // start of the transaction that wrote the conflict
 	arena    []byte
 }
 
@@ -359,7 +360,7 @@ func (s *scan) run(r *Replica, snap *storage.Snapshot) (at storage.Key, id stora
 		}
 		s.newest = max(s.newest, read.Newest)
 		if s.since != 0 && read.Newest > s.since {
-			s.conflict = slices.Clone(it.Key())
+			s.conflict, s.writer = slices.Clone(it.Key()), read.Start
 			return nil, id, nil
 		}
 		if read.Commit == 0 || read.Tombstone {

@@ -324,7 +324,7 @@ func (e *editor) PreciseMatch() bool { return true }
 // that must stay (then SetReferenceCheck is called). Both read the latest
 // version under a lock, so that what was checked still holds at commit.
 func (e *editor) IndexedAccess(*sql.Context, sql.IndexLookup) sql.IndexedTable {
-	locked := e.table.locking(readMode{lock: txn.LockExclusive, interval: true})
+	locked := e.table.locking(readMode{lock: txn.LockExclusive, interval: !mutated("2.2.foreign-keys-by-row")})
 	locked.columns, locked.schema, locked.names = nil, nil, nil
 	return &editorTable{IndexedTable: IndexedTable{locked}, editor: e}
 }

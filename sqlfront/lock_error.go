@@ -38,6 +38,8 @@ func (s *Session) explained(err error) error {
 		return result
 	}
 	switch e.Code {
+	case txn.Conflict:
+		return s.conflict(shown, e)
 	case txn.Deadlock, txn.LockTimeout, txn.WouldBlock:
 	default:
 		return result
@@ -51,6 +53,25 @@ func (s *Session) explained(err error) error {
 	}
 	copied := *shown
 	copied.Message = fmt.Sprintf("%s (%s)", shown.Message, more)
+	return &copied
+}
+
+// conflict says which row changed after the snapshot, and who changed it. Its
+// number is the one that programs try again on, or by choice MariaDB's (1020).
+func (s *Session) conflict(shown *mysql.SQLError, e *txn.Error) error {
+	key := s.catalog.keyNames().describe(e.Key, nil)
+	copied := *shown
+	if v, err := s.GetSessionVariable(s.plain, "snapshot_isolation_error"); err == nil && fmt.Sprint(v) == "CHECKREAD" {
+		copied.Num, copied.State = 1020, "HY000"
+		copied.Message = fmt.Sprintf("Record has changed since last read in table '%s'", key.table)
+	}
+	writer := ""
+	if info, ok := s.catalog.coordinator.Recent(e.Other.Start); ok {
+		writer = fmt.Sprintf(" by transaction %s of connection %d, whose last statement was: %s", info.ID, info.Connection, info.Statement)
+	} else if !e.Other.IsZero() {
+		writer = fmt.Sprintf(" by the transaction that started at %x", uint64(e.Other.Start))
+	}
+	copied.Message += fmt.Sprintf(" (%s was changed after this transaction's snapshot%s)", key, writer)
 	return &copied
 }
 

@@ -241,6 +241,7 @@ func (a *attempt) conclude(ctx context.Context) error {
 	case verdictCommit:
 		t.c.resolver.outcome(t.id, shards, a.ballots, commit)
 		t.releaseOthers(shards)
+		t.c.remember(t)
 		t.end()
 		return nil
 	case verdictAbort:

@@ -83,6 +83,7 @@ type Coordinator struct {
 		open   map[uint64]*Txn // by TxnID.Seq
 		seq    uint64          // of the newest transaction that drew an id
 		closed bool
+		recent recent
 	}
 }
 

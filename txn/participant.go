@@ -235,7 +235,10 @@ func (t *Txn) UnlockRows(ctx context.Context, rows []Row) error {
 
 func (t *Txn) mayUnlock(p *participant, k storage.Key) bool {
 	l, held := p.rows[string(k)]
-	if !held || l.statement != t.statements || (!l.loose || l.again) && !mutated("2.2.unlock-all") {
+	if held && mutated("2.2.unlock-all") {
+		return true
+	}
+	if !held || l.statement != t.statements || !l.loose || l.again {
 		return false
 	}
 	_, _, written := t.buffer.Get(p.shard, k)

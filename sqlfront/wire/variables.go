@@ -36,6 +36,7 @@ func setVariables() error {
 		both("innodb_lock_wait_timeout", types.NewSystemIntType("innodb_lock_wait_timeout", 1, 1073741824, false), int64(50)),
 		both("row_lock_durability", types.NewSystemEnumType("row_lock_durability", "memory", "replicated"), "memory"),
 		both("txn_total_size_limit", types.NewSystemIntType("txn_total_size_limit", 0, 1<<46, false), int64(0)),
+		both("snapshot_isolation_error", types.NewSystemEnumType("snapshot_isolation_error", "DEADLOCK", "CHECKREAD"), "DEADLOCK"),
 		both("snapshot_isolation", types.NewSystemBoolType("snapshot_isolation"), int8(1)),
 		global("innodb_deadlock_detect", types.NewSystemBoolType("innodb_deadlock_detect"), int8(1), true),
 		global("innodb_rollback_on_timeout", types.NewSystemBoolType("innodb_rollback_on_timeout"), int8(0), true),
