@@ -105,6 +105,26 @@ func TestAdvisoryWaitEndsWithItsContext(t *testing.T) {
 	require.Eventually(t, func() bool { return f.waiters("job") == 0 }, 10*time.Second, time.Millisecond)
 }
 
+// A release whose sender is gone before it is applied frees the lock all the same.
+func TestAdvisoryReleaseAppliedLate(t *testing.T) {
+	f := newFixture(t, nil)
+	a, b, got := f.locker(1), f.locker(2), make(chan uint64, 1)
+	a.get("job")
+	b.later("job", got)
+	f.network.Hold(1, 1) // the system shard
+	ctx, cancel := context.WithTimeout(f.ctx(), 50*time.Millisecond)
+	defer cancel()
+	_, err := a.try(ctx, shard.AdvisoryRelease, "job", 0)
+	require.Error(t, err)
+	time.Sleep(50 * time.Millisecond) // the waiter has been woken and has seen nothing
+	f.network.Release(1, 1)
+	select {
+	case <-got:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the lock is free and nobody gets it")
+	}
+}
+
 func TestAdvisoryDeadlock(t *testing.T) {
 	f := newFixture(t, nil)
 	got := make(chan uint64, 3)

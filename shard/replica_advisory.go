@@ -10,6 +10,10 @@ import (
 // its sessions are free. Gateways renew every second.
 const advisoryTTL = 10 * time.Second
 
+// advisoryRecheck is how often those who wait look by themselves. They are woken
+// by whoever frees a lock, but he may have left before his command was applied.
+const advisoryRecheck = time.Second
+
 // Advisory serves requests about advisory locks. Only the owner of the system
 // shard can.
 func (r *Replica) Advisory(ctx context.Context, q *AdvisoryRequest) (*AdvisoryResponse, error) {
@@ -83,6 +87,8 @@ func (r *Replica) awaitTurn(ctx context.Context, t *tenure, w *advisoryWait, tim
 		defer timer.Stop()
 		expired = timer.C
 	}
+	recheck := time.NewTicker(advisoryRecheck)
+	defer recheck.Stop()
 	for {
 		changed := t.advisories.signal()
 		first, ended := t.advisories.first(w)
@@ -94,6 +100,7 @@ func (r *Replica) awaitTurn(ctx context.Context, t *tenure, w *advisoryWait, tim
 		}
 		select {
 		case <-changed:
+		case <-recheck.C:
 		case <-expired:
 			return errTimeout
 		case <-ctx.Done():
