@@ -23,6 +23,9 @@ type durability struct {
 	// its locks were not dropped.
 	token LockToken
 	kept  map[lockName]modeBits
+	// whole: some record is in the log. The first one tells of everything that the
+	// transaction holds, so until it is there each attempt must.
+	whole bool
 	// ending says that CloseVote is under way because the transaction is over.
 	ending bool
 }
@@ -85,10 +88,12 @@ func (g *grant) markLocked(h *holder, mode LockMode, spans []locks.Span, skipped
 		}
 		g.unkept = append(g.unkept, LockRef{Mode: mode, Lo: s.Lo, Hi: nilIfEmpty(s.Hi)})
 	}
-	if h.durable.on {
+	if h.durable.whole {
 		return true
 	}
-	h.durable = durability{on: true, token: g.response.Token}
+	if !h.durable.on {
+		h.durable = durability{on: true, token: g.response.Token}
+	}
 	for _, l := range g.t.table.Held(owner) {
 		g.unkept = append(g.unkept, LockRef{Mode: l.Mode, Lo: l.Span.Lo, Hi: nilIfEmpty(l.Span.Hi)})
 	}
@@ -131,6 +136,7 @@ func (g *grant) keep(ctx context.Context) error {
 	}
 	if h := t.mu.txns[id]; h != nil && h.durable.on {
 		h.durable.add(refs)
+		h.durable.whole = true
 		return nil
 	}
 	return r.lost(id, "the transaction has ended")

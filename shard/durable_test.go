@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,6 +90,23 @@ func TestFirstDurableGrantTakesTheOthersAlong(t *testing.T) {
 	for _, k := range []string{"memory", "x", "after"} {
 		w.wantHeld(b, k)
 	}
+	w.wantCommit(b, id, token, "memory", "1")
+}
+
+// It is written down with the next one if the first comes to nothing.
+func TestFailedDurableGrantTakesNothingFromTheNext(t *testing.T) {
+	w := newTrio(t)
+	a, b := w.shards[1][0], w.shards[1][1]
+	id := w.begin()
+	token := w.lock(a, id, "memory")
+	w.network.Force(2, slices.Repeat([]memory.Fault{memory.FaultNotSent}, 8)...) // longer than ctx lasts
+	ctx, cancel := context.WithTimeout(w.ctx(), 100*time.Millisecond)
+	defer cancel()
+	_, err := a.Lock(ctx, &LockRequest{Txn: id, Token: token, Mode: LockExclusive, Durable: true, Keys: []storage.Key{storage.Key("x")}})
+	require.Error(t, err)
+	w.lockDurably(a, id, token, "y")
+	require.NoError(t, b.BecomeOwner(w.ctx()))
+	w.wantHeld(b, "memory")
 	w.wantCommit(b, id, token, "memory", "1")
 }
 

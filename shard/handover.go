@@ -352,7 +352,7 @@ func (r *Replica) installLocked(t *tenure, k *keptLocks, m storage.Timestamp) {
 	}
 	h.seen = max(h.seen, m)
 	if k.durable {
-		h.durable.on, h.durable.token = true, k.token
+		h.durable.on, h.durable.whole, h.durable.token = true, true, k.token
 		h.durable.add(k.kept)
 	}
 	h.points, h.ranges = 0, 0
