@@ -311,14 +311,8 @@ func (m *Machine) resolve(r Resolution) (size int, err error) {
 			return 0, err
 		}
 	}
-	b := m.begin()
-	for i := range writes {
-		b.DeleteIntent(writes[i].Key)
-		size += len(writes[i].Key) + len(writes[i].Value)
-		if r.Commit != 0 {
-			putWrite(b, &writes[i], r.Commit, r.Txn.Start)
-		}
-	}
+	// Chunks come first: they may take several batches, and applied again after
+	// the first of these the entry must find the vote's intents still there.
 	switch {
 	case r.Commit != 0:
 		if err := m.commitStaged(r.Txn, r.Commit); err != nil {
@@ -326,6 +320,14 @@ func (m *Machine) resolve(r Resolution) (size int, err error) {
 		}
 	case !mutated("H9.abort-keeps-chunks"):
 		m.dropStaged(r.Txn)
+	}
+	b := m.begin()
+	for i := range writes {
+		b.DeleteIntent(writes[i].Key)
+		size += len(writes[i].Key) + len(writes[i].Value)
+		if r.Commit != 0 {
+			putWrite(b, &writes[i], r.Commit, r.Txn.Start)
+		}
 	}
 	v := storage.Vote{State: storage.VoteAborted, Prepare: p.vote.Prepare, Hash: p.vote.Hash}
 	if r.Commit != 0 {

@@ -144,6 +144,56 @@ func TestLargeResolveGoesOn(t *testing.T) {
 	}
 }
 
+// A vote may bring writes of its own beside its chunks. Their intents stay until
+// the last batch of the resolution.
+func TestLargeResolveGoesOnWithIntents(t *testing.T) {
+	e := newTestEngine(t)
+	m, err := openTestMachine(e, 1)
+	require.NoError(t, err)
+	_, err = m.do(&Command{Kind: KindBeginEpoch, Node: 1, Process: 1})
+	require.NoError(t, err)
+	id := storage.TxnID{Start: 10, Gateway: 1, Seq: 1}
+	vote := Command{Kind: KindPrepare, Epoch: 1, Txn: id, At: 20, Participants: []ID{1}, Chunks: 4,
+		Writes: []Write{{Key: storage.Key("own"), Value: []byte("1")}}}
+	for i := range vote.Chunks {
+		chunk := []Write{{Key: storage.Key{byte(i)}, Value: make([]byte, resolveFlush/2)}}
+		_, err := m.do(&Command{Kind: KindStage, Epoch: 1, Txn: id, Chunk: i, Writes: chunk})
+		require.NoError(t, err)
+		vote.Staged += ChunkHash(id, i, chunk)
+	}
+	_, err = m.do(&vote)
+	require.NoError(t, err)
+	// Without its last chunk the resolution stops between two batches, as if the
+	// power had gone.
+	snap := m.space.Snapshot()
+	last, _, err := snap.Staged(id, 3)
+	require.NoError(t, err)
+	snap.Close()
+	change := func(f func(*storage.Batch)) {
+		b := m.space.NewBatch()
+		defer b.Close()
+		f(b)
+		require.NoError(t, b.Commit())
+	}
+	change(func(b *storage.Batch) { b.DeleteStaged(id, 3) })
+	resolve := &Command{Kind: KindResolve, Epoch: 1, Resolutions: []Resolution{{Txn: id, Commit: 22}}}
+	_, err = m.do(resolve)
+	require.ErrorContains(t, err, "chunk 3 is missing")
+	change(func(b *storage.Batch) { b.PutStaged(id, 3, last) })
+	m, err = openTestMachine(e, 1)
+	require.NoError(t, err)
+	_, err = m.do(resolve)
+	require.NoError(t, err)
+	snap = m.space.Snapshot()
+	defer snap.Close()
+	for _, k := range []string{"own", "\x00", "\x03"} {
+		read, err := snap.Get(storage.Key(k), storage.MaxTimestamp)
+		require.NoError(t, err)
+		require.Equal(t, storage.Timestamp(22), read.Commit)
+		require.Nil(t, read.Intent)
+	}
+}
+
 // stage sends one chunk of one write.
 func (w *trio) stage(r *Replica, id storage.TxnID, token LockToken, chunk uint32, k, v string) uint64 {
 	writes := []Write{{Key: storage.Key(k), Value: []byte(v)}}
