@@ -1,9 +1,16 @@
 package txn
 
-import "github.com/rowlockdb/rowlock/storage"
+import (
+	"strings"
+
+	"github.com/rowlockdb/rowlock/storage"
+)
 
 // recentCommits is how many of its last commits a coordinator can name.
 const recentCommits = 1024
+
+// recentText is how much of a statement is kept: one may be of many megabytes.
+const recentText = 256
 
 // recent remembers the last commits by their start timestamp, which is all that a
 // stored version says of its writer. Guarded by Coordinator.mu.
@@ -19,6 +26,10 @@ func (c *Coordinator) remember(t *Txn) {
 		return
 	}
 	info := t.Info()
+	info.Shards = nil
+	if len(info.Statement) > recentText {
+		info.Statement = strings.ToValidUTF8(strings.Clone(info.Statement[:recentText]), "") + "…"
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := &c.mu.recent
