@@ -283,7 +283,10 @@ func (n *Node) dropLapsed(context.Context) {
 	for _, r := range n.replicas {
 		r.DropLapsed(n.gateway)
 	}
-	n.replicas[System].ExpireAdvisory(n.life, n.gateway)
+	// Its proposals wait for the system shard's quorum: not in the way of others.
+	ctx, cancel := context.WithTimeout(n.life, time.Second)
+	defer cancel()
+	n.replicas[System].ExpireAdvisory(ctx, n.gateway)
 }
 
 func (n *Node) collect(ctx context.Context) {

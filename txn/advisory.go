@@ -22,6 +22,9 @@ type Advisory struct {
 	used       bool // something was sent that may have taken a lock
 }
 
+// stalePause is how long Get waits before it asks again with a new number.
+const stalePause = 100 * time.Millisecond
+
 type advisoryHold struct {
 	token uint64
 	count int
@@ -68,8 +71,9 @@ func (a *Advisory) Get(ctx context.Context, name string, wait time.Duration) (bo
 			if wait > 0 {
 				left = max(wait-time.Since(began), 0)
 			}
-			if ctx.Err() != nil {
-				return false, convert(ctx.Err(), storage.TxnID{}, shard.System)
+			// A life of this node that another one has taken the place of stays stale.
+			if err := sleep(ctx, stalePause); err != nil {
+				return false, convert(err, storage.TxnID{}, shard.System)
 			}
 			continue
 		case response.Holder == nil || response.Holder.Session != a.session:

@@ -22,20 +22,24 @@ func (t *Txn) giveBack(sources []*source) {
 	if len(from) == 0 {
 		return
 	}
-	ctx, cancel := t.c.detached(context.Background(), cleanupPatience)
-	defer cancel()
 	failed := make([]error, len(from))
 	inParallel(len(from), func(i int) {
+		ctx, cancel := t.c.detached(context.Background(), cleanupPatience)
+		defer cancel()
 		failed[i] = t.c.router.Release(ctx, from[i].shard, &shard.ReleaseRequest{Txn: t.id, Keys: keys[i]})
 	})
 	for i, s := range from {
-		if failed[i] != nil { // perhaps it holds them still: harmless, until the end
-			t.c.log.Debug("give locks back", "txn", t.id, "shard", s.shard, "error", failed[i])
-		}
 		for _, k := range keys[i] {
 			delete(s.part.rows, string(k))
 		}
 		t.addLocks(-len(keys[i]))
 		s.mine = nil
+	}
+	for i, s := range from {
+		if failed[i] != nil { // see letGo
+			t.abort(context.Background(), &Error{Code: LockLost, Txn: t.id, Shard: s.shard, Err: failed[i],
+				Detail: "giving locks back had no answer"})
+			return
+		}
 	}
 }

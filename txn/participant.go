@@ -226,11 +226,27 @@ func (t *Txn) UnlockRows(ctx context.Context, rows []Row) error {
 		byShard[r.from] = append(byShard[r.from], r.Key)
 	}
 	for s, keys := range byShard {
-		if err := t.c.router.Release(ctx, s, &shard.ReleaseRequest{Txn: t.id, Keys: keys}); err != nil {
-			return convert(err, t.id, s) // the owner may still hold them: harmless, until the end
+		if err := t.letGo(ctx, s, keys); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// letGo releases locks on keys before the end of the transaction. A release
+// without an answer may arrive late, after the transaction has locked one of the
+// keys again, and would take that lock away unnoticed: nothing is decided under
+// its locks any more.
+func (t *Txn) letGo(ctx context.Context, s shard.ID, keys []storage.Key) error {
+	ctx, cancel := t.c.detached(ctx, cleanupPatience)
+	defer cancel()
+	err := t.c.router.Release(ctx, s, &shard.ReleaseRequest{Txn: t.id, Keys: keys})
+	if err == nil {
+		return nil
+	}
+	e := &Error{Code: LockLost, Txn: t.id, Shard: s, Err: err, Detail: "letting go of locks had no answer"}
+	t.abort(ctx, e)
+	return e
 }
 
 func (t *Txn) mayUnlock(p *participant, k storage.Key) bool {
