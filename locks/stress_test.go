@@ -11,7 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/rowlockdb/rowlock/explore"
+	"github.com/rowlockdb/rowlock/bench/explore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

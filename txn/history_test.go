@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/rowlockdb/rowlock/explore"
+	"github.com/rowlockdb/rowlock/bench/explore"
 	"github.com/rowlockdb/rowlock/txn"
 )
 

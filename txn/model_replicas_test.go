@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/rowlockdb/rowlock/explore"
+	"github.com/rowlockdb/rowlock/bench/explore"
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 )

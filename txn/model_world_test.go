@@ -12,7 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rowlockdb/rowlock/explore"
+	"github.com/rowlockdb/rowlock/bench/explore"
 	"github.com/rowlockdb/rowlock/ring"
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
