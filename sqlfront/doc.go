@@ -35,7 +35,9 @@
 //
 // A Snapshot of the catalog never changes. Metadata locks (catalog.Locks) keep a
 // table's definition in force while a transaction that has used the table is
-// open; a schema change holds them exclusively until it is published. A
+// open; a schema change holds them exclusively until it is published. LOCK TABLES
+// holds them for the session, beyond its transactions; a transaction takes the
+// mode to write in before it writes or locks its first row of a table. A
 // transaction whose snapshot is older than a table's data gets error 1412
 // instead of an empty table. Sessions belong to their connection's goroutine.
 //
@@ -43,6 +45,6 @@
 //
 // Metadata locks are those of one process: one gateway changes the schema. The
 // catalog is read once, at start. Events are stored and listed but not executed.
-// FULLTEXT, SPATIAL and VECTOR indexes are refused. LOCK TABLES locks nothing
-// and says so in a warning. Row counts are estimates; COUNT(*) reads the rows.
+// FULLTEXT, SPATIAL and VECTOR indexes are refused. FLUSH TABLES WITH READ LOCK
+// locks nothing. Row counts are estimates; COUNT(*) reads the rows.
 package sqlfront

@@ -26,6 +26,8 @@ type editor struct {
 	fixed *tableInfo
 	only  *indexInfo
 	own   *txn.Txn
+	// admitted says that the table's metadata lock is one to write under.
+	admitted bool
 	// again says that a row may be asked to be deleted once more: a join of
 	// DELETE names a row as often as it has partners, and the row is locked, so
 	// nobody else can have taken it.
@@ -101,6 +103,19 @@ func (e *editor) txn(ctx *sql.Context) (*txn.Txn, error) {
 	return tx, err
 }
 
+// writer is txn for an operation that writes: LOCK TABLES of others keeps it away.
+func (e *editor) writer(ctx *sql.Context) (*txn.Txn, error) {
+	tx, err := e.txn(ctx)
+	if err != nil || e.own != nil || e.admitted {
+		return tx, err
+	}
+	if err := e.table.lockToWrite(ctx); err != nil {
+		return nil, err
+	}
+	e.admitted = true
+	return tx, nil
+}
+
 // failure passes an error on; one that ended the session's transaction has
 // consequences there.
 func (e *editor) failure(err error) error {
@@ -161,7 +176,7 @@ type write struct {
 
 // insert adds rows. One locking request covers all their keys.
 func (e *editor) insert(ctx *sql.Context, rows []sql.Row) error {
-	tx, err := e.txn(ctx)
+	tx, err := e.writer(ctx)
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (e *editor) flushChanges(ctx *sql.Context) error {
 // apply locks all keys of the changes and makes one after the other, each as if
 // it were alone: what follows sees what came before.
 func (e *editor) apply(ctx *sql.Context, changes []change) error {
-	tx, err := e.txn(ctx)
+	tx, err := e.writer(ctx)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ func (e *editor) Delete(ctx *sql.Context, row sql.Row) error {
 	if err := e.settleInserts(ctx); err != nil {
 		return err
 	}
-	tx, err := e.txn(ctx)
+	tx, err := e.writer(ctx)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (e *editor) Update(ctx *sql.Context, old, next sql.Row) error {
 	if err := e.settleInserts(ctx); err != nil {
 		return err
 	}
-	tx, err := e.txn(ctx)
+	tx, err := e.writer(ctx)
 	if err != nil {
 		return err
 	}

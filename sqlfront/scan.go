@@ -85,6 +85,9 @@ func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, er
 	if t.read.lock != txn.LockNone {
 		t.session.uses(s.tx, info)
 	}
+	if err := t.lockToRead(ctx); err != nil {
+		return nil, err
+	}
 	if err := t.session.visible(ctx, s.tx, t.read, info.primary); err != nil {
 		return nil, err
 	}

@@ -25,6 +25,7 @@ type schemaChange struct {
 	built     []deadData            // those of them that have a build record
 	garbage   []deadData            // ids whose data this change makes unreachable
 	auto      map[catalog.ID]uint64 // table id -> next value; 0 removes the counter
+	renamed   map[string]string     // metadata locks of tables: former name -> name
 	published bool
 	fenced    map[catalog.ID]bool // tables whose older versions the shards refuse
 }
@@ -52,17 +53,41 @@ func (s *Session) change(ctx *sql.Context) (*schemaChange, error) {
 	}
 	s.ddl = &schemaChange{
 		view: s.catalog.snapshot.Load(), tables: map[*catalog.Table]*tableInfo{}, auto: map[catalog.ID]uint64{},
-		fenced: map[catalog.ID]bool{},
+		fenced: map[catalog.ID]bool{}, renamed: map[string]string{},
 	}
 	return s.ddl, nil
 }
 
 // lockName takes a metadata lock of the transaction.
 func (s *Session) lockName(ctx *sql.Context, name string, exclusive bool) error {
-	if s.holder.Holds(name, exclusive) {
+	if exclusive {
+		return s.lockMode(ctx, name, catalog.Exclusive)
+	}
+	return s.lockMode(ctx, name, catalog.SharedRead)
+}
+
+// lockMode takes a metadata lock of the transaction, unless LOCK TABLES has it.
+func (s *Session) lockMode(ctx *sql.Context, name string, mode catalog.Mode) error {
+	if s.holder.Holds(name, mode) || s.locked.holder.Holds(name, mode) {
 		return nil
 	}
-	err := s.catalog.locks.Acquire(ctx, &s.holder, name, exclusive, s.metadataWait(ctx))
+	if err := s.locked.refuse(name, mode); err != nil {
+		return err
+	}
+	return s.lockTimeout(name, s.catalog.locks.Acquire(ctx, &s.holder, name, mode, s.metadataWait(ctx)))
+}
+
+// lockFresh takes the name that a table is to get, which no LOCK TABLES can have
+// locked.
+func (s *Session) lockFresh(ctx *sql.Context, name string) error {
+	if s.locked.holder.Holds(name, catalog.Exclusive) {
+		return nil
+	}
+	return s.lockTimeout(name, s.catalog.locks.Acquire(ctx, &s.holder, name, catalog.Exclusive, s.metadataWait(ctx)))
+}
+
+// lockTimeout gives a wait that took too long its number.
+func (s *Session) lockTimeout(name string, err error) error {
 	if errors.Is(err, catalog.ErrLockTimeout) {
 		return numbered(&txn.Error{Code: txn.LockTimeout, Detail: "metadata lock on " + name})
 	}
@@ -76,6 +101,9 @@ func (s *Session) lockTable(ctx *sql.Context, database, table string) error {
 	if s.describing(ctx) {
 		return nil
 	}
+	if err := s.checkLocked(ctx); err != nil {
+		return err
+	}
 	if err := s.lockName(ctx, schemaLock(database), false); err != nil {
 		return err
 	}
@@ -83,13 +111,13 @@ func (s *Session) lockTable(ctx *sql.Context, database, table string) error {
 }
 
 // describing tells whether the statement is SHOW, DESCRIBE or reads
-// information_schema.
+// information_schema, or LOCK TABLES, which takes its locks when it runs.
 func (s *Session) describing(ctx *sql.Context) bool {
 	text := ctx.Query()
 	if s.described.text != text {
 		s.described.text = text
 		lower := strings.ToLower(strings.TrimSpace(text))
-		s.described.yes = strings.HasPrefix(lower, "show") || strings.HasPrefix(lower, "desc") ||
+		s.described.yes = strings.HasPrefix(lower, "show") || strings.HasPrefix(lower, "lock") || strings.HasPrefix(lower, "desc") ||
 			strings.Contains(lower, "information_schema")
 	}
 	return s.described.yes
@@ -122,6 +150,7 @@ func (s *Session) changeTable(ctx *sql.Context, database, table string, edit fun
 		return err
 	}
 	if strings.ToLower(next.Name) != strings.ToLower(desc.Name) {
+		d.renamed[tableLock(schema.Name, desc.Name)] = tableLock(schema.Name, next.Name)
 		d.set(s.catalog.snapshot.Load(), catalog.Change{
 			Kind: catalog.KindTable, Database: strings.ToLower(schema.Name), Name: strings.ToLower(desc.Name)})
 	}
@@ -202,6 +231,7 @@ func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
 	// published, least of all a client that has gone.
 	d.published = true
 	s.catalog.publish(d.changes)
+	s.followChange(d)
 	for table, next := range d.auto {
 		s.catalog.auto.reset(table, next)
 	}

@@ -25,6 +25,7 @@ type Session struct {
 	tx     *Transaction
 	ddl    *schemaChange
 	holder catalog.Holder
+	locked tableLocks
 	// statement counts commands; begun is the last one that the transaction
 	// was told of.
 	statement, begun uint64
@@ -50,6 +51,7 @@ var (
 
 func newSession(base *sql.BaseSession, server *Server) *Session {
 	s := &Session{BaseSession: base, server: server, catalog: server.catalog}
+	s.holder.Within(&s.locked.holder)
 	s.prepared.limit = server.config.PreparedStatements
 	s.cached.limit = server.config.PreparedStatements
 	s.plain = sql.NewContext(context.Background(), sql.WithSession(s))
@@ -188,6 +190,7 @@ func (s *Session) SessionEnd() {
 	s.past = nil
 	if tx == nil && len(past) == 0 {
 		s.catalog.locks.ReleaseAll(&s.holder)
+		s.catalog.locks.ReleaseAll(&s.locked.holder)
 		return
 	}
 	s.server.background.Go(func() {
@@ -198,6 +201,7 @@ func (s *Session) SessionEnd() {
 			tx.txn.Rollback(context.Background())
 		}
 		s.catalog.locks.ReleaseAll(&s.holder)
+		s.catalog.locks.ReleaseAll(&s.locked.holder)
 	})
 }
 

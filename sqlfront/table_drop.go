@@ -33,7 +33,7 @@ func (d *Database) RenameTable(ctx *sql.Context, from, to string) error {
 		if _, err := s.change(ctx); err != nil {
 			return err
 		}
-		if err := s.lockName(ctx, tableLock(d.name, to), true); err != nil {
+		if err := s.lockFresh(ctx, tableLock(d.name, to)); err != nil {
 			return err
 		}
 		if d.schema(ctx).Table(to) != nil {

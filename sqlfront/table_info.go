@@ -18,6 +18,7 @@ import (
 // codecs of rows and entries. It is immutable and shared by all sessions.
 type tableInfo struct {
 	database     string
+	lock         string // the name of its metadata lock
 	desc         *catalog.Table
 	schema       sql.Schema
 	keySchema    sql.PrimaryKeySchema
@@ -59,7 +60,7 @@ type indexInfo struct {
 
 // compileTable checks a descriptor and prepares it.
 func compileTable(database string, desc *catalog.Table) (*tableInfo, error) {
-	t := &tableInfo{database: database, desc: desc, position: map[int]int{}}
+	t := &tableInfo{database: database, lock: tableLock(database, desc.Name), desc: desc, position: map[int]int{}}
 	if err := t.compileColumns(); err != nil {
 		return nil, fmt.Errorf("table %s.%s: %w", database, desc.Name, err)
 	}

@@ -149,6 +149,10 @@ func buildControl(ctx *sql.Context, n sql.Node) (sql.RowIter, bool, error) {
 		} else {
 			err = s.complete(ctx, c)
 		}
+	case *plan.LockTables:
+		err = s.lockTables(ctx, n)
+	case *plan.UnlockTables:
+		err = s.unlockTables(ctx)
 	default:
 		err = s.commitBefore(ctx, n)
 		return nil, err != nil, err
@@ -187,6 +191,7 @@ func (s *Session) startExplicit(ctx *sql.Context, c wire.Control) error {
 	if err := s.commit(ctx); err != nil {
 		return err
 	}
+	s.releaseTables()
 	next := s.characteristics(ctx)
 	switch c.Access {
 	case wire.AccessReadOnly:

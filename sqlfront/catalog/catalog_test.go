@@ -121,25 +121,25 @@ func TestMetadataLocks(t *testing.T) {
 	ctx := context.Background()
 	l := NewLocks()
 	var reader, writer, late Holder
-	require.NoError(t, l.Acquire(ctx, &reader, "t", false, time.Hour))
-	require.ErrorIs(t, l.Acquire(ctx, &writer, "t", true, time.Millisecond), ErrLockTimeout)
-	require.NoError(t, l.Acquire(ctx, &late, "t", false, time.Hour), "an exclusive request that gave up blocks nobody")
+	require.NoError(t, l.Acquire(ctx, &reader, "t", SharedRead, time.Hour))
+	require.ErrorIs(t, l.Acquire(ctx, &writer, "t", Exclusive, time.Millisecond), ErrLockTimeout)
+	require.NoError(t, l.Acquire(ctx, &late, "t", SharedRead, time.Hour), "an exclusive request that gave up blocks nobody")
 	l.ReleaseAll(&late)
 
 	granted := make(chan error, 1)
-	go func() { granted <- l.Acquire(ctx, &writer, "t", true, time.Hour) }()
+	go func() { granted <- l.Acquire(ctx, &writer, "t", Exclusive, time.Hour) }()
 	for waiting := false; !waiting; { // until the writer stands in the queue
 		l.mu.Lock()
-		waiting = l.mu.names["t"].waiting == 1
+		waiting = l.mu.names["t"].waiting[waitExclusive] == 1
 		l.mu.Unlock()
 	}
-	require.ErrorIs(t, l.Acquire(ctx, &late, "t", false, time.Millisecond), ErrLockTimeout, "a later reader waits behind the writer")
+	require.ErrorIs(t, l.Acquire(ctx, &late, "t", SharedRead, time.Millisecond), ErrLockTimeout, "a later reader waits behind the writer")
 	l.ReleaseAll(&reader)
 	require.NoError(t, <-granted)
 
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	require.True(t, errors.Is(l.Acquire(cancelled, &late, "t", false, time.Hour), context.Canceled))
+	require.True(t, errors.Is(l.Acquire(cancelled, &late, "t", SharedRead, time.Hour), context.Canceled))
 	l.ReleaseAll(&writer)
 	require.Empty(t, l.mu.names, "idle names are forgotten")
 }

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 )
@@ -10,10 +11,39 @@ import (
 // ErrLockTimeout is returned when a metadata lock was not granted in time.
 var ErrLockTimeout = errors.New("catalog: metadata lock wait timeout")
 
+// Mode is how a name is locked.
+type Mode uint8
+
+const (
+	// SharedRead keeps the definition in force.
+	SharedRead Mode = iota + 1
+	// SharedWrite is SharedRead of a transaction that changes or locks rows.
+	SharedWrite
+	// ReadOnly keeps those who write away: LOCK TABLES ... READ.
+	ReadOnly
+	// Exclusive keeps everybody away: a schema change, LOCK TABLES ... WRITE.
+	Exclusive
+)
+
+// beside tells whether two holders may have a name in these modes.
+func (m Mode) beside(o Mode) bool {
+	if m == Exclusive || o == Exclusive {
+		return false
+	}
+	return m == SharedRead || o == SharedRead || m == o
+}
+
+// covers tells whether m permits what o does.
+func (m Mode) covers(o Mode) bool { return m == o || m == Exclusive || o == SharedRead && m != 0 }
+
 // Locks are the metadata locks of one process (MySQL manual, 10.11.4). A name
 // is held shared by every transaction that has used the object, until the
-// transaction ends, and exclusively by a statement that changes it. A waiting
-// exclusive request goes before later shared ones, so that it is not starved.
+// transaction ends, and exclusively by a statement that changes it; LOCK TABLES
+// holds names beyond transactions. A waiting exclusive request goes before later
+// shared ones, so that it is not starved, and a waiting ReadOnly one before later
+// ones to write.
+//
+// Names are paths: the schema's, or schema/table.
 type Locks struct {
 	mu struct {
 		sync.Mutex
@@ -22,22 +52,50 @@ type Locks struct {
 }
 
 type lockName struct {
-	shared    map[*Holder]struct{}
-	exclusive *Holder
-	waiting   int           // exclusive requests that wait
-	changed   chan struct{} // closed and replaced when anything is released
+	holders map[*Holder]Mode
+	waiting [waits]int
+	changed chan struct{} // closed and replaced when a waiter should look again
 }
 
-// Holder is a transaction that holds metadata locks. Its methods and those of
-// Locks on it are for one goroutine at a time. The zero value is ready.
+// Requests that stand in the way of later ones while they wait.
+const (
+	waitExclusive = iota // a schema change
+	waitWrite            // LOCK TABLES ... WRITE
+	waitRead             // LOCK TABLES ... READ
+	waits
+)
+
+// Holder is a transaction, or the LOCK TABLES of a session, that holds metadata
+// locks. Its methods and those of Locks on it are for one goroutine at a time.
+// The zero value is ready.
 type Holder struct {
-	held map[string]bool // true: exclusive
+	held   map[string]Mode
+	beyond *Holder
 }
 
-// Holds tells whether the holder has the name, exclusively or at all.
-func (h *Holder) Holds(name string, exclusive bool) bool {
-	mode, ok := h.held[name]
-	return ok && (mode || !exclusive)
+// Within says that h is a transaction of the session whose LOCK TABLES is beyond.
+func (h *Holder) Within(beyond *Holder) { h.beyond = beyond }
+
+// within tells whether LOCK TABLES is in force for a transaction.
+func (h *Holder) within() bool { return h.beyond != nil && len(h.beyond.held) > 0 }
+
+// Holds tells whether the holder has the name in a mode that covers mode.
+func (h *Holder) Holds(name string, mode Mode) bool { return h.held[name].covers(mode) }
+
+// aside tells whether h holds anything but the name and what it lies in.
+func (h *Holder) aside(name string) bool {
+	for held := range h.held {
+		if held != name && !strings.HasPrefix(name, held+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// Request is a name and the mode to lock it in.
+type Request struct {
+	Name string
+	Mode Mode
 }
 
 // NewLocks returns a table without locks.
@@ -51,72 +109,144 @@ func NewLocks() *Locks {
 // holder that has the name shared gives the shared lock up first: two such
 // requests would otherwise wait for each other. The caller looks at the object
 // again after an exclusive grant.
-func (l *Locks) Acquire(ctx context.Context, h *Holder, name string, exclusive bool, timeout time.Duration) error {
-	if h.Holds(name, exclusive) {
+func (l *Locks) Acquire(ctx context.Context, h *Holder, name string, mode Mode, timeout time.Duration) error {
+	if h.Holds(name, mode) {
 		return nil
 	}
-	if exclusive {
+	if mode == Exclusive {
 		l.release(h, name)
 	}
+	return l.wait(ctx, &waiter{holder: h, requests: []Request{{name, mode}}}, timeout)
+}
+
+// AcquireAll takes all names for h at once, for LOCK TABLES. It holds none of
+// them while it waits for the others, so it cannot be part of a circle.
+func (l *Locks) AcquireAll(ctx context.Context, h *Holder, requests []Request, timeout time.Duration) error {
+	return l.wait(ctx, &waiter{holder: h, requests: requests, tables: true}, timeout)
+}
+
+// waiter is an Acquire that goes on.
+type waiter struct {
+	holder     *Holder
+	requests   []Request
+	tables     bool // LOCK TABLES
+	registered bool
+}
+
+func (l *Locks) wait(ctx context.Context, w *waiter, timeout time.Duration) error {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	for registered := false; ; registered = true {
-		granted, changed := l.try(h, name, exclusive, registered)
-		if granted {
+	for {
+		changed := l.try(w)
+		if changed == nil {
 			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			l.giveUp(name, exclusive)
+			l.giveUp(w)
 			return ctx.Err()
 		case <-timer.C:
-			l.giveUp(name, exclusive)
+			l.giveUp(w)
 			return ErrLockTimeout
 		}
 	}
 }
 
-func (l *Locks) try(h *Holder, name string, exclusive, registered bool) (bool, <-chan struct{}) {
+// try grants all requests and returns nil, or returns what to wait for.
+func (l *Locks) try(w *waiter) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := l.mu.names[name]
-	if n == nil {
-		n = &lockName{shared: map[*Holder]struct{}{}, changed: make(chan struct{})}
-		l.mu.names[name] = n
-	}
-	free := n.exclusive == nil && (exclusive && len(n.shared) == 0 || !exclusive && n.waiting == 0)
-	if !free {
-		if exclusive && !registered {
-			n.waiting++
+	blocked := ""
+	for _, r := range w.requests {
+		if !l.nameLocked(r.Name).free(w, r) {
+			blocked = r.Name
+			break
 		}
-		return false, n.changed
 	}
-	if exclusive {
-		n.exclusive = h
-		if registered {
-			n.waiting--
+	if blocked != "" {
+		if !w.registered {
+			w.registered = true
+			l.registerLocked(w, 1)
 		}
-	} else {
-		n.shared[h] = struct{}{}
+		return l.mu.names[blocked].changed
 	}
-	if h.held == nil {
-		h.held = map[string]bool{}
+	if w.registered {
+		l.registerLocked(w, -1)
 	}
-	h.held[name] = exclusive
-	return true, nil
+	if w.holder.held == nil {
+		w.holder.held = map[string]Mode{}
+	}
+	for _, r := range w.requests {
+		l.nameLocked(r.Name).holders[w.holder] = r.Mode
+		w.holder.held[r.Name] = r.Mode
+	}
+	return nil
 }
 
-// giveUp ends a wait; requests that stood behind an exclusive one look again.
-func (l *Locks) giveUp(name string, exclusive bool) {
-	if !exclusive {
-		return
+func (l *Locks) nameLocked(name string) *lockName {
+	n := l.mu.names[name]
+	if n == nil {
+		n = &lockName{holders: map[*Holder]Mode{}, changed: make(chan struct{})}
+		l.mu.names[name] = n
 	}
+	return n
+}
+
+// free tells whether the request can be granted now.
+func (n *lockName) free(w *waiter, r Request) bool {
+	for h, mode := range n.holders {
+		if h != w.holder && !mode.beside(r.Mode) {
+			return false
+		}
+	}
+	return r.Mode == Exclusive || !n.behind(w.holder, r)
+}
+
+// behind tells whether the request stands behind one that waits. A schema change
+// waits for whoever has the name at all, so who has it does not wait for the
+// schema change. LOCK TABLES may wait for what h has elsewhere, so only who has
+// nothing elsewhere waits for it; and it waits on many names, so who has this one
+// does not wait for it, except a writer to be for a reader, who lets him have it.
+// Where LOCK TABLES is in force, anybody who waits may be waiting for its end.
+func (n *lockName) behind(h *Holder, r Request) bool {
+	if h.within() {
+		return false
+	}
+	reader := n.waiting[waitRead] > 0 && r.Mode == SharedWrite
+	if n.holders[h] != 0 {
+		return reader && n.waiting[waitExclusive]+n.waiting[waitWrite] == 0 && !h.aside(r.Name)
+	}
+	return n.waiting[waitExclusive] > 0 || (reader || n.waiting[waitWrite] > 0) && !h.aside(r.Name)
+}
+
+// registerLocked puts w among those who wait, or takes it away (by -1), and lets
+// the others look again: the rules of behind look at who waits.
+func (l *Locks) registerLocked(w *waiter, by int) {
+	for _, r := range w.requests {
+		n := l.nameLocked(r.Name)
+		switch {
+		case r.Mode == Exclusive && !w.tables:
+			n.waiting[waitExclusive] += by
+		case r.Mode == Exclusive:
+			n.waiting[waitWrite] += by
+		case r.Mode == ReadOnly:
+			n.waiting[waitRead] += by
+		default:
+			continue // stands in nobody's way
+		}
+		n.wake()
+	}
+}
+
+// giveUp ends a wait; requests that stood behind it look again.
+func (l *Locks) giveUp(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := l.mu.names[name]
-	n.waiting--
-	l.wakeLocked(name, n)
+	l.registerLocked(w, -1)
+	for _, r := range w.requests {
+		l.forgetLocked(r.Name)
+	}
 }
 
 func (l *Locks) release(h *Holder, name string) {
@@ -127,18 +257,43 @@ func (l *Locks) release(h *Holder, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.mu.names[name]
-	if n.exclusive == h {
-		n.exclusive = nil
-	}
-	delete(n.shared, h)
-	l.wakeLocked(name, n)
+	delete(n.holders, h)
+	n.wake()
+	l.forgetLocked(name)
 }
 
-// wakeLocked lets every waiter of the name look again and forgets idle names.
-func (l *Locks) wakeLocked(name string, n *lockName) {
+// Release gives one name up.
+func (l *Locks) Release(h *Holder, name string) { l.release(h, name) }
+
+// Pass gives what from holds of a name to another holder.
+func (l *Locks) Pass(from, to *Holder, name string) {
+	mode, ok := from.held[name]
+	if !ok || to.held[name] != 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.mu.names[name]
+	delete(n.holders, from)
+	delete(from.held, name)
+	n.holders[to] = mode
+	if to.held == nil {
+		to.held = map[string]Mode{}
+	}
+	to.held[name] = mode
+}
+
+// wake lets every waiter of the name look again.
+func (n *lockName) wake() {
 	close(n.changed)
 	n.changed = make(chan struct{})
-	if n.exclusive == nil && len(n.shared) == 0 && n.waiting == 0 {
+}
+
+// forgetLocked drops a name that nobody holds or stands in the way of. Who waits
+// for it all the same, if that is possible, has been woken.
+func (l *Locks) forgetLocked(name string) {
+	n := l.mu.names[name]
+	if n != nil && len(n.holders) == 0 && n.waiting == [waits]int{} {
 		delete(l.mu.names, name)
 	}
 }
