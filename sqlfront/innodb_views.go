@@ -119,7 +119,9 @@ func (s *Server) fillInnodbTrx() {
 		}
 		var rows []sql.Row
 		for _, info := range s.config.Coordinator.Active() {
-			rows = append(rows, v.innodbTrx(info))
+			if info.Connection != 0 { // not the server's own, of background work
+				rows = append(rows, v.innodbTrx(info))
+			}
 		}
 		return sql.RowsToRowIter(rows...), nil
 	}
