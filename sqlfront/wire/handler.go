@@ -82,7 +82,10 @@ func (h *Handler) ComMultiQuery(ctx context.Context, c *mysql.Conn, query string
 		rest, err = h.Handler.ComMultiQuery(ctx, c, query, callback)
 		return err
 	})
-	return rest, err
+	if err != nil {
+		return "", err // the connection would go on with the rest, whose answers nobody expects
+	}
+	return rest, nil
 }
 
 // ComPrepare implements mysql.Handler.
