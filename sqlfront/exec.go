@@ -38,6 +38,11 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 		return b.base.Build(ctx, next, row)
 	}
 	switch n := n.(type) {
+	case *plan.IndexedTableAccess:
+		nothing, err := findsNothing(ctx, n, row)
+		if err != nil || nothing {
+			return sql.RowsToRowIter(), err
+		}
 	case *plan.AddColumn:
 		return addAtOnce(ctx, n)
 	case *plan.Distinct:
@@ -110,11 +115,18 @@ func rewriteChange(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 		next.Child = &materialized{next.Child}
 		return &next, nil
 	case *plan.UpdateSource:
-		if !rescans(ctx, n.Child) {
+		next := *n
+		if rescans(ctx, n.Child) {
+			next.Child = &materialized{n.Child}
+		}
+		if !n.Ignore {
+			if strict := strictUpdates(ctx, n.UpdateExprs.AllExpressions()); strict != nil {
+				return next.WithExpressions(ctx, strict...)
+			}
+		}
+		if next.Child == n.Child {
 			return nil, nil
 		}
-		next := *n
-		next.Child = &materialized{n.Child}
 		return &next, nil
 	case *plan.InsertInto:
 		locked, sameLocks, err := lockSource(ctx, n)
