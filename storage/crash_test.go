@@ -18,7 +18,8 @@ import (
 // cut at that moment would leave it: what was synced is there, of the rest each
 // block with some probability.
 type powerCuts struct {
-	fs *vfs.MemFS
+	fs   *vfs.MemFS
+	link sync.Mutex // see linkFS
 
 	mu struct {
 		sync.Mutex
@@ -45,7 +46,22 @@ func newPowerCuts(seed uint64, every int) *powerCuts {
 }
 
 // FS returns the file system to run on.
-func (p *powerCuts) FS() vfs.FS { return errorfs.Wrap(p.fs, p) }
+func (p *powerCuts) FS() vfs.FS { return errorfs.Wrap(&linkFS{p.fs, &p.link}, p) }
+
+// linkFS keeps Link and CrashClone of a MemFS apart: Link takes one and the same
+// read lock twice, and hangs for ever if CrashClone asks for the write lock in
+// between.
+type linkFS struct {
+	vfs.FS
+	mu *sync.Mutex
+}
+
+// Link implements vfs.FS.
+func (l *linkFS) Link(from, to string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.FS.Link(from, to)
+}
 
 // String is part of errorfs.Injector.
 func (p *powerCuts) String() string { return "power cuts" }
@@ -65,7 +81,9 @@ func (p *powerCuts) MaybeError(op errorfs.Op) error {
 		cut.synced[id] = n
 	}
 	percent := []int{0, 0, 30, 70, 100}[p.mu.rng.IntN(5)]
+	p.link.Lock()
 	cut.fs = p.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: p.mu.rng})
+	p.link.Unlock()
 	p.mu.cuts = append(p.mu.cuts, cut)
 	return nil
 }
