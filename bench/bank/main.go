@@ -75,12 +75,7 @@ type outcome struct {
 func run(ctx context.Context, s settings) error {
 	var banks []*bank
 	for _, binary := range s.binaries {
-		dir, err := os.MkdirTemp("", "rowlock-bank-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		server, err := process.Start(ctx, binary, "--data", dir, "--listen", "127.0.0.1:0")
+		server, err := process.StartTemporary(ctx, binary, "bank")
 		if err != nil {
 			return fmt.Errorf("%s: %w", binary, err)
 		}

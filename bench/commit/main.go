@@ -53,12 +53,7 @@ type kind struct {
 
 func run(ctx context.Context, s settings) error {
 	if s.address == "" {
-		dir, err := os.MkdirTemp("", "rowlock-commit-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		server, err := process.Start(ctx, s.binary, "--data", dir, "--listen", "127.0.0.1:0")
+		server, err := process.StartTemporary(ctx, s.binary, "commit")
 		if err != nil {
 			return err
 		}

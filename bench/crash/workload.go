@@ -14,6 +14,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/rowlockdb/rowlock"
+	"github.com/rowlockdb/rowlock/bench/process"
 )
 
 // opening is the balance of every account at the start.
@@ -75,20 +76,8 @@ func (w *workload) unexpected() []string {
 	return strange
 }
 
-func open(address, database string) (*sql.DB, error) {
-	config := mysql.NewConfig()
-	config.Net, config.Addr, config.User, config.DBName = "tcp", address, "root", database
-	config.Timeout = 5 * time.Second
-	config.Logger = &mysql.NopLogger{}
-	connector, err := mysql.NewConnector(config)
-	if err != nil {
-		return nil, err
-	}
-	return sql.OpenDB(connector), nil
-}
-
 func (w *workload) prepare(ctx context.Context, address string) error {
-	db, err := open(address, "")
+	db, err := process.Open(address, "")
 	if err != nil {
 		return err
 	}
@@ -126,7 +115,7 @@ func (w *workload) run(ctx context.Context, address string) <-chan struct{} {
 }
 
 func (w *workload) client(ctx context.Context, c *client, address string) {
-	db, err := open(address, "crash")
+	db, err := process.Open(address, "crash")
 	if err != nil {
 		w.note(err)
 		return
@@ -187,7 +176,7 @@ func (w *workload) step(ctx context.Context, c *client, db *sql.DB, seq int64) e
 func (w *workload) verify(ctx context.Context, address string, all bool) (lost int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
-	db, err := open(address, "crash")
+	db, err := process.Open(address, "crash")
 	if err != nil {
 		return 0, err
 	}

@@ -15,7 +15,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"flag"
 	"fmt"
@@ -61,12 +60,7 @@ func main() {
 
 func run(ctx context.Context, s settings) error {
 	if s.address == "" {
-		dir, err := os.MkdirTemp("", "rowlock-deadlocks-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		server, err := process.Start(ctx, s.binary, "--data", dir, "--listen", "127.0.0.1:0", "--shards", fmt.Sprint(s.shards))
+		server, err := process.StartTemporary(ctx, s.binary, "deadlocks", "--shards", fmt.Sprint(s.shards))
 		if err != nil {
 			return err
 		}
@@ -74,7 +68,7 @@ func run(ctx context.Context, s settings) error {
 		s.address = server.Address
 	}
 	fmt.Printf("seed %d\n", s.seed)
-	db, err := open(s.address)
+	db, err := process.OpenMany(s.address, 64)
 	if err != nil {
 		return err
 	}
@@ -120,20 +114,6 @@ func percentile(times []time.Duration, p int) time.Duration {
 	}
 	times = slices.Sorted(slices.Values(times))
 	return times[(len(times)-1)*p/100]
-}
-
-func open(address string) (*sql.DB, error) {
-	config := mysql.NewConfig()
-	config.Net, config.Addr, config.User = "tcp", address, "root"
-	config.Timeout, config.InterpolateParams = 5*time.Second, true
-	config.Logger = &mysql.NopLogger{}
-	connector, err := mysql.NewConnector(config)
-	if err != nil {
-		return nil, err
-	}
-	db := sql.OpenDB(connector)
-	db.SetMaxIdleConns(64)
-	return db, nil
 }
 
 // isDeadlock tells whether err is error 1213.

@@ -4,23 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"time"
-
-	"github.com/go-sql-driver/mysql"
 )
-
-// Open returns a pool of connections to a server, as root without a password.
-func Open(address, database string) (*sql.DB, error) {
-	config := mysql.NewConfig()
-	config.Net, config.Addr, config.User, config.DBName = "tcp", address, "root", database
-	config.Timeout = 5 * time.Second
-	config.Logger = &mysql.NopLogger{}
-	connector, err := mysql.NewConnector(config)
-	if err != nil {
-		return nil, err
-	}
-	return sql.OpenDB(connector), nil
-}
 
 // Place finds out on which shard each of the rows of a table with these ids
 // lies: it locks one after the other and looks where the lock is. Nobody else

@@ -19,8 +19,9 @@ type Server struct {
 	Address string        // that clients connect to
 	Ready   time.Duration // from the start of the process to its ready line
 
-	command *exec.Cmd
-	errors  *bytes.Buffer // standard error; read it after Wait
+	command   *exec.Cmd
+	temporary string        // data directory that goes with the process; empty: none
+	errors    *bytes.Buffer // standard error; read it after Wait
 }
 
 // PID is the server's process id.
@@ -61,8 +62,26 @@ func StartWith(ctx context.Context, environment []string, binary string, args ..
 	return s, nil
 }
 
+// StartTemporary starts the binary on a data directory of its own, which Kill and
+// Stop remove, and a port of the system's choice. The name is part of the
+// directory's; more arguments follow.
+func StartTemporary(ctx context.Context, binary, name string, args ...string) (*Server, error) {
+	dir, err := os.MkdirTemp("", "rowlock-"+name+"-")
+	if err != nil {
+		return nil, fmt.Errorf("start server: %w", err)
+	}
+	s, err := Start(ctx, binary, append([]string{"--data", dir, "--listen", "127.0.0.1:0"}, args...)...)
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	s.temporary = dir
+	return s, nil
+}
+
 // Kill ends the process as a crash would, and waits until it is gone.
 func (s *Server) Kill() error {
+	defer os.RemoveAll(s.temporary)
 	if err := s.command.Process.Kill(); err != nil {
 		return fmt.Errorf("kill server: %w", err)
 	}
@@ -78,6 +97,7 @@ func (s *Server) Wait() int {
 
 // Stop asks the server to end and waits for it.
 func (s *Server) Stop() error {
+	defer os.RemoveAll(s.temporary)
 	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop server: %w", err)
 	}

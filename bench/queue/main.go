@@ -10,15 +10,12 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"regexp"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
 
 	"github.com/rowlockdb/rowlock/bench/process"
 )
@@ -53,19 +50,14 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	if s.address == "" {
-		dir, err := os.MkdirTemp("", "rowlock-queue-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		server, err := process.Start(ctx, s.binary, "--data", dir, "--listen", "127.0.0.1:0", "--shards", fmt.Sprint(s.shards))
+		server, err := process.StartTemporary(ctx, s.binary, "queue", "--shards", fmt.Sprint(s.shards))
 		if err != nil {
 			return err
 		}
 		defer server.Stop()
 		s.address = server.Address
 	}
-	db, err := open(s.address)
+	db, err := process.OpenMany(s.address, 64)
 	if err != nil {
 		return err
 	}
@@ -93,18 +85,4 @@ func run(ctx context.Context, s settings) error {
 			v.name, s.jobs, s.workers, float64(s.jobs)/took.Seconds(), q.transactions.Load(), q.empty.Load())
 	}
 	return nil
-}
-
-func open(address string) (*sql.DB, error) {
-	config := mysql.NewConfig()
-	config.Net, config.Addr, config.User = "tcp", address, "root"
-	config.Timeout, config.InterpolateParams = 5*time.Second, true
-	config.Logger = &mysql.NopLogger{}
-	connector, err := mysql.NewConnector(config)
-	if err != nil {
-		return nil, err
-	}
-	db := sql.OpenDB(connector)
-	db.SetMaxIdleConns(64)
-	return db, nil
 }

@@ -65,12 +65,7 @@ func run(ctx context.Context, s settings) error {
 	case (s.binary == "") == (s.address == ""):
 		return errors.New("say -binary or -address")
 	case s.binary != "":
-		dir, err := os.MkdirTemp("", "rowlock-sysbench-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		server, err := process.Start(ctx, s.binary, "--data", dir, "--listen", "127.0.0.1:0")
+		server, err := process.StartTemporary(ctx, s.binary, "sysbench")
 		if err != nil {
 			return err
 		}

@@ -110,6 +110,8 @@ func (s *simulated) step(x *session) {
 	}
 }
 
+// faulty decides whether a fault happens here; it is asked only where the fault
+// would make a difference.
 func (s *simulated) faulty(fault string) bool {
 	if s.fault != fault || s.random.Float64() >= s.rate {
 		return false
@@ -156,7 +158,7 @@ func (s *simulated) read(x *session, key int32) Op {
 	if holder := s.locked[key]; holder != nil && holder != x && s.faulty("dirty read") {
 		list = append(list, valuesOf(holder.writes, key)...)
 	}
-	if own := valuesOf(x.writes, key); !s.faulty("own write missed") {
+	if own := valuesOf(x.writes, key); len(own) > 0 && !s.faulty("own write missed") {
 		list = append(list, own...)
 	}
 	if s.register {
@@ -176,13 +178,9 @@ func valuesOf(writes []Op, key int32) []int32 {
 }
 
 func (s *simulated) commit(x *session) {
-	if s.level == "snapshot" && !s.faulty("no check of versions") {
-		for _, w := range x.writes {
-			if versions := s.keys[w.Key]; len(versions) > 0 && versions[len(versions)-1].at > x.snapshot {
-				s.end(x, Aborted)
-				return
-			}
-		}
+	if s.level == "snapshot" && s.overtaken(x) && !s.faulty("no check of versions") {
+		s.end(x, Aborted)
+		return
 	}
 	if s.random.IntN(20) == 0 && s.level != "serializable" {
 		s.end(x, Aborted)
@@ -196,12 +194,20 @@ func (s *simulated) commit(x *session) {
 	s.end(x, Committed)
 }
 
+// overtaken reports whether a key that x writes was written after its snapshot.
+func (s *simulated) overtaken(x *session) bool {
+	return slices.ContainsFunc(x.writes, func(w Op) bool {
+		versions := s.keys[w.Key]
+		return len(versions) > 0 && versions[len(versions)-1].at > x.snapshot
+	})
+}
+
 // apply makes the writes visible.
 func (s *simulated) apply(x *session) {
 	if len(x.writes) > 0 && s.faulty("write lost") {
 		x.writes = x.writes[1:]
 	}
-	if s.faulty("torn commit") {
+	if len(x.writes) > 1 && s.faulty("torn commit") {
 		for _, w := range x.writes {
 			at := s.tick()
 			if w.Key%2 == 1 {
@@ -274,21 +280,22 @@ func TestSimulatedFaults(t *testing.T) {
 	seed := seedOf(t)
 	for i, c := range []struct {
 		level, fault string
+		rate         float64
 		model        Model
 		oneOf        []string // what it may be called
 	}{
-		{"snapshot", "dirty read", StrongSnapshotIsolation, []string{AbortedRead, IntermediateRead, G1c, GSingle, IncompatibleOrder}},
-		{"read committed", "dirty read", ReadCommitted, []string{AbortedRead, IntermediateRead}},
-		{"snapshot", "stale snapshot", StrongSnapshotIsolation, []string{GSingle + process, GSingle + realtime}},
-		{"snapshot", "no check of versions", StrongSnapshotIsolation, []string{LostUpdate, GSingle}},
-		{"snapshot", "torn commit", StrongSnapshotIsolation, []string{GSingle, GSingle + realtime}},
-		{"serializable", "write lost", StrictSerializable, []string{GSingle + realtime, GSingle}},
-		{"serializable", "own write missed", StrictSerializable, []string{OwnWriteMissed}},
-		{"read committed", "rollback forgotten", ReadCommitted, []string{AbortedRead}},
-		{"read committed", "own write missed", ReadCommitted, []string{OwnWriteMissed}},
+		{"snapshot", "dirty read", 0.02, StrongSnapshotIsolation, []string{AbortedRead, IntermediateRead, G1c, GSingle, IncompatibleOrder}},
+		{"read committed", "dirty read", 0.02, ReadCommitted, []string{AbortedRead, IntermediateRead}},
+		{"snapshot", "stale snapshot", 0.02, StrongSnapshotIsolation, []string{GSingle + process, GSingle + realtime}},
+		{"snapshot", "no check of versions", 0.1, StrongSnapshotIsolation, []string{LostUpdate, GSingle}},
+		{"snapshot", "torn commit", 0.05, StrongSnapshotIsolation, []string{GSingle, GSingle + realtime}},
+		{"serializable", "write lost", 0.02, StrictSerializable, []string{GSingle + realtime, GSingle}},
+		{"serializable", "own write missed", 0.1, StrictSerializable, []string{OwnWriteMissed}},
+		{"read committed", "rollback forgotten", 0.02, ReadCommitted, []string{AbortedRead}},
+		{"read committed", "own write missed", 0.1, ReadCommitted, []string{OwnWriteMissed}},
 	} {
 		for _, register := range []bool{false, true} {
-			s := &simulated{level: c.level, fault: c.fault, register: register, rate: 0.004, random: rand.New(rand.NewPCG(seed, uint64(i)))}
+			s := &simulated{level: c.level, fault: c.fault, register: register, rate: c.rate, random: rand.New(rand.NewPCG(seed, uint64(i)))}
 			report := Check(s.run(20_000, 16), Options{LinearizableKeys: register && c.level != "read committed"})
 			about := fmt.Sprintf("%s, registers %v, %s, %d times", c.level, register, c.fault, s.faults)
 			t.Logf("%s: %s", about, report.Summary())
