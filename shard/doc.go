@@ -53,6 +53,13 @@
 // naming that flush, inherits. From the flush on the old owner is frozen, until
 // the successor serves or an epoch of its own begins.
 //
+// # A change of members
+//
+// The serving owner alone proposes members (Replica.AddLearner, AddVoter,
+// RemoveReplica). An epoch in which it is the only voter, and reads without
+// asking anybody, is over and applied before a second voter is proposed, and none
+// begins while a change of its own could still come true (H14).
+//
 // # What protects what
 //
 // A tenure is an owner's memory for one epoch and dies with it. tenure.mu

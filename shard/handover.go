@@ -39,6 +39,8 @@ type heritage struct {
 	flush uint64
 	// own is this process's own memory of epoch prev.
 	own *handedTable
+	// shared: reads need a proof in the new epoch, however few the voters are.
+	shared bool
 }
 
 // handedTable is the memory of an owner that stops.

@@ -67,6 +67,7 @@ type Replica struct {
 	epoch atomic.Uint64 // the epoch whose BeginEpoch this process proposed
 
 	takeover sync.Mutex // one BecomeOwner at a time; held across I/O on purpose
+	changes  changes    // of the group's members
 
 	resolver resolver
 	garbage  garbage
@@ -255,7 +256,9 @@ func (r *Replica) takeOver(ctx context.Context, h heritage) error {
 	return nil
 }
 
-// beginEpoch proposes BeginEpoch until its fate is known.
+// beginEpoch proposes BeginEpoch until its fate is known. An epoch is sole only
+// if this replica is alone before and after it was applied (H14): else another
+// follows, which is not.
 func (r *Replica) beginEpoch(ctx context.Context, h heritage) (epoch uint64, sole bool, err error) {
 	if err := r.c.Group.ReadBarrier(ctx); err != nil {
 		return 0, false, err
@@ -264,12 +267,12 @@ func (r *Replica) beginEpoch(ctx context.Context, h heritage) (epoch uint64, sol
 	if err != nil {
 		return 0, false, err
 	}
-	_, voter := members.Voters[r.c.Group.Replica()]
-	sole = voter && (len(members.Voters) == 1 || mutated("H14.sole-among-many"))
 	prev, _, _, _ := r.c.Machine.Owner()
 	if h.prev != 0 && prev != h.prev {
 		return 0, false, r.notOwner()
 	}
+	// What one owner hands over another takes, in exactly the next epoch.
+	sole = !h.shared && h.flush == 0 && r.alone(members)
 	c := Command{Kind: KindBeginEpoch, Epoch: prev, Node: r.c.Node, Process: r.c.Process, Sole: sole, Flush: h.flush}
 	result, err := r.proposeUntilKnown(ctx, &c)
 	if err != nil {
@@ -278,7 +281,19 @@ func (r *Replica) beginEpoch(ctx context.Context, h heritage) (epoch uint64, sol
 	if result.Verdict != VerdictDone {
 		return 0, false, r.notOwner()
 	}
-	return prev + 1, sole, nil
+	epoch = prev + 1
+	if !sole || mutated("H14.sole-not-looked-at-again") {
+		return epoch, sole, nil
+	}
+	r.at(ctx, "sole epoch begun")
+	if members, err = r.c.Group.Membership(ctx); err != nil {
+		return 0, false, err
+	}
+	if r.alone(members) {
+		return epoch, true, nil
+	}
+	h.prev, h.shared = epoch, true
+	return r.beginEpoch(ctx, h)
 }
 
 // proposeUntilKnown proposes an idempotent command until a copy is applied.

@@ -22,10 +22,12 @@ type trio struct {
 	shards  map[ID][3]*Replica
 	seq     uint64
 	ahead   atomic.Int64 // of clocks that look at it
+	times   TimestampSource
 }
 
 func newTrio(t *testing.T) *trio {
 	w := &trio{t: t, network: memory.NewNetwork(1), shards: make(map[ID][3]*Replica)}
+	w.times = w
 	members := map[paxos.ReplicaID]string{1: "n1", 2: "n2", 3: "n3"}
 	for n := range 3 {
 		e := newTestEngine(t)
@@ -70,7 +72,7 @@ func (w *trio) Timestamp(ctx context.Context) (storage.Timestamp, error) {
 func (w *trio) Issued() storage.Timestamp { return 0 }
 
 func (w *trio) now() storage.Timestamp {
-	ts, err := w.Timestamp(w.ctx())
+	ts, err := w.times.Timestamp(w.ctx())
 	require.NoError(w.t, err)
 	return ts
 }
