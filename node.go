@@ -31,6 +31,9 @@ type Node struct {
 	coordinator *txn.Coordinator
 	server      *sqlfront.Server
 
+	failure failure
+	opened  chan struct{} // Open has returned
+
 	// closers undo Open, the last one first.
 	closers  []closer
 	closing  sync.Once
@@ -51,7 +54,9 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{options: o, log: o.Logger, closed: make(chan struct{})}
+	n := &Node{options: o, log: o.Logger, closed: make(chan struct{}), opened: make(chan struct{})}
+	n.failure.done = make(chan struct{})
+	defer close(n.opened)
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -62,7 +67,7 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 		{"shards", n.openShards},
 		{"SQL server", n.openServer},
 	} {
-		if err := step.do(ctx); err != nil {
+		if err := n.step(ctx, step.do); err != nil {
 			err = fmt.Errorf("rowlock: open %s of %s: %w", step.what, o.Dir, err)
 			return nil, errors.Join(err, n.Close(context.WithoutCancel(ctx)))
 		}
@@ -107,7 +112,7 @@ func (n *Node) DataDir() string { return filepath.Join(n.options.Dir, "data") }
 func (n *Node) LogDir() string { return filepath.Join(n.options.Dir, "log") }
 
 func (n *Node) openEngine(context.Context) error {
-	o := storage.Options{Dir: n.DataDir(), CacheBytes: n.options.CacheBytes, Logger: n.log}
+	o := storage.Options{Dir: n.DataDir(), CacheBytes: n.options.CacheBytes, Logger: n.log, Failed: n.fail}
 	if n.options.adjustStorage != nil {
 		n.options.adjustStorage(&o)
 	}
@@ -121,10 +126,12 @@ func (n *Node) openEngine(context.Context) error {
 }
 
 func (n *Node) openHost(context.Context) error {
-	o := dragon.Options{Dir: n.LogDir(), Logger: n.log}
+	o := dragon.Options{Dir: n.LogDir(), Logger: n.log, Failed: n.fail}
 	if n.options.adjustLog != nil {
 		n.options.adjustLog(&o)
 	}
+	disk := storage.NewStopFS(o.LogFS, func(err error) { n.fail(fmt.Errorf("log: %w", err)) })
+	o.LogFS = disk
 	host, err := dragon.Open(o)
 	switch {
 	case errors.Is(err, paxos.ErrLocked):
@@ -134,6 +141,7 @@ func (n *Node) openHost(context.Context) error {
 	case err != nil:
 		return err
 	}
+	disk.Arm()
 	n.host = host
 	n.onClose("log", func(context.Context) error { return host.Close() })
 	return nil
@@ -216,10 +224,14 @@ type ShardStatus struct {
 
 // Close ends client connections, rolls back what was open, and closes the
 // stores. Commits under way finish first, until ctx ends; the stores are closed
-// in any case. Further calls wait for the first and return its error.
+// in any case. Further calls wait for the first and return its error. Of a node
+// that has failed nothing is closed, and Err is returned.
 func (n *Node) Close(ctx context.Context) error {
 	n.closing.Do(func() {
 		close(n.closed)
+		if n.closeErr = n.Err(); n.closeErr != nil {
+			return
+		}
 		var errs []error
 		for _, c := range slices.Backward(n.closers) {
 			if err := c.do(ctx); err != nil {

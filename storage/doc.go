@@ -53,6 +53,6 @@
 // It decides nothing: whether an intent is visible, whether a vote may change,
 // whether a read is too old is the business of package shard. It takes no lock
 // on keys, draws no timestamp, reads no clock, and does not retry: a failed
-// commit is for the caller to stop on, and a write-ahead log that cannot be
-// written ends the process.
+// commit is for the caller to stop on. A disk that fails is told to
+// Options.Failed, and what met it never returns; see [StopFS].
 package storage

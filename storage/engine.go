@@ -25,6 +25,7 @@ type Engine struct {
 	db      *pebble.DB
 	lock    *pebble.Lock
 	flusher syncer
+	failure failure
 	churn   churn
 	stalls  atomic.Uint64
 	// restores numbers the restores of this life, for their directories.
@@ -40,10 +41,15 @@ type Engine struct {
 // unknown format, ErrCorrupt if its files are damaged.
 func Open(o Options) (*Engine, error) {
 	o = o.withDefaults()
-	e := &Engine{opts: o}
+	e := &Engine{opts: o, failure: failure{report: o.Failed}}
+	disk := NewStopFS(o.FS, func(err error) { e.failure.hear(wrap(err, "data store")) })
+	if o.Failed != nil {
+		e.opts.FS = disk
+	}
 	if err := e.open(); err != nil {
 		return nil, wrap(err, "open data directory %s", o.Dir)
 	}
+	disk.Arm()
 	return e, nil
 }
 
@@ -76,7 +82,7 @@ func (e *Engine) openLocked() error {
 	}
 	cache := pebble.NewCache(e.opts.CacheBytes)
 	defer cache.Unref() // the store holds its own reference
-	e.pebble = e.opts.pebbleOptions(cache)
+	e.pebble = e.opts.pebbleOptions(cache, &e.failure)
 	e.pebble.Lock = e.lock
 	begin := e.pebble.EventListener.WriteStallBegin
 	e.pebble.EventListener.WriteStallBegin = func(info pebble.WriteStallBeginInfo) {
@@ -182,5 +188,6 @@ func (e *Engine) Sync() error {
 // Close closes the store. No snapshot, stream, iterator or batch may be in use.
 // It does not sync: what was not synced may be lost in a power cut after it.
 func (e *Engine) Close() error {
+	e.failure.closed.Store(true)
 	return wrap(errors.Join(e.db.Close(), e.lock.Close()), "close data directory %s", e.opts.Dir)
 }

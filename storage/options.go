@@ -33,6 +33,11 @@ type Options struct {
 	Logger *slog.Logger
 	// ReadOnly opens without writing anything; the directory must exist.
 	ReadOnly bool
+	// Failed is called, once and on any goroutine, when the store cannot go on: a
+	// write or an fsync failed, or a block is damaged. It must not block. Writes
+	// that meet the failure then never return; nothing is retried, and the engine
+	// must not be closed. nil panics where Pebble gives up.
+	Failed func(error)
 }
 
 // withDefaults fills in what was left zero.
@@ -55,7 +60,7 @@ func (o Options) withDefaults() Options {
 // pebbleOptions are the settings of the one store of a node. Its many small
 // synced-by-the-log commits want a large memtable and no stalls; its point reads
 // want bloom filters on every level and moderate blocks.
-func (o Options) pebbleOptions(cache *pebble.Cache) *pebble.Options {
+func (o Options) pebbleOptions(cache *pebble.Cache, f *failure) *pebble.Options {
 	p := &pebble.Options{
 		FS:                          o.FS,
 		Cache:                       cache,
@@ -71,8 +76,8 @@ func (o Options) pebbleOptions(cache *pebble.Cache) *pebble.Options {
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                4096,
 		BlockPropertyCollectors:     []func() pebble.BlockPropertyCollector{newCommitTimes},
-		Logger:                      pebbleLogger{o.Logger},
-		EventListener:               eventListener(o.Logger),
+		Logger:                      pebbleLogger{o.Logger, f},
+		EventListener:               eventListener(o.Logger, f),
 	}
 	p.CompactionConcurrencyRange = func() (int, int) { return 1, 2 }
 	for i := range p.Levels {

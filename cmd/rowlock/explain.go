@@ -27,6 +27,10 @@ func explain(err error) string {
 		return fmt.Sprintf("%s; is a server running there already?", line(err))
 	case errors.Is(err, rowlock.ErrFormat):
 		return fmt.Sprintf("this release cannot use the data directory: %s", line(err))
+	case errors.Is(err, rowlock.ErrDiskFull):
+		return fmt.Sprintf("the server has stopped: %s; free some space and start it again", line(err))
+	case errors.Is(err, rowlock.ErrDisk):
+		return fmt.Sprintf("the server has stopped: %s; what was acknowledged is safe, look after the disk before the next start", line(err))
 	case errors.Is(err, rowlock.ErrCorrupt):
 		return fmt.Sprintf("stored data is damaged: %s", line(err))
 	case errors.Is(err, syscall.ENOSPC):

@@ -13,14 +13,22 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rowlockdb/rowlock"
 )
 
 // Exit codes.
 const (
 	exitFailed = 1 // the command ran and something in it failed
 	exitUsage  = 2 // wrong flags, configuration or environment
+
+	// Why a server stopped by itself; see docs/operations.md.
+	exitDisk    = 3 // a write or an fsync failed
+	exitFull    = 4 // the disk is full
+	exitCorrupt = 5 // stored data is damaged
 )
 
 // errFailed ends the program with exitFailed and says nothing more: what failed
@@ -42,8 +50,15 @@ func report(err error) int {
 	}
 	fmt.Fprintln(os.Stderr, "rowlock:", explain(err))
 	var usage *usageError
-	if errors.As(err, &usage) {
+	switch {
+	case errors.As(err, &usage):
 		return exitUsage
+	case errors.Is(err, rowlock.ErrDiskFull), errors.Is(err, syscall.ENOSPC):
+		return exitFull
+	case errors.Is(err, rowlock.ErrDisk):
+		return exitDisk
+	case errors.Is(err, rowlock.ErrCorrupt):
+		return exitCorrupt
 	}
 	return exitFailed
 }

@@ -89,7 +89,13 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 	logger.Info("ready", "address", address.String(), "after", time.Since(begun))
 	banner(out, c, node, address, time.Since(begun))
 
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-node.Failed():
+		// Nothing is closed: what has failed stands still, and the connections are
+		// gone. Whoever starts servers reads the exit code.
+		return node.Err()
+	}
 	release() // from here on a signal ends the process, as by default
 	logger.Info("stopping")
 	fmt.Fprintln(out, "stopping: waiting for commits under way; press Ctrl-C again to stop at once")

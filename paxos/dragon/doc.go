@@ -28,11 +28,17 @@
 // Until a replica has heard of a leader for the first time since its start,
 // proposals and barriers wait for that, within their deadline.
 //
-// # What ends the process
+// # What ends a host
 //
-// An error of a state machine or of the log store makes Dragonboat panic on
-// one of its own goroutines. That is wanted: nothing that was not stored may
-// be acknowledged, and a supervisor starts the process again.
+// An error of a state machine, of the log or of a file of Dragonboat's own ends
+// the host: Dragonboat would panic on one of its goroutines, over which nobody
+// has a say. So no such error reaches it. The goroutine that met it stops for
+// good, below Dragonboat, and Options.Failed is called. All groups share the step
+// worker and the log, so that nothing more is acknowledged, voted or sent after
+// an fsync that failed. Close then closes nothing; the directory is given back
+// when the process ends. The panics by which Dragonboat reports states that
+// cannot be pass through its logger and end the same way, in all hosts of the
+// process, because they do not say whose they are.
 //
 // # What it does not do
 //

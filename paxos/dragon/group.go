@@ -76,6 +76,7 @@ func (g *group) start(spec paxos.GroupSpec, sm paxos.StateMachine) error {
 		full:    g.cutLog,
 		restore: g.noteRestored,
 		log:     g.host.log,
+		failure: g.host.failure,
 		closed:  make(chan struct{}),
 	}
 	m.applied.Store(uint64(applied))
@@ -244,7 +245,11 @@ func (g *group) stop() error {
 			g.host.log.Error("group does not stop", "group", g.id, "error", err)
 		}
 	})
-	<-g.machine.closed
+	select {
+	case <-g.machine.closed:
+	case <-g.host.failure.done:
+		return fmt.Errorf("dragon: stop group %d: the host has failed: %w", g.id, g.host.failure.err)
+	}
 	if g.machine.err != nil {
 		return fmt.Errorf("dragon: close state machine of group %d: %w", g.id, g.machine.err)
 	}
@@ -265,6 +270,8 @@ func (g *group) await(ctx context.Context) error {
 	case <-g.ready:
 		return nil
 	case <-g.stopped:
+		return paxos.ErrClosed
+	case <-g.host.failure.done:
 		return paxos.ErrClosed
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
@@ -305,7 +312,7 @@ func (g *group) Submit(ctx context.Context, command []byte) func() ([]byte, erro
 	return func() ([]byte, error) {
 		var result []byte
 		if err == nil {
-			result, err = answer(ctx, rs, restored)
+			result, err = g.answer(ctx, rs, restored)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("dragon: propose to group %d: %w", g.id, err)
@@ -319,7 +326,7 @@ func (g *group) propose(ctx context.Context, command []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return answer(ctx, rs, restored)
+	return g.answer(ctx, rs, restored)
 }
 
 // send hands a command to Dragonboat, once a leader has been known.
@@ -329,7 +336,7 @@ func (g *group) send(ctx context.Context, command []byte) (rs *dragonboat.Reques
 		panic("dragon: empty command")
 	case len(command) > paxos.MaxCommand:
 		return nil, nil, fmt.Errorf("%d bytes: %w", len(command), paxos.ErrTooLarge)
-	case isClosed(g.stopped):
+	case isClosed(g.stopped), isClosed(g.host.failure.done):
 		return nil, nil, paxos.ErrClosed
 	case ctx.Err() != nil:
 		return nil, nil, fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
@@ -346,7 +353,7 @@ func (g *group) send(ctx context.Context, command []byte) (rs *dragonboat.Reques
 }
 
 // answer waits for what becomes of a command.
-func answer(ctx context.Context, rs *dragonboat.RequestState, restored <-chan struct{}) ([]byte, error) {
+func (g *group) answer(ctx context.Context, rs *dragonboat.RequestState, restored <-chan struct{}) ([]byte, error) {
 	select {
 	case r := <-rs.AppliedC():
 		rs.Release()
@@ -356,6 +363,8 @@ func answer(ctx context.Context, rs *dragonboat.RequestState, restored <-chan st
 		return nil, outcome(r)
 	case <-restored:
 		return nil, fmt.Errorf("%w: replica restored from a snapshot", paxos.ErrUnknownOutcome)
+	case <-g.host.failure.done:
+		return nil, fmt.Errorf("%w: the host has failed", paxos.ErrUnknownOutcome)
 	case <-ctx.Done():
 		// The request stays with Dragonboat until it expires there.
 		return nil, fmt.Errorf("%w: %w", paxos.ErrUnknownOutcome, ctx.Err())
@@ -396,7 +405,7 @@ func (g *group) ReadBarrier(ctx context.Context) error {
 }
 
 func (g *group) readBarrier(ctx context.Context) error {
-	if isClosed(g.stopped) {
+	if isClosed(g.stopped) || isClosed(g.host.failure.done) {
 		return paxos.ErrClosed
 	}
 	if err := g.await(ctx); err != nil {
@@ -441,6 +450,8 @@ func (g *group) tryBarrier(ctx context.Context, patience time.Duration) error {
 			return paxos.ErrClosed
 		}
 		return fmt.Errorf("%w: no leader", paxos.ErrNotSent)
+	case <-g.host.failure.done:
+		return paxos.ErrClosed
 	case <-timer.C:
 		return errNoAnswer
 	case <-ctx.Done():

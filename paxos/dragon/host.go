@@ -46,6 +46,7 @@ type host struct {
 	store    *logstore.Store
 	registry *registry
 	events   *events
+	failure  *failure
 	log      *slog.Logger
 	cuts     sync.WaitGroup // log cuts under way
 
@@ -73,16 +74,17 @@ func Open(o Options) (paxos.Host, error) {
 		return nil, err
 	}
 	useLogger(o.Logger)
-	h := &host{options: o, log: o.Logger, registry: newRegistry(o.Resolve)}
+	h := &host{options: o, log: o.Logger, registry: newRegistry(o.Resolve), failure: newFailure(o.Failed)}
 	h.mu.groups = make(map[paxos.GroupID]*group)
 	if err := h.openDirectory(); err != nil {
 		return nil, err
 	}
 	h.events = newEvents()
-	if err := h.openNodeHost(newHostFS(o.FS, o.Dir, name)); err != nil {
+	if err := h.openNodeHost(newHostFS(stopFS{o.FS, h.failure}, o.Dir, name)); err != nil {
 		h.events.close()
 		return nil, errors.Join(err, h.store.Close())
 	}
+	h.failure.arm()
 	return h, nil
 }
 
@@ -99,6 +101,7 @@ func (h *host) openDirectory() error {
 		Dir:    d.join(logDir),
 		FS:     h.options.LogFS,
 		Logger: h.log,
+		Fatal:  h.failure.stop,
 	})
 	if err != nil {
 		return fmt.Errorf("dragon: %w", describe(err))
@@ -146,6 +149,7 @@ func (h *host) openNodeHost(fs config.IFS) (err error) {
 // newNodeHost turns the panics by which Dragonboat reports damaged files into
 // errors.
 func newNodeHost(c config.NodeHostConfig) (nh *dragonboat.NodeHost, err error) {
+	defer catching()()
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("damaged: %v", p)
@@ -260,6 +264,9 @@ func (h *host) leaderKnown(id paxos.GroupID, r paxos.ReplicaID) {
 
 // Stop implements paxos.Host.
 func (h *host) Stop(id paxos.GroupID) error {
+	if err := h.failure.failed(); err != nil {
+		return fmt.Errorf("dragon: stop group %d: the host has failed: %w", id, err)
+	}
 	h.mu.Lock()
 	g := h.mu.groups[id]
 	h.mu.Unlock()
@@ -292,7 +299,8 @@ func (h *host) Purge(id paxos.GroupID, r paxos.ReplicaID) error {
 }
 
 // Close implements paxos.Host. Dragonboat itself waits only some seconds for
-// state machines, hence the groups first.
+// state machines, hence the groups first. A host that has failed is left as it
+// is: its workers stand still for good.
 func (h *host) Close() error {
 	h.mu.Lock()
 	if h.mu.closed {
@@ -300,6 +308,11 @@ func (h *host) Close() error {
 		return nil
 	}
 	h.mu.closed = true
+	if err := h.failure.failed(); err != nil {
+		h.mu.Unlock()
+		return fmt.Errorf("dragon: the host has failed: %w", err)
+	}
+	h.failure.disarm()
 	groups := slices.Collect(maps.Values(h.mu.groups))
 	h.mu.Unlock()
 	errs := make([]error, len(groups))

@@ -24,6 +24,9 @@ const childDir = "ROWLOCK_TEST_DRAGON_DIR"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
+		if part := os.Getenv(childFault); part != "" {
+			failingChild(dir, part)
+		}
 		child(dir)
 	}
 	// Pebble leaves this one behind when it cannot lock a directory.

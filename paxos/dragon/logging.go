@@ -50,10 +50,13 @@ func (r *raftLogger) Warningf(format string, args ...any) {
 
 func (r *raftLogger) Errorf(format string, args ...any) { r.log(slog.LevelError, format, args) }
 
-// Panicf must panic: Dragonboat goes on with broken state otherwise.
+// Panicf must not return: Dragonboat goes on with broken state otherwise. It
+// panics while a host is being opened, where that becomes an error.
 func (r *raftLogger) Panicf(format string, args ...any) {
 	r.log(slog.LevelError, format, args)
-	panic(fmt.Errorf("dragonboat: "+format, args...))
+	err := fmt.Errorf("dragonboat: "+format, args...)
+	panicked(err)
+	panic(err)
 }
 
 func (r *raftLogger) log(level slog.Level, format string, args []any) {

@@ -26,6 +26,7 @@ type machine struct {
 	restore func()        // the state was replaced by a snapshot
 	batch   []paxos.Entry // Update's, kept for its capacity
 	log     *slog.Logger
+	failure *failure
 	once    sync.Once
 	closed  chan struct{} // Close was called
 	err     error         // what Close returned; read after closed
@@ -45,8 +46,8 @@ func (m *machine) Update(entries []statemachine.Entry) ([]statemachine.Entry, er
 		size += int64(len(entries[i].Cmd))
 	}
 	if err := m.sm.Apply(m.batch); err != nil {
-		m.log.Error("state machine cannot apply; the process ends", "group", m.group, "error", err)
-		return nil, fmt.Errorf("apply to group %d: %w", m.group, err)
+		m.log.Error("state machine cannot apply", "group", m.group, "error", err)
+		m.failure.stop(fmt.Errorf("apply to group %d: %w", m.group, err))
 	}
 	for i := range entries {
 		if m.batch[i].Result == nil {
@@ -68,10 +69,23 @@ func (m *machine) Lookup(any) (any, error) { return nil, errors.New("dragon: no 
 
 // Sync makes everything applied durable. Dragonboat calls it before it drops
 // a part of the log.
-func (m *machine) Sync() error { return m.sm.Sync() }
+func (m *machine) Sync() error {
+	if err := m.sm.Sync(); err != nil {
+		m.log.Error("state machine cannot sync", "group", m.group, "error", err)
+		m.failure.stop(fmt.Errorf("sync group %d: %w", m.group, err))
+	}
+	return nil
+}
 
 // PrepareSnapshot takes the point in time that SaveSnapshot will stream.
-func (m *machine) PrepareSnapshot() (any, error) { return m.sm.Snapshot() }
+func (m *machine) PrepareSnapshot() (any, error) {
+	s, err := m.sm.Snapshot()
+	if err != nil {
+		m.log.Error("no snapshot can be taken", "group", m.group, "error", err)
+		m.failure.stop(fmt.Errorf("take a snapshot of group %d: %w", m.group, err))
+	}
+	return s, nil
+}
 
 // SaveSnapshot streams to a replica that lags. A receiver that goes away is no
 // fault of the state machine's; anything else that fails is.
@@ -88,8 +102,9 @@ func (m *machine) SaveSnapshot(ctx any, w io.Writer, stop <-chan struct{}) error
 	case isClosed(stop):
 		return statemachine.ErrSnapshotStopped
 	}
-	m.log.Error("snapshot cannot be read; the process ends", "group", m.group, "error", err)
-	return fmt.Errorf("write snapshot of group %d: %w", m.group, err)
+	m.log.Error("snapshot cannot be read", "group", m.group, "error", err)
+	m.failure.stop(fmt.Errorf("write snapshot of group %d: %w", m.group, err))
+	return err
 }
 
 // RecoverFromSnapshot replaces the state.
@@ -98,8 +113,8 @@ func (m *machine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {
 		if isClosed(stop) {
 			return statemachine.ErrSnapshotStopped
 		}
-		m.log.Error("snapshot cannot be restored; the process ends", "group", m.group, "error", err)
-		return fmt.Errorf("restore group %d: %w", m.group, err)
+		m.log.Error("snapshot cannot be restored", "group", m.group, "error", err)
+		m.failure.stop(fmt.Errorf("restore group %d: %w", m.group, err))
 	}
 	m.restore()
 	return nil

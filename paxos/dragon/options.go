@@ -65,6 +65,11 @@ type Options struct {
 	// Overhead is how many entries stay in the log behind a snapshot, for
 	// replicas that lag; zero chooses by the number of founding voters.
 	Overhead uint64
+	// Failed is called, once and on any goroutine, when the host cannot go on
+	// because its disk, its log or a state machine failed. It must not block. From
+	// then on nothing is acknowledged, and proposals under way end with
+	// paxos.ErrUnknownOutcome. nil panics.
+	Failed func(error)
 	// Logger gets this host's messages, and Dragonboat's, which has one logger
 	// for the whole process: that of the host opened last. Nil drops them.
 	Logger *slog.Logger

@@ -18,7 +18,7 @@ func (f fatalError) Error() string { return f.err.Error() }
 // pebbleLogger passes what Pebble has to say to slog. Pebble reports a commit
 // that failed by Fatalf, which must not return: the panic is caught by the
 // write that was under way and made an error of it. A Fatalf on one of Pebble's
-// own goroutines ends the process, as it should.
+// own goroutines ends the process, unless Options.Fatal stops there.
 type pebbleLogger struct {
 	log   *slog.Logger
 	fatal func(error)
@@ -33,7 +33,7 @@ func (l *pebbleLogger) Errorf(format string, args ...any) {
 }
 
 func (l *pebbleLogger) Fatalf(format string, args ...any) {
-	err := fmt.Errorf("logstore: "+format, args...)
+	err := fatalCause(fmt.Sprintf("logstore: "+format, args...), args)
 	if l.log != nil {
 		l.log.Error("log store cannot go on", "error", err)
 	}
@@ -41,6 +41,17 @@ func (l *pebbleLogger) Fatalf(format string, args ...any) {
 		l.fatal(err)
 	}
 	panic(fatalError{err})
+}
+
+// fatalCause keeps the error that Pebble formatted, so that a caller can tell a
+// full disk from a broken one.
+func fatalCause(message string, args []any) error {
+	for _, a := range args {
+		if err, ok := a.(error); ok {
+			return fmt.Errorf("%s: %w", message, err)
+		}
+	}
+	return errors.New(message)
 }
 
 func (l *pebbleLogger) events() *pebble.EventListener {
