@@ -175,7 +175,7 @@ func (n *Node) openShards(ctx context.Context) error {
 
 func (n *Node) openServer(context.Context) error {
 	server, err := sqlfront.New(sqlfront.Config{
-		Coordinator: n.coordinator, Logger: n.log,
+		Coordinator: n.coordinator, Logger: n.log, Node: n.identity.Node,
 		MaxConnections: uint64(n.options.MaxConnections), Sources: n.sources(),
 	})
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // sources feed the views of the rowlock database: what the layers below know,
 // in the words of the layer above.
 func (n *Node) sources() sqlfront.Sources {
-	return sqlfront.Sources{Shards: n.shardRows, Nodes: n.nodeRows, Transactions: n.transactionRows, Locks: n.lockRows, Deadlocks: n.deadlockRows, Metrics: n.metricRows}
+	return sqlfront.Sources{Shards: n.shardRows, Nodes: n.nodeRows, Locks: n.lockRows, Deadlocks: n.deadlockRows, Metrics: n.metricRows}
 }
 
 func (n *Node) shardRows(context.Context) ([]sqlfront.ShardInfo, error) {
@@ -33,17 +33,6 @@ func (n *Node) shardRows(context.Context) ([]sqlfront.ShardInfo, error) {
 
 func (n *Node) nodeRows(context.Context) ([]sqlfront.NodeInfo, error) {
 	return []sqlfront.NodeInfo{{Node: n.identity.Node, State: "up"}}, nil
-}
-
-func (n *Node) transactionRows(context.Context) ([]sqlfront.TransactionInfo, error) {
-	var rows []sqlfront.TransactionInfo
-	for _, t := range n.coordinator.Active() {
-		rows = append(rows, sqlfront.TransactionInfo{
-			ID: t.ID.String(), State: string(t.State), Isolation: t.Isolation.String(), Started: t.Begun,
-			Writes: uint64(t.Writes), Label: t.Label, Statement: t.Statement,
-		})
-	}
-	return rows, nil
 }
 
 // metricRows sums the counters of the shards.

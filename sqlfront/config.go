@@ -34,6 +34,11 @@ type Config struct {
 	// NoAuthentication accepts every client as an all-powerful user. The
 	// in-process listener of an embedded node and tests use it.
 	NoAuthentication bool
+	// Node is this node's id, which connection numbers begin with; 0 is that of a
+	// server without a cluster.
+	Node uint64
+	// Peers reach the servers of other nodes; nil if there are none.
+	Peers Peers
 	// Sources feed the tables of the rowlock database.
 	Sources Sources
 
@@ -47,14 +52,19 @@ const DefaultVersion = wire.Version
 const DefaultCollation = "utf8mb4_0900_ai_ci"
 
 // Sources are the callbacks behind the views of the rowlock database. A nil
-// callback gives an empty table.
+// callback gives an empty table. Shards, Deadlocks, Metrics, Replicas and
+// Checksums tell what their node knows: the server puts the answers of all nodes
+// together. The others answer for the cluster. Rows beside an error are shown,
+// and the error becomes a warning.
 type Sources struct {
-	Shards       func(context.Context) ([]ShardInfo, error)
-	Nodes        func(context.Context) ([]NodeInfo, error)
-	Transactions func(context.Context) ([]TransactionInfo, error)
-	Locks        func(context.Context) ([]LockInfo, error)
-	Deadlocks    func(context.Context) ([]DeadlockInfo, error) // the latest, oldest first
-	Metrics      func(context.Context) ([]MetricInfo, error)
+	Shards    func(context.Context) ([]ShardInfo, error)
+	Nodes     func(context.Context) ([]NodeInfo, error)
+	Locks     func(context.Context) ([]LockInfo, error)
+	Deadlocks func(context.Context) ([]DeadlockInfo, error) // the latest, oldest first
+	Metrics   func(context.Context) ([]MetricInfo, error)
+	Moves     func(context.Context) ([]MoveInfo, error)
+	Replicas  func(context.Context) ([]ReplicaInfo, error)
+	Checksums func(context.Context) ([]ChecksumInfo, error)
 }
 
 // ShardInfo is one row of rowlock.shards.
@@ -76,15 +86,32 @@ type NodeInfo struct {
 	State   string
 }
 
-// TransactionInfo is one row of rowlock.transactions.
-type TransactionInfo struct {
-	ID        string
-	State     string
-	Isolation string
-	Started   time.Time
-	Writes    uint64
-	Label     string
-	Statement string
+// MoveInfo is one row of rowlock.moves: a replica on its way to another node.
+type MoveInfo struct {
+	Shard       uint64
+	From, To    uint64 // nodes; 0: a replica is only added or only removed
+	Step        string
+	Done, Total uint64 // bytes of the snapshot; Total 0: not known
+	Started     time.Time
+}
+
+// ReplicaInfo is one row of rowlock.replicas.
+type ReplicaInfo struct {
+	Shard   uint64
+	Node    uint64
+	Replica uint64
+	Role    string // owner, voter, learner
+	Applied uint64
+}
+
+// ChecksumInfo is one row of rowlock.checksums: what a replica holds at the index
+// it has applied. Replicas with equal Applied have equal sums.
+type ChecksumInfo struct {
+	Shard    uint64
+	Node     uint64
+	Replica  uint64
+	Applied  uint64
+	Checksum uint64
 }
 
 // LockInfo is a lock that is held or, if not Granted, waited for.
@@ -106,7 +133,8 @@ type LockInfo struct {
 
 // DeadlockInfo is a cycle of waits: each for the next one, the last for the first.
 type DeadlockInfo struct {
-	Number  uint64
+	Node    uint64 // whose transaction was the victim; the server fills it in
+	Number  uint64 // counted by the node
 	Time    time.Time
 	Victim  storage.TxnID
 	Members []LockInfo
@@ -114,6 +142,7 @@ type DeadlockInfo struct {
 
 // MetricInfo is one row of rowlock.metrics.
 type MetricInfo struct {
+	Node  uint64 // the server fills it in
 	Name  string
 	Value float64
 	Help  string

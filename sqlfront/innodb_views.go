@@ -44,6 +44,7 @@ func newViewDatabases(s *Server) []*systemDatabase {
 		return sql.Row{engineName, lockName(&r.LockInfo), uint64(r.Transaction.Start), r.v.connection(r.Transaction, r.Connection), nil, uint64(0),
 			blocking, uint64(r.other.Start), r.v.connection(r.other, known), nil, uint64(0)}
 	})
+	addProcessViews(performance, s)
 	sys := &systemDatabase{name: "sys", tables: map[string]*systemTable{}}
 	add(sys, "innodb_lock_waits", fromView(s, (*lockView).waits), []systemColumn{
 		{"wait_started", types.DatetimeMaxPrecision}, {"wait_age_secs", types.Uint64}, {"locked_table", types.LongText},
@@ -118,7 +119,7 @@ func (s *Server) fillInnodbTrx() {
 			return nil, err
 		}
 		var rows []sql.Row
-		for _, info := range s.config.Coordinator.Active() {
+		for _, info := range sortedInfos(v.txns) {
 			if info.Connection != 0 { // not the server's own, of background work
 				rows = append(rows, v.innodbTrx(info))
 			}

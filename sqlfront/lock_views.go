@@ -17,7 +17,7 @@ import (
 	"github.com/rowlockdb/rowlock/txn"
 )
 
-// lockView is one look at all locks and at this server's transactions.
+// lockView is one look at all locks and transactions of the cluster.
 type lockView struct {
 	at    time.Time
 	names *keyNames
@@ -27,14 +27,20 @@ type lockView struct {
 
 func (s *Server) lockView(ctx context.Context) (*lockView, error) {
 	v := &lockView{at: time.Now(), names: s.catalog.keyNames(), txns: map[storage.TxnID]txn.Info{}}
-	for _, info := range s.config.Coordinator.Active() {
-		v.txns[info.ID] = info
+	open, err := s.transactionsOfAll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range open {
+		v.txns[t.ID] = t.Info
 	}
 	if s.config.Sources.Locks == nil {
 		return v, nil
 	}
-	var err error
-	v.locks, err = s.config.Sources.Locks(ctx)
+	if v.locks, err = s.config.Sources.Locks(ctx); err != nil && len(v.locks) > 0 {
+		warn(ctx, err.Error())
+		err = nil
+	}
 	return v, err
 }
 
@@ -169,6 +175,7 @@ func addLockViews(d *systemDatabase, s *Server) {
 		{"transaction", types.LongText}, {"connection", types.Uint64}, {"rows_written", types.Uint64},
 		{"waited_seconds", types.Float64}, {"mode", types.LongText}, {"table_schema", types.LongText}, {"table_name", types.LongText},
 		{"index_name", types.LongText}, {"lock_data", types.LongText}, {"waits_for", types.LongText}, {"statement", types.LongText},
+		{"node", types.Uint64},
 	}, deadlockColumns)
 	add(d, "innodb_status", s.innodbStatus, []systemColumn{{"Type", types.LongText}, {"Name", types.LongText}, {"Status", types.LongText}},
 		func(text string) sql.Row { return sql.Row{"InnoDB", "", text} })
@@ -216,11 +223,20 @@ type deadlockMember struct {
 	key lockedKey
 }
 
+// deadlocks are the latest of all nodes, oldest first.
+func (s *Server) deadlocks(ctx context.Context) ([]DeadlockInfo, error) {
+	all, err := fromAll(s, askDeadlocks, func(a *peerAnswer) []DeadlockInfo {
+		for i := range a.deadlocks {
+			a.deadlocks[i].Node = a.node
+		}
+		return a.deadlocks
+	})(ctx)
+	slices.SortStableFunc(all, func(a, b DeadlockInfo) int { return a.Time.Compare(b.Time) })
+	return all, err
+}
+
 func (s *Server) deadlockMembers(ctx context.Context) ([]deadlockMember, error) {
-	if s.config.Sources.Deadlocks == nil {
-		return nil, nil
-	}
-	deadlocks, err := s.config.Sources.Deadlocks(ctx)
+	deadlocks, err := s.deadlocks(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -243,5 +259,6 @@ func (m *deadlockMember) next() *LockInfo {
 func deadlockColumns(m deadlockMember) sql.Row {
 	return sql.Row{m.deadlock.Number, m.deadlock.Time.UTC(), uint64(m.position + 1), boolInt(m.Transaction == m.deadlock.Victim),
 		m.Transaction.String(), m.Connection, uint64(m.Weight), m.Waited.Seconds(), m.Mode, orNull(m.key.database), orNull(m.key.table),
-		orNull(m.key.index), m.key.data, m.next().Transaction.String(), fmt.Sprint(m.Statement)}
+		orNull(m.key.index), m.key.data, m.next().Transaction.String(), fmt.Sprint(m.Statement),
+		m.deadlock.Node}
 }

@@ -30,6 +30,7 @@ type Server struct {
 	provider  *Provider
 	engine    *sqle.Engine
 	conns     *acceptor
+	numbers   *connectionIDs
 	protocol  *server.Server
 
 	background sync.WaitGroup // rollbacks of ended sessions, garbage removal
@@ -47,7 +48,7 @@ func New(c Config) (*Server, error) {
 	if err := c.defaults(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, conns: newAcceptor(), accepting: make(chan struct{})}
+	s := &Server{config: c, conns: newAcceptor(), numbers: newConnectionIDs(c.Node), accepting: make(chan struct{})}
 	var err error
 	if s.collation, err = sql.ParseCollation("", c.Collation, false); err != nil {
 		return nil, fmt.Errorf("sqlfront: %w", err)
@@ -73,8 +74,12 @@ func New(c Config) (*Server, error) {
 	s.provider = newProvider(s)
 	s.engine = s.newEngine()
 	s.fillInnodbTrx()
+	s.fillProcesslist()
 	if err := s.startProtocol(ctx); err != nil {
 		return nil, err
+	}
+	if c.Peers != nil {
+		c.Peers.Handle(PeerService, s.answerPeer)
 	}
 	work, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -127,7 +132,8 @@ func (s *Server) startProtocol(ctx context.Context) error {
 	var err error
 	s.protocol, err = server.NewServerWithHandler(config, s.engine, sql.NewContext, s.session, nil,
 		func(h mysql.Handler) (mysql.Handler, error) {
-			return wire.NewHandler(h, wire.HandlerOptions{Session: s.sessionOf, Logger: s.config.Logger}), nil
+			return wire.NewHandler(h, wire.HandlerOptions{Session: s.sessionOf, Logger: s.config.Logger,
+				NumberConnection: s.numbers.take, FreeNumber: s.numbers.free}), nil
 		})
 	if err != nil {
 		return fmt.Errorf("sqlfront: start the protocol server: %w", err)

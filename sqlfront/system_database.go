@@ -174,7 +174,7 @@ func (t *systemTable) PartitionRows(ctx *sql.Context, _ sql.Partition) (sql.RowI
 func newSystemDatabase(s *Server) *systemDatabase {
 	src := s.config.Sources
 	d := &systemDatabase{name: systemDatabaseName, tables: map[string]*systemTable{}}
-	add(d, "shards", src.Shards, []systemColumn{
+	add(d, "shards", s.shardsOfAll, []systemColumn{
 		{"shard", types.Uint64}, {"owner", types.Uint64}, {"epoch", types.Uint64}, {"state", types.LongText},
 		{"bytes", types.Uint64}, {"share", types.Float64}, {"applied", types.Uint64},
 	}, func(r ShardInfo) sql.Row {
@@ -183,12 +183,16 @@ func newSystemDatabase(s *Server) *systemDatabase {
 	add(d, "nodes", src.Nodes, []systemColumn{
 		{"node", types.Uint64}, {"address", types.LongText}, {"zone", types.LongText}, {"state", types.LongText},
 	}, func(r NodeInfo) sql.Row { return sql.Row{r.Node, r.Address, r.Zone, r.State} })
-	add(d, "transactions", src.Transactions, []systemColumn{
+	add(d, "transactions", s.transactionsOfAll, []systemColumn{
 		{"id", types.LongText}, {"state", types.LongText}, {"isolation", types.LongText}, {"started", types.DatetimeMaxPrecision},
-		{"writes", types.Uint64}, {"label", types.LongText}, {"statement", types.LongText},
-	}, func(r TransactionInfo) sql.Row {
-		return sql.Row{r.ID, r.State, r.Isolation, r.Started.UTC(), r.Writes, r.Label, r.Statement}
+		{"writes", types.Uint64}, {"label", types.LongText}, {"statement", types.LongText}, {"node", types.Uint64},
+		{"connection", types.Uint64},
+	}, func(t nodeTransaction) sql.Row {
+		return sql.Row{t.ID.String(), string(t.State), t.Isolation.String(), t.Begun.UTC(), uint64(t.Writes), t.Label, t.Statement,
+			t.node, t.Connection}
 	})
+	addSessions(d, s)
+	addMoves(d, s)
 	addLockViews(d, s)
 	add(d, "advisory_locks", s.config.Coordinator.AdvisoryLocks, []systemColumn{
 		{"name", types.LongText}, {"holder", types.Uint64}, {"gateway", types.Uint64}, {"token", types.Uint64},
@@ -196,10 +200,58 @@ func newSystemDatabase(s *Server) *systemDatabase {
 	}, func(r txn.AdvisoryInfo) sql.Row {
 		return sql.Row{r.Name, r.Connection, r.Gateway, r.Token, r.Since.UTC(), strings.Trim(fmt.Sprint(r.Waiters), "[]")}
 	})
-	add(d, "metrics", src.Metrics, []systemColumn{
-		{"name", types.LongText}, {"value", types.Float64}, {"help", types.LongText},
-	}, func(r MetricInfo) sql.Row { return sql.Row{r.Name, r.Value, r.Help} })
+	metrics := fromAll(s, askMetrics, func(a *peerAnswer) []MetricInfo {
+		for i := range a.metrics {
+			a.metrics[i].Node = a.node
+		}
+		return a.metrics
+	})
+	add(d, "metrics", metrics, []systemColumn{
+		{"name", types.LongText}, {"value", types.Float64}, {"help", types.LongText}, {"node", types.Uint64},
+	}, func(r MetricInfo) sql.Row { return sql.Row{r.Name, r.Value, r.Help, r.Node} })
 	return d
+}
+
+// nodeTransaction is a transaction with the node whose gateway runs it.
+type nodeTransaction struct {
+	node uint64
+	txn.Info
+}
+
+// transactionsOfAll lists the open transactions of all nodes.
+func (s *Server) transactionsOfAll(ctx context.Context) ([]nodeTransaction, error) {
+	return fromAll(s, askTransactions, func(a *peerAnswer) (rows []nodeTransaction) {
+		for _, t := range a.transactions {
+			rows = append(rows, nodeTransaction{a.node, t})
+		}
+		return rows
+	})(ctx)
+}
+
+// addMoves adds the views of replicas and of their moves between nodes.
+func addMoves(d *systemDatabase, s *Server) {
+	add(d, "moves", s.config.Sources.Moves, []systemColumn{
+		{"shard", types.Uint64}, {"from_node", types.Uint64}, {"to_node", types.Uint64}, {"step", types.LongText},
+		{"done_bytes", types.Uint64}, {"total_bytes", types.Uint64}, {"started", types.DatetimeMaxPrecision},
+	}, func(m MoveInfo) sql.Row {
+		return sql.Row{m.Shard, orNone(m.From), orNone(m.To), m.Step, m.Done, orNone(m.Total), m.Started.UTC()}
+	})
+	add(d, "replicas", fromAll(s, askReplicas, func(a *peerAnswer) []ReplicaInfo { return a.replicas }), []systemColumn{
+		{"shard", types.Uint64}, {"node", types.Uint64}, {"replica", types.Uint64}, {"role", types.LongText}, {"applied", types.Uint64},
+	}, func(r ReplicaInfo) sql.Row { return sql.Row{r.Shard, r.Node, r.Replica, r.Role, r.Applied} })
+	add(d, "checksums", fromAll(s, askChecksums, func(a *peerAnswer) []ChecksumInfo { return a.checksums }), []systemColumn{
+		{"shard", types.Uint64}, {"node", types.Uint64}, {"replica", types.Uint64}, {"applied", types.Uint64}, {"checksum", types.LongText},
+	}, func(r ChecksumInfo) sql.Row {
+		return sql.Row{r.Shard, r.Node, r.Replica, r.Applied, fmt.Sprintf("%016x", r.Checksum)}
+	})
+}
+
+// orNone is NULL for 0.
+func orNone(n uint64) any {
+	if n == 0 {
+		return nil
+	}
+	return n
 }
 
 type systemColumn struct {
@@ -218,8 +270,11 @@ func add[R any](d *systemDatabase, name string, source func(context.Context) ([]
 			return nil, nil
 		}
 		infos, err := source(ctx)
-		if err != nil {
+		if err != nil && len(infos) == 0 {
 			return nil, err
+		}
+		if err != nil {
+			warn(ctx, err.Error())
 		}
 		var rows []sql.Row
 		for _, r := range infos {

@@ -153,6 +153,12 @@ func buildControl(ctx *sql.Context, n sql.Node) (sql.RowIter, bool, error) {
 		err = s.lockTables(ctx, n)
 	case *plan.UnlockTables:
 		err = s.unlockTables(ctx)
+	case *plan.ShowProcessList:
+		iter, err := s.showProcesses(ctx)
+		return iter, true, err
+	case *plan.Kill:
+		iter, err := s.kill(ctx, n)
+		return iter, true, err
 	default:
 		err = s.commitBefore(ctx, n)
 		return nil, err != nil, err

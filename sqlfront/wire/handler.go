@@ -36,6 +36,9 @@ type HandlerOptions struct {
 	Session func(*mysql.Conn) sql.Session
 	// Logger gets the panics of statements; nil is slog.Default.
 	Logger *slog.Logger
+	// NumberConnection returns the number of a new connection, and FreeNumber takes it back. nil leaves the protocol layer's.
+	NumberConnection func() uint32
+	FreeNumber       func(uint32)
 }
 
 // NewHandler wraps h; use it in server.NewServerWithHandler's wrapper.
@@ -44,6 +47,14 @@ func NewHandler(h mysql.Handler, o HandlerOptions) *Handler {
 }
 
 var _ mysql.BinlogReplicaHandler = (*Handler)(nil)
+
+// NewConnection implements mysql.Handler. Nothing was sent yet, so that the number can still be chosen.
+func (h *Handler) NewConnection(c *mysql.Conn) {
+	if h.options.NumberConnection != nil {
+		c.ConnectionID = h.options.NumberConnection()
+	}
+	h.Handler.NewConnection(c)
+}
 
 // ConnectionAuthenticated implements mysql.Handler: the handshake deadline ends here.
 func (h *Handler) ConnectionAuthenticated(c *mysql.Conn) error {
@@ -60,6 +71,9 @@ func (h *Handler) ConnectionAuthenticated(c *mysql.Conn) error {
 func (h *Handler) ConnectionClosed(c *mysql.Conn) {
 	h.ended.Delete(c)
 	h.Handler.ConnectionClosed(c)
+	if h.options.FreeNumber != nil {
+		h.options.FreeNumber(c.ConnectionID)
+	}
 }
 
 // ComInitDB implements mysql.Handler.

@@ -116,6 +116,12 @@ func rewrite(node sqlparser.SQLNode) error {
 			return true, refuseFiles(nil, n)
 		case *sqlparser.Set:
 			nextTransaction(n)
+		case *sqlparser.Kill:
+			n.SetAuthType(sqlparser.AuthType_IGNORE) // whose connection it is decides, not the account alone
+		case *sqlparser.Show:
+			if strings.EqualFold(n.Type, "processlist") {
+				n.SetAuthType(sqlparser.AuthType_IGNORE) // decided for each row
+			}
 		case *sqlparser.ComparisonExpr:
 			regexpLike(n)
 		case *sqlparser.ConvertExpr:
