@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	// The checker of histories is arithmetic; it trusts nothing that it judges.
 	"bench/isolation/history": {},
 
-	"":                 {"sqlfront", "txn", "shard", "ring", "storage", "paxos", "paxos/dragon"},
+	"":                 {"sqlfront", "txn", "shard", "shard/transport", "ring", "storage", "paxos", "paxos/dragon"},
 	"sqlfront/...":     {"sqlfront/...", "txn/...", "storage/...", "ring"},
 	"sqlfront/codec":   {"storage/..."},
 	"sqlfront/wire":    {"txn"},
@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"storage/...":      {"storage/..."},
 	"paxos/...":        {"paxos/..."},
 	"sqllogictest/...": {},
+	"shard/transport":  {"shard"},
 	"paxos/memory":     {"paxos"},
 	"paxos/logstore":   {"paxos"},
 }

@@ -1,0 +1,211 @@
+package transport
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+)
+
+// Version is the protocol's. Sides with different ones do not talk.
+const Version = 1
+
+// magic opens every connection, in both directions. It and the version byte
+// behind it stay where they are in all versions.
+const magic = "RWLK"
+
+// kind says what a connection carries.
+type kind byte
+
+const (
+	kindRequests kind = 1 + iota
+	kindRaft
+	kindSnapshot
+)
+
+// Identity is who a node is. Zero fields are not known yet: a node that joins
+// has neither.
+type Identity struct {
+	Cluster [16]byte
+	Node    uint64
+}
+
+// member tells whether the identity is complete.
+func (i Identity) member() bool { return i.Cluster != [16]byte{} && i.Node != 0 }
+
+// hello is what the side that dials says first.
+type hello struct {
+	version byte
+	kind    kind
+	from    Identity
+	to      uint64 // node that should answer, 0 = whoever is there
+}
+
+// helloSize and welcomeSize are the lengths in this version.
+const (
+	prefixSize  = len(magic) + 1
+	helloSize   = prefixSize + 1 + 16 + 8 + 8 + 4
+	welcomeSize = prefixSize + 1 + 16 + 8 + 4
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (h hello) append(b []byte) []byte {
+	start := len(b)
+	b = append(b, magic...)
+	b = append(b, h.version, byte(h.kind))
+	b = append(b, h.from.Cluster[:]...)
+	b = binary.BigEndian.AppendUint64(b, h.from.Node)
+	b = binary.BigEndian.AppendUint64(b, h.to)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+}
+
+// decode reads what append wrote. A hello of another version fills in only the
+// version and is ErrVersion.
+func (h *hello) decode(b []byte) error {
+	body, err := opened(b, helloSize, &h.version)
+	if err != nil {
+		return err
+	}
+	h.kind = kind(body[0])
+	if h.kind < kindRequests || h.kind > kindSnapshot {
+		return fmt.Errorf("%w: connection of kind %d", ErrProtocol, h.kind)
+	}
+	copy(h.from.Cluster[:], body[1:])
+	h.from.Node = binary.BigEndian.Uint64(body[17:])
+	h.to = binary.BigEndian.Uint64(body[25:])
+	return nil
+}
+
+// verdict is the answer to a hello.
+type verdict byte
+
+// The numbers are part of the wire format; unknown ones are refusals.
+const (
+	accepted verdict = iota
+	otherVersion
+	otherCluster
+	notMember
+	wrongNode
+	unidentified
+	plaintext // one side encrypts, the other does not
+)
+
+var refusals = map[verdict]error{
+	otherVersion: ErrVersion,
+	otherCluster: ErrCluster,
+	notMember:    ErrNotMember,
+	wrongNode:    ErrWrongNode,
+	unidentified: ErrUnidentified,
+	plaintext:    ErrCertificate,
+}
+
+// judge decides about a connection. It takes a hello that names no cluster:
+// that is how a node asks to join.
+func (i Identity) judge(h hello) verdict {
+	switch {
+	case h.version != Version:
+		return otherVersion
+	case !i.member():
+		return notMember
+	case h.from == Identity{}:
+		if h.kind != kindRequests {
+			return unidentified
+		}
+	case h.from.Cluster != i.Cluster:
+		return otherCluster
+	case h.from.Node == 0:
+		return unidentified
+	}
+	if h.to != 0 && h.to != i.Node {
+		return wrongNode
+	}
+	return accepted
+}
+
+// welcome is the answer: a verdict, and who gives it.
+type welcome struct {
+	version byte
+	verdict verdict
+	from    Identity
+}
+
+func (w welcome) append(b []byte) []byte {
+	start := len(b)
+	b = append(b, magic...)
+	b = append(b, w.version, byte(w.verdict))
+	b = append(b, w.from.Cluster[:]...)
+	b = binary.BigEndian.AppendUint64(b, w.from.Node)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+}
+
+func (w *welcome) decode(b []byte) error {
+	body, err := opened(b, welcomeSize, &w.version)
+	if err != nil {
+		return err
+	}
+	w.verdict = verdict(body[0])
+	copy(w.from.Cluster[:], body[1:])
+	w.from.Node = binary.BigEndian.Uint64(body[17:])
+	return nil
+}
+
+// refusal is nil for a connection that was accepted.
+func (w welcome) refusal() error {
+	if w.verdict == accepted {
+		return nil
+	}
+	err := refusals[w.verdict]
+	if err == nil {
+		err = fmt.Errorf("%w: refusal %d", ErrProtocol, w.verdict)
+	}
+	if w.verdict == plaintext {
+		return fmt.Errorf("%w: the other side encrypts, this one has no certificate", err)
+	}
+	return fmt.Errorf("%w (the answer came from node %d of cluster %x)", err, w.from.Node, w.from.Cluster)
+}
+
+// opened checks what both formats have in common and returns what lies between
+// the version and the checksum.
+func opened(b []byte, size int, version *byte) ([]byte, error) {
+	if len(b) < prefixSize || string(b[:len(magic)]) != magic {
+		return nil, fmt.Errorf("%w: it begins with % x", ErrProtocol, b[:min(len(b), prefixSize)])
+	}
+	if *version = b[len(magic)]; *version != Version {
+		return nil, fmt.Errorf("%w: %d, this side speaks %d", ErrVersion, *version, Version)
+	}
+	if len(b) != size {
+		return nil, fmt.Errorf("%w: %d bytes instead of %d", ErrProtocol, len(b), size)
+	}
+	end := size - 4
+	if crc32.Checksum(b[:end], castagnoli) != binary.BigEndian.Uint32(b[end:]) {
+		return nil, fmt.Errorf("%w: damaged on the way", ErrProtocol)
+	}
+	return b[prefixSize:end], nil
+}
+
+// readOpening reads a hello or a welcome of this version, or the prefix of one
+// of another: nobody knows how long that is.
+func readOpening(r io.Reader, size int) ([]byte, error) {
+	b := make([]byte, size)
+	n, err := io.ReadFull(r, b[:prefixSize])
+	if err != nil {
+		return nil, unfinished(b[:n], err)
+	}
+	if string(b[:len(magic)]) != magic || b[len(magic)] != Version {
+		return b[:prefixSize], nil
+	}
+	if n, err := io.ReadFull(r, b[prefixSize:]); err != nil {
+		return nil, unfinished(b[:prefixSize+n], err)
+	}
+	return b, nil
+}
+
+// unfinished describes an opening that broke off.
+func unfinished(b []byte, err error) error {
+	if len(b) == 0 || errors.Is(err, ErrCertificate) {
+		return err
+	}
+	return fmt.Errorf("opening broke off after % x: %w", b, err)
+}

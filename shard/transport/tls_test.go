@@ -1,0 +1,182 @@
+package transport_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/shard/transport"
+)
+
+// authority signs certificates.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	a := &authority{t: t}
+	a.cert, a.key = a.sign(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		Subject: pkix.Name{CommonName: "authority"}})
+	return a
+}
+
+func (a *authority) sign(c *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(a.t, err)
+	if c.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62)); err != nil {
+		a.t.Fatal(err)
+	}
+	if c.NotAfter.IsZero() {
+		c.NotAfter = time.Now().Add(time.Hour)
+	}
+	c.NotBefore = time.Now().Add(-2 * time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = c, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
+	require.NoError(a.t, err)
+	signed, err := x509.ParseCertificate(der)
+	require.NoError(a.t, err)
+	return signed, key
+}
+
+// nodeCert is what a node on this machine needs.
+func nodeCert() *x509.Certificate {
+	return &x509.Certificate{
+		Subject:     pkix.Name{CommonName: transport.NodeName},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+}
+
+// write puts a certificate signed by a into a folder.
+func (a *authority) write(dir string, c *x509.Certificate) string {
+	cert, key := a.sign(c)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(a.t, err)
+	for name, block := range map[string]*pem.Block{
+		transport.CAFile:   {Type: "CERTIFICATE", Bytes: a.cert.Raw},
+		transport.CertFile: {Type: "CERTIFICATE", Bytes: cert.Raw},
+		transport.KeyFile:  {Type: "PRIVATE KEY", Bytes: der},
+	} {
+		require.NoError(a.t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
+	}
+	return dir
+}
+
+func (a *authority) dir(c *x509.Certificate) string { return a.write(a.t.TempDir(), c) }
+
+func withTLS(dir string) func(*transport.Options) {
+	return func(o *transport.Options) { o.TLS = &transport.TLS{Dir: dir} }
+}
+
+func TestTLS(t *testing.T) {
+	ca := newAuthority(t)
+	c := newCluster(t)
+	a := c.listen(1, nil, withTLS(ca.dir(nodeCert())))
+	b := c.listen(2, upper, withTLS(ca.dir(nodeCert())))
+	response, err := a.Call(soon(t), "2", []byte("secret"))
+	require.NoError(t, err)
+	require.Equal(t, "SECRET", string(response))
+	large := make([]byte, 5<<20)
+	response, err = a.Call(soon(t), "2", large)
+	require.NoError(t, err)
+	require.Len(t, response, len(large))
+
+	b.Serve(func(conn net.Conn, _ bool) {
+		b := make([]byte, 4)
+		conn.Read(b)
+		conn.Write(b)
+	})
+	conn, err := a.Dial(soon(t), "2", true)
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = conn.Write([]byte("abcd"))
+	require.NoError(t, err)
+	echoed := make([]byte, 4)
+	_, err = conn.Read(echoed)
+	require.NoError(t, err)
+	require.Equal(t, "abcd", string(echoed))
+}
+
+// TestStrangeCertificates: who cannot prove to be a node of this cluster gets
+// nothing, and learns that it is about the certificate.
+func TestStrangeCertificates(t *testing.T) {
+	ca, foreign := newAuthority(t), newAuthority(t)
+	client := nodeCert()
+	client.Subject.CommonName = "alice"
+	client.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	elsewhere := nodeCert()
+	elsewhere.IPAddresses = []net.IP{net.IPv4(192, 0, 2, 1)}
+	expired := nodeCert()
+	expired.NotAfter = time.Now().Add(-time.Hour)
+	impostor := nodeCert()
+	impostor.Subject.CommonName = "alice"
+
+	good := withTLS(ca.dir(nodeCert()))
+	plain := func(*transport.Options) {}
+	for name, e := range map[string]struct{ caller, callee func(*transport.Options) }{
+		"caller of another authority": {withTLS(foreign.dir(nodeCert())), good},
+		"callee of another authority": {good, withTLS(foreign.dir(nodeCert()))},
+		"caller without":              {plain, good},
+		"callee without":              {good, plain},
+		"callee at another address":   {good, withTLS(ca.dir(elsewhere))},
+		"caller expired":              {withTLS(ca.dir(expired)), good},
+		"callee expired":              {good, withTLS(ca.dir(expired))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			a := c.listen(1, nil, e.caller)
+			c.listen(2, echo, e.callee)
+			_, err := a.Call(soon(t), "2", nil)
+			require.ErrorIs(t, err, transport.ErrCertificate)
+			require.ErrorIs(t, err, transport.ErrUnreachable)
+			_, err = a.Dial(soon(t), "2", false)
+			require.ErrorIs(t, err, transport.ErrCertificate)
+		})
+	}
+	// A client's certificate opens no node, not even with a node's rights.
+	for name, c := range map[string]*x509.Certificate{"a client's": client, "a client's with a node's use": impostor} {
+		_, err := transport.Listen(transport.Options{Listen: "127.0.0.1:0", Self: is(clusterA, 1), TLS: &transport.TLS{Dir: ca.dir(c)}})
+		require.ErrorIs(t, err, transport.ErrCertificate, name)
+	}
+}
+
+// TestNewCertificates: files are replaced while nodes run. New connections use
+// them; files that are no good change nothing.
+func TestNewCertificates(t *testing.T) {
+	before, after := newAuthority(t), newAuthority(t)
+	c := newCluster(t)
+	dirs := []string{before.dir(nodeCert()), before.dir(nodeCert())}
+	a := c.listen(1, nil, withTLS(dirs[0]))
+	c.listen(2, echo, withTLS(dirs[1]))
+	reaches(t, a, 2)
+	require.NoError(t, os.WriteFile(filepath.Join(dirs[1], transport.CertFile), []byte("no certificate"), 0o600))
+	a.Cut("2")
+	a.Mend("2")
+	reaches(t, a, 2)
+
+	after.write(dirs[1], nodeCert())
+	eventually(t, func() bool {
+		a.Cut("2")
+		a.Mend("2")
+		_, err := a.Dial(soon(t), "2", false)
+		return err != nil // the callee is of the new authority, the caller not yet
+	})
+	after.write(dirs[0], nodeCert())
+	reaches(t, a, 2)
+}
