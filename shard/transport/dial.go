@@ -66,7 +66,11 @@ func (t *Transport) Cut(addr shard.NodeAddr) {
 			conns = append(conns, c)
 		}
 	}
+	p := t.mu.peers[addr]
 	t.mu.Unlock()
+	if p != nil {
+		p.forgetLink()
+	}
 	for _, c := range conns {
 		c.Close()
 	}

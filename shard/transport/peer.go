@@ -217,6 +217,13 @@ func (p *peer) lose(l *link, err error) {
 	p.beginAttempt()
 }
 
+// forgetLink keeps calls off a link that is about to be closed.
+func (p *peer) forgetLink() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.link = nil
+}
+
 // nudge makes the next attempt come now.
 func (p *peer) nudge() {
 	select {
