@@ -162,6 +162,7 @@ func (n *Node) openShards(ctx context.Context) error {
 	n.onClose("shards", shards.Close)
 	n.coordinator = txn.New(txn.Config{
 		Router: shards.Router(), Gateway: shards.Gateway(), Logger: n.log, LockWait: n.options.LockWait,
+		Local:    shards.Router().Owned,
 		MaxBytes: n.options.TxnBytes,
 		// Node ids are never used twice, so an older incarnation is dead.
 		Predecessor: func(gateway uint64) bool {

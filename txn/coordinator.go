@@ -46,7 +46,8 @@ type Config struct {
 	// Predecessor tells whether a gateway was an earlier life of this very
 	// node: its votes are finished at once, not after the sweep age. Nil: none was.
 	Predecessor func(gateway uint64) bool
-	// Local lists the shards whose undecided votes this coordinator sweeps. Nil: all.
+	// Local lists the shards whose undecided votes this coordinator sweeps: those
+	// that this node owns. It is asked anew for each sweep. Nil: all.
 	Local    func() []shard.ID
 	Logger   *slog.Logger
 	LockWait time.Duration // 0: DefaultLockWait

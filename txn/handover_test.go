@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ type trio struct {
 	t       *testing.T
 	network *memory.Network
 	shards  map[shard.ID][3]*shard.Replica
+	ahead   atomic.Int64 // how far the clocks of the owners are ahead
 }
 
 func newTrio(t *testing.T) *trio {
@@ -42,7 +44,7 @@ func newTrio(t *testing.T) *trio {
 			g, err := host.Start(paxos.GroupSpec{Group: groupOf(s), Replica: paxos.ReplicaID(n + 1), Members: members}, m)
 			require.NoError(t, err)
 			r := shard.NewReplica(shard.ReplicaConfig{Shard: s, Node: uint64(n + 1), Process: uint64(100 + n), Space: e.Space(uint64(s)),
-				Machine: m, Group: g, Times: w})
+				Machine: m, Group: g, Times: w, Clock: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }})
 			t.Cleanup(r.Close)
 			three := w.shards[s]
 			three[n] = r
@@ -192,6 +194,20 @@ func (w *trio) crash(s shard.ID) {
 		}
 	}
 	w.t.Fatal("nobody owned the shard")
+}
+
+// lapse lets time pass in which only one gateway renewed its lease, and the owners
+// look.
+func (w *trio) lapse(alive uint64) {
+	w.t.Helper()
+	w.ahead.Add(int64(time.Minute))
+	for s, three := range w.shards {
+		require.NoError(w.t, w.Renew(w.ctx(), s, &shard.RenewRequest{Gateway: alive}))
+		for _, r := range three {
+			r.DropLapsed(0)
+			r.ExpireAdvisory(w.ctx(), 0)
+		}
+	}
 }
 
 // Open transactions go on through planned changes of every shard's owner,

@@ -161,7 +161,7 @@ func (r *recoverer) sweepLoop(ctx context.Context) {
 	}
 }
 
-// sweepAll sweeps every shard once; first remembers which have been asked for
+// sweepAll sweeps every shard that this node owns once; first remembers which have been asked for
 // the votes of an earlier life. Shards that do not answer hold up the others no
 // longer than askPatience.
 func (r *recoverer) sweepAll(ctx context.Context, first map[shard.ID]bool) {
@@ -175,6 +175,7 @@ func (r *recoverer) sweepAll(ctx context.Context, first map[shard.ID]bool) {
 			r.sweep(ctx, s, sweepAge, func(uint64) bool { return true })
 		}
 	})
+	clear(first) // what goes to another owner and comes back is asked again
 	for i, s := range shards {
 		first[s] = asked[i]
 	}
@@ -224,6 +225,9 @@ func (r *recoverer) inBackground(v shard.UndecidedVote, s shard.ID) bool {
 	return true
 }
 
+// local lists the shards to sweep. Where each node sweeps what it owns, a shard
+// is swept by whoever owns it, and by nobody while it has no owner: then its votes
+// could not be asked for either.
 func (r *recoverer) local() []shard.ID {
 	if r.c.cfg.Local != nil {
 		return r.c.cfg.Local()
