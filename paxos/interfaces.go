@@ -100,6 +100,8 @@ type Host interface {
 	// replica id must never be started again; the caller destroys the state
 	// machine's data itself.
 	Purge(g GroupID, r ReplicaID) error
+	// Stored lists the replicas that were started here and not purged, by group.
+	Stored() ([]Stored, error)
 	// ID returns the stable id of this host, stored with its data.
 	ID() string
 	// Events returns the host's hints; the channel is closed by Close.

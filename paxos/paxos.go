@@ -82,6 +82,15 @@ type GroupSpec struct {
 	// Learner says that the replica was added as a learner and has not been
 	// made a voter.
 	Learner bool
+	// Restart starts a replica that ran on this host before, as what it was then:
+	// the fields above are not needed.
+	Restart bool
+}
+
+// Stored is a replica whose log a host has, whether it runs or not.
+type Stored struct {
+	Group   GroupID
+	Replica ReplicaID
 }
 
 // Validate tells what is wrong with the spec, or nil.
@@ -91,9 +100,11 @@ func (s GroupSpec) Validate() error {
 		return fmt.Errorf("paxos: group id is zero")
 	case s.Replica == 0:
 		return fmt.Errorf("paxos: replica id of group %d is zero", s.Group)
+	case s.Restart && (s.Join || len(s.Members) > 0):
+		return fmt.Errorf("paxos: group %d: a restart with members", s.Group)
 	case s.Join && len(s.Members) > 0:
 		return fmt.Errorf("paxos: group %d: founding members given for a joining replica", s.Group)
-	case s.Join:
+	case s.Join, s.Restart:
 		return nil
 	}
 	if _, ok := s.Members[s.Replica]; !ok {

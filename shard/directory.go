@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"slices"
 	"sync"
 )
 
@@ -28,6 +29,60 @@ func (d *Directory) Set(s ID, members ...NodeAddr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mu.members[s], d.mu.next[s] = members, 0
+}
+
+// Add names a further node with a replica of the shard.
+func (d *Directory) Add(s ID, member NodeAddr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.Contains(d.mu.members[s], member) {
+		d.mu.members[s] = append(slices.Clone(d.mu.members[s]), member)
+	}
+}
+
+// Found says that a node owns the shard.
+func (d *Directory) Found(s ID, owner NodeAddr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i := slices.Index(d.mu.members[s], owner)
+	if i < 0 {
+		d.mu.members[s] = append(slices.Clone(d.mu.members[s]), owner)
+		i = len(d.mu.members[s]) - 1
+	}
+	d.mu.next[s] = i
+}
+
+// Update names the nodes with a replica of the shard and keeps the likely owner if
+// it is among them.
+func (d *Directory) Update(s ID, members []NodeAddr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old := d.mu.members[s]
+	if slices.Equal(old, members) {
+		return
+	}
+	next := 0
+	if len(old) > 0 {
+		next = max(0, slices.Index(members, old[d.mu.next[s]]))
+	}
+	d.mu.members[s], d.mu.next[s] = members, next
+}
+
+// Suggest passes on what somebody else believes, who may be late: it counts only
+// while nobody was found here.
+func (d *Directory) Suggest(s ID, owner NodeAddr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i := slices.Index(d.mu.members[s], owner); i >= 0 {
+		d.mu.next[s] = i
+	}
+}
+
+// Members returns the nodes that are believed to have a replica of the shard.
+func (d *Directory) Members(s ID) []NodeAddr {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.mu.members[s]
 }
 
 // Owner returns the node to ask first.

@@ -52,11 +52,14 @@ const (
 	// oracle never issued, a write without its lock mode, a retry whose content
 	// differs from the first attempt. A bug of the caller.
 	BadRequest
+	// Refused: a node may not come in, or a change of the cluster may not be
+	// made; Detail says why. Trying again does not help.
+	Refused
 )
 
 var codeNames = [...]string{
 	"none", "not owner", "need floor", "lock lost", "deadlock", "lock wait timeout", "would block", "conflict",
-	"snapshot too old", "too large", "undecided", "unknown outcome", "unavailable", "schema changed", "fenced", "bad request",
+	"snapshot too old", "too large", "undecided", "unknown outcome", "unavailable", "schema changed", "fenced", "bad request", "refused",
 }
 
 // String names the code in lower-case words.

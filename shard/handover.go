@@ -371,23 +371,11 @@ func (r *Replica) installLocked(t *tenure, k *keptLocks, m storage.Timestamp) {
 // open transactions do not notice. After an error the shard is served here
 // still, or by whoever the error names.
 func (n *Node) HandOver(ctx context.Context, s ID, to NodeAddr) error {
-	r := n.replicas[s]
+	r := n.replica(s)
 	if r == nil || to == n.addr() {
 		return fmt.Errorf("hand shard %d over to node %s: not from this node to another", s, to)
 	}
 	return r.HandOver(ctx, func(ctx context.Context, q *TakeOverRequest) error {
 		return n.router.callNode(ctx, to, s, methodTakeOver, q, &Done{})
 	})
-}
-
-// reclaim takes over what this node leads and nobody serves here.
-func (n *Node) reclaim(ctx context.Context) {
-	for s, r := range n.replicas {
-		bounded, cancel := context.WithTimeout(ctx, handOverPatience)
-		err := r.Reclaim(bounded)
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			n.c.Logger.Warn("take a shard over again", "shard", uint64(s), "error", err)
-		}
-	}
 }

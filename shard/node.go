@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowlockdb/rowlock/locks"
@@ -18,8 +20,8 @@ import (
 
 // The records of the system shard that a node uses.
 const (
-	recordRing        = "ring"         // the ring, as encoded by package ring
-	recordIncarnation = "incarnation/" // + node id: how often the node was opened
+	recordRing    = "ring"    // the ring, as encoded by package ring
+	recordFounded = "founded" // all shards of the ring have been made
 )
 
 // The defaults of Config.
@@ -49,47 +51,63 @@ type Config struct {
 	// Retention is the age up to which snapshots can be read; 0 means
 	// DefaultRetention.
 	Retention time.Duration
+	// Cluster is the id of the cluster; it must not be zero where there is a
+	// Transport.
+	Cluster [16]byte
+	// Self is what other nodes and operators should know of this node; ID and
+	// Host need not be set.
+	Self Member
+	// Memory keeps what the node must know to start when no other node answers;
+	// nil keeps nothing.
+	Memory Memory
 	// GarbageInterval is the pause between garbage rounds; 0 means
 	// DefaultGarbageInterval, negative none at all.
 	GarbageInterval time.Duration
 }
 
 // Node is one member of the key space: its replicas, their service, a Router.
-// In this release a key space has one node with one voter per shard.
 type Node struct {
 	c        Config
 	process  uint64
 	gateway  uint64
 	ring     *ring.Ring
-	replicas map[ID]*Replica // complete before Open returns, then constant
-	groups   []paxos.GroupID
+	local    localReplicas
 	router   *Router
 	graph    *locks.WaitGraph
 	reporter *reporter
+
+	state     atomic.Pointer[ClusterState] // never nil
+	registrar registrar
+	memory    remembered
+	services  struct {
+		sync.Mutex
+		by map[byte]func(context.Context, uint64, []byte) ([]byte, error)
+	}
 
 	sweeps sync.WaitGroup
 	life   context.Context
 	end    context.CancelFunc
 }
 
-// Open starts the node and returns once every shard serves: the system shard
-// first, since the others need its ring and its oracle. The caller closes
+// Open starts the node and returns once every shard has an owner, or, in a
+// cluster, when it has waited for that for ownerPatience. The caller closes
 // Engine and Host, after Close, or after an error.
 func Open(ctx context.Context, c Config) (*Node, error) {
 	c.setDefaults()
 	if c.NodeID == 0 || c.NodeID >= 1<<16 {
 		return nil, fmt.Errorf("open node: id %d is not between 1 and 65535", c.NodeID)
 	}
-	n := &Node{c: c, process: randomID(), replicas: make(map[ID]*Replica), graph: locks.NewWaitGraph()}
+	n := &Node{c: c, process: randomID(), graph: locks.NewWaitGraph()}
+	n.services.by = make(map[byte]func(context.Context, uint64, []byte) ([]byte, error))
+	n.state.Store(&ClusterState{})
 	n.life, n.end = context.WithCancel(context.Background())
 	n.router = &Router{self: n.addr(), directory: NewDirectory(), transport: c.Transport, encode: c.AlwaysEncode,
-		server: &Server{Replica: func(s ID) *Replica { return n.replicas[s] }}}
+		server: &Server{Replica: n.replica, node: n}}
 	if err := n.open(ctx); err != nil {
 		_ = n.Close(ctx) // the error that matters is err
 		return nil, fmt.Errorf("open node %d: %w", c.NodeID, err)
 	}
 	n.sweep(lapseCheck, n.dropLapsed)
-	n.sweep(time.Second, n.reclaim)
 	n.reporter = n.newReporter()
 	n.sweep(reportEvery, n.reportWaits)
 	if c.GarbageInterval > 0 {
@@ -124,101 +142,102 @@ func randomID() uint64 {
 	return binary.BigEndian.Uint64(b[:])
 }
 
-func (n *Node) addr() NodeAddr { return NodeAddr(fmt.Sprint(n.c.NodeID)) }
+func (n *Node) addr() NodeAddr { return nodeAddr(n.c.NodeID) }
 
+func nodeAddr(id uint64) NodeAddr { return NodeAddr(strconv.FormatUint(id, 10)) }
+
+// open brings the node's replicas up, makes it a member and learns the ring.
 func (n *Node) open(ctx context.Context) error {
-	if err := n.startShard(System); err != nil {
+	stored, err := n.c.Host.Stored()
+	if err != nil {
+		return fmt.Errorf("list the replicas: %w", err)
+	}
+	if err := n.remember(); err != nil {
 		return err
 	}
-	if err := n.replicas[System].BecomeOwner(ctx); err != nil {
-		return err
+	founding := len(stored) == 0 && len(n.state.Load().Members) == 0
+	if founding {
+		stored = []paxos.Stored{{Group: groupOf(System), Replica: paxos.ReplicaID(n.c.NodeID)}}
 	}
-	if err := n.loadRing(ctx); err != nil {
-		return err
-	}
-	if err := n.incarnate(ctx); err != nil {
-		return err
-	}
-	n.router.ring, n.router.shards = n.ring, sortedIDs(n.ring.Shards())
-	for _, s := range n.router.shards {
-		if err := n.startShard(s); err != nil {
+	for _, s := range stored {
+		if err := n.startReplica(shardOf(s.Group), n.spec(s, founding)); err != nil {
 			return err
 		}
 	}
-	return n.ownShards(ctx)
+	n.follow()
+	if founding {
+		if err := n.replica(System).Own(ctx); err != nil {
+			return err
+		}
+		if err := n.makeRing(ctx); err != nil {
+			return err
+		}
+	}
+	if err := n.enter(ctx); err != nil {
+		return err
+	}
+	n.router.ring, n.router.shards = n.ring, sortedIDs(n.ring.Shards())
+	if err := n.found(ctx); err != nil {
+		return err
+	}
+	n.sweep(heartbeatEvery, n.beat)
+	n.sweep(moveEvery, n.moveReplicas)
+	if err := n.succeed(ctx); err != nil {
+		return err
+	}
+	return n.awaitOwners(ctx)
 }
 
-// ownShards becomes the owner of all data shards at once: each waits for its
-// group's election, which takes longer than everything else.
-func (n *Node) ownShards(ctx context.Context) error {
-	errs := make([]error, len(n.router.shards))
+func groupOf(s ID) paxos.GroupID { return paxos.GroupID(s + 1) }
+func shardOf(g paxos.GroupID) ID { return ID(g - 1) }
+
+// spec tells how to start a replica that this node has or founds.
+func (n *Node) spec(s paxos.Stored, founding bool) paxos.GroupSpec {
+	spec := paxos.GroupSpec{Group: s.Group, Replica: s.Replica, Restart: !founding}
+	if founding {
+		spec.Members = map[paxos.ReplicaID]string{s.Replica: n.c.Host.ID()}
+	}
+	return spec
+}
+
+// found starts the groups of the shards that nobody has made yet: those of a new
+// ring. A start that was cut short is finished by the next one.
+func (n *Node) found(ctx context.Context) error {
+	if members := n.state.Load().Members; len(members) != 1 || members[0].ID != n.c.NodeID || n.replica(System) == nil {
+		return nil
+	}
+	if _, ok, err := n.replica(System).c.Machine.Record(recordFounded); err != nil || ok {
+		return err
+	}
+	var fresh []*Replica
+	for _, s := range n.router.shards {
+		if n.replica(s) == nil {
+			if err := n.startReplica(s, n.spec(paxos.Stored{Group: groupOf(s), Replica: paxos.ReplicaID(n.c.NodeID)}, true)); err != nil {
+				return err
+			}
+		}
+		fresh = append(fresh, n.replica(s))
+	}
+	errs := make([]error, len(fresh))
 	var wg sync.WaitGroup
-	for i, s := range n.router.shards {
-		r := n.replicas[s]
-		wg.Go(func() { errs[i] = r.BecomeOwner(ctx) })
+	for i, r := range fresh {
+		wg.Go(func() { errs[i] = r.Own(ctx) })
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	_, err := n.replica(System).PutRecord(ctx, recordFounded, []byte{formatVersion}, false)
+	return err
 }
 
-// startShard starts this node's replica of a shard.
-func (n *Node) startShard(s ID) error {
-	space := n.c.Engine.Space(uint64(s))
-	machine := NewMachine(space, n.c.Engine.Sync, n.c.NodeID)
-	group := paxos.GroupID(s + 1)
-	g, err := n.c.Host.Start(paxos.GroupSpec{Group: group, Replica: paxos.ReplicaID(n.c.NodeID),
-		Members: map[paxos.ReplicaID]string{paxos.ReplicaID(n.c.NodeID): n.c.Host.ID()}}, machine)
-	if err != nil {
-		return fmt.Errorf("start shard %d: %w", s, err)
-	}
-	n.groups = append(n.groups, group)
-	r := NewReplica(ReplicaConfig{Shard: s, Node: n.c.NodeID, Process: n.process, Space: space, Machine: machine,
-		Group: g, Times: n.router, Graph: n.graph, Logger: n.c.Logger, Clock: n.c.Clock})
-	n.replicas[s] = r
-	n.router.directory.Set(s, n.addr())
-	return nil
-}
-
-// loadRing reads the stored ring, or stores a new one in a new key space. What
-// is stored rules: it is never computed again.
-func (n *Node) loadRing(ctx context.Context) error {
-	system := n.replicas[System]
-	b, ok, err := system.c.Machine.Record(recordRing)
-	if err != nil {
-		return fmt.Errorf("read the ring: %w", err)
-	}
-	if !ok {
-		b = ring.New(n.c.Shards, ring.DefaultVirtualNodes).AppendBinary(nil)
-		if b, err = system.PutRecord(ctx, recordRing, b, true); err != nil {
-			return fmt.Errorf("store the ring: %w", err)
-		}
-	}
-	if n.ring, err = ring.Decode(b); err != nil {
-		return fmt.Errorf("decode the ring: %w", err)
+// makeRing stores the ring of a new key space, unless it is there.
+func (n *Node) makeRing(ctx context.Context) error {
+	b := ring.New(n.c.Shards, ring.DefaultVirtualNodes).AppendBinary(nil)
+	if _, err := n.replica(System).PutRecord(ctx, recordRing, b, true); err != nil {
+		return fmt.Errorf("store the ring: %w", err)
 	}
 	return nil
-}
-
-// incarnate counts this opening of the node and derives the gateway's number.
-func (n *Node) incarnate(ctx context.Context) error {
-	system, name := n.replicas[System], recordIncarnation+fmt.Sprint(n.c.NodeID)
-	b, ok, err := system.c.Machine.Record(name)
-	if err != nil {
-		return fmt.Errorf("read the incarnation: %w", err)
-	}
-	var count uint64
-	if ok {
-		d := newDecoder(b)
-		if count = d.uint(); d.done() != nil {
-			return fmt.Errorf("decode the incarnation: %w", errFormat)
-		}
-	}
-	count++
-	if _, err := system.PutRecord(ctx, name, appendUint([]byte{formatVersion}, count), false); err != nil {
-		return fmt.Errorf("store the incarnation: %w", err)
-	}
-	n.gateway = n.c.NodeID<<48 | count&(1<<48-1)
-	return n.succeed(ctx)
 }
 
 // succeed frees the advisory locks of the node's former lives.
@@ -240,6 +259,9 @@ func (n *Node) Router() *Router { return n.router }
 // other opening of any node has the same.
 func (n *Node) Gateway() uint64 { return n.gateway }
 
+// Ring returns the stored ring.
+func (n *Node) Ring() *ring.Ring { return n.ring }
+
 // Server answers requests of other nodes.
 func (n *Node) Server() *Server { return n.router.server }
 
@@ -248,16 +270,18 @@ func (n *Node) Server() *Server { return n.router.server }
 func (n *Node) Close(ctx context.Context) error {
 	n.end()
 	n.sweeps.Wait()
-	for _, r := range n.replicas {
+	replicas := n.local.all()
+	for _, r := range replicas {
 		r.Close()
 	}
 	var first error
-	for _, g := range n.groups {
-		if err := n.c.Host.Stop(g); err != nil && first == nil {
-			first = fmt.Errorf("stop group %d: %w", g, err)
+	for _, r := range replicas {
+		err := n.c.Host.Stop(groupOf(r.c.Shard))
+		if err != nil && !errors.Is(err, paxos.ErrNotRunning) && first == nil {
+			first = fmt.Errorf("stop group %d: %w", groupOf(r.c.Shard), err)
 		}
+		n.local.remove(r)
 	}
-	n.groups = nil
 	return first
 }
 
@@ -280,13 +304,17 @@ func (n *Node) sweep(every time.Duration, f func(context.Context)) {
 }
 
 func (n *Node) dropLapsed(context.Context) {
-	for _, r := range n.replicas {
+	for _, r := range n.local.all() {
 		r.DropLapsed(n.gateway)
+	}
+	system := n.replica(System)
+	if system == nil {
+		return
 	}
 	// Its proposals wait for the system shard's quorum: not in the way of others.
 	ctx, cancel := context.WithTimeout(n.life, time.Second)
 	defer cancel()
-	n.replicas[System].ExpireAdvisory(ctx, n.gateway)
+	system.ExpireAdvisory(ctx, n.gateway)
 }
 
 func (n *Node) collect(ctx context.Context) {

@@ -66,6 +66,11 @@ type Replica struct {
 	maxTS atomic.Uint64
 	epoch atomic.Uint64 // the epoch whose BeginEpoch this process proposed
 
+	// seated is the membership that this owner last saw, nil when it may be out of
+	// date. It is a report, nothing decides by it.
+	seated     atomic.Pointer[paxos.Membership]
+	reclaiming atomic.Bool // Node.reclaim is at work
+
 	takeover sync.Mutex // one BecomeOwner at a time; held across I/O on purpose
 	changes  changes    // of the group's members
 
@@ -213,6 +218,16 @@ func (r *Replica) BecomeOwner(ctx context.Context) error {
 	defer r.takeover.Unlock()
 	if t := r.serving.Load(); t != nil {
 		r.stepDown(t)
+	}
+	return r.takeOver(ctx, heritage{})
+}
+
+// Own takes the shard over unless this replica serves it already.
+func (r *Replica) Own(ctx context.Context) error {
+	r.takeover.Lock()
+	defer r.takeover.Unlock()
+	if r.serving.Load() != nil {
+		return nil
 	}
 	return r.takeOver(ctx, heritage{})
 }

@@ -254,7 +254,7 @@ func (r *Router) call(ctx context.Context, s ID, m method, q, response Message) 
 
 func (r *Router) callNode(ctx context.Context, addr NodeAddr, s ID, m method, q, response Message) error {
 	if addr == r.self && !r.encode {
-		answer, err := r.server.Dispatch(ctx, s, q)
+		answer, err := r.server.dispatch(ctx, m, s, q)
 		if err != nil {
 			return err
 		}
@@ -323,6 +323,12 @@ func assign(response, answer Message) {
 		*response.(*AdvisoryResponse) = *a
 	case *WaitsResponse:
 		*response.(*WaitsResponse) = *a
+	case *RegisterResponse:
+		*response.(*RegisterResponse) = *a
+	case *ClusterState:
+		*response.(*ClusterState) = *a
+	case *ServiceResponse:
+		*response.(*ServiceResponse) = *a
 	case *Done:
 	default:
 		panic(fmt.Sprintf("shard: response %T", answer))

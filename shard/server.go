@@ -10,6 +10,8 @@ import (
 type Server struct {
 	// Replica returns the node's replica of a shard, nil if it has none.
 	Replica func(ID) *Replica
+
+	node *Node // for what is asked of nodes, not of replicas
 }
 
 // Serve carries an encoded request out and returns the encoded response. It
@@ -28,7 +30,7 @@ func (s *Server) Serve(ctx context.Context, request []byte) []byte {
 	if err := q.Decode(e.body); err != nil {
 		return encodeError(nil, fmt.Errorf("method %d: %w", e.method, err))
 	}
-	response, err := s.Dispatch(ctx, e.shard, q)
+	response, err := s.dispatch(ctx, e.method, e.shard, q)
 	if err != nil {
 		return encodeError(nil, err)
 	}
@@ -103,8 +105,36 @@ func newRequest(m method) Message {
 		return &TakeOverRequest{}
 	case methodWaits:
 		return &WaitsRequest{}
+	case methodRegister, methodJoin:
+		return &RegisterRequest{}
+	case methodHeartbeat:
+		return &HeartbeatRequest{}
+	case methodSetting:
+		return &SettingRequest{}
+	case methodSeat:
+		return &SeatRequest{}
+	case methodPing:
+		return &PingRequest{}
+	case methodStart:
+		return &StartRequest{}
+	case methodService:
+		return &ServiceRequest{}
+	case methodState:
+		return &StateRequest{}
 	}
 	panic(fmt.Sprintf("shard: method %d", m))
+}
+
+// dispatch tells the requests to a node from those to one of its replicas.
+func (s *Server) dispatch(ctx context.Context, m method, id ID, q Message) (Message, error) {
+	switch m {
+	case methodJoin, methodStart, methodService, methodState:
+		if s.node == nil {
+			return nil, &Error{Code: BadRequest, Shard: id, Detail: "no member of a cluster"}
+		}
+		return s.node.serve(ctx, q)
+	}
+	return s.Dispatch(ctx, id, q)
 }
 
 // Dispatch carries a decoded request out.
@@ -155,6 +185,12 @@ func (s *Server) Dispatch(ctx context.Context, id ID, q Message) (Message, error
 		return &Done{}, r.TakeOver(ctx, q)
 	case *WaitsRequest:
 		return r.ReportWaits(q)
+	case *PingRequest:
+		_, err := r.current()
+		return &Done{}, err
+	}
+	if s.node != nil {
+		return s.node.serveShard(ctx, r, q)
 	}
 	panic(fmt.Sprintf("shard: request %T", q))
 }

@@ -23,7 +23,7 @@ type ShardStatus struct {
 func (n *Node) Status() []ShardStatus {
 	var all []ShardStatus
 	for _, s := range n.router.allShards() {
-		r := n.replicas[s]
+		r := n.replica(s)
 		if r == nil {
 			continue
 		}

@@ -39,6 +39,15 @@ const (
 	methodStage
 	methodTakeOver
 	methodWaits
+	methodRegister
+	methodHeartbeat
+	methodSetting
+	methodSeat
+	methodPing
+	methodJoin
+	methodStart
+	methodService
+	methodState
 	methods // how many there are, plus one
 )
 

@@ -130,13 +130,7 @@ func (n *Node) reportWaits(ctx context.Context) {
 
 func (n *Node) newReporter() *reporter {
 	return &reporter{id: n.process, now: time.Now,
-		replicas: func() []*Replica {
-			all := make([]*Replica, 0, len(n.replicas))
-			for _, r := range n.replicas {
-				all = append(all, r)
-			}
-			return all
-		},
+		replicas: n.local.all,
 		send: func(ctx context.Context, q *WaitsRequest) (*WaitsResponse, error) {
 			return callFor[WaitsResponse](ctx, n.router, System, methodWaits, q)
 		}}

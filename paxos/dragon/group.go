@@ -81,6 +81,11 @@ func (g *group) start(spec paxos.GroupSpec, sm paxos.StateMachine) error {
 	}
 	m.applied.Store(uint64(applied))
 	g.machine = m
+	if spec.Restart {
+		if spec.Learner, err = g.wasLearner(); err != nil {
+			return errors.Join(err, sm.Close())
+		}
+	}
 	members := make(map[uint64]dragonboat.Target, len(spec.Members))
 	if !spec.Join {
 		for r, target := range spec.Members {
@@ -146,6 +151,25 @@ func (g *group) preflight(applied paxos.Index) error {
 	return nil
 }
 
+// wasLearner tells how a replica that ran before has to be started: as what the
+// newest snapshot says, or, without one, as what it was when its log began.
+// Changes in the log after that are applied again.
+func (g *group) wasLearner() (bool, error) {
+	ss, err := g.host.store.GetSnapshot(uint64(g.id), uint64(g.replica))
+	if err != nil {
+		return false, err
+	}
+	if ss.Index > 0 {
+		_, learner := ss.Membership.NonVotings[uint64(g.replica)]
+		return learner, nil
+	}
+	b, err := g.host.store.GetBootstrapInfo(uint64(g.id), uint64(g.replica))
+	if err != nil {
+		return false, err
+	}
+	return b.Join, nil
+}
+
 // restorable tells whether the snapshot of a record is a file with the whole
 // state in it: one that was received from another replica, where the process
 // ended before the state machine had restored it. Dragonboat restores it at
@@ -163,7 +187,7 @@ func (g *group) restorable(ss raftpb.Snapshot) bool {
 // must be the same on all replicas for ever.
 func (g *group) config(spec paxos.GroupSpec) config.Config {
 	o := g.host.options
-	alone := !spec.Join && len(spec.Members) == 1
+	alone := !spec.Join && len(spec.Members) == 1 || spec.Restart && g.foundedAlone()
 	election, overhead := uint64(peerElection), uint64(20_000)
 	if alone {
 		// Nobody lags behind a single voter, but it may get company.
@@ -189,6 +213,12 @@ func (g *group) config(spec paxos.GroupSpec) config.Config {
 		IsNonVoting:         spec.Learner,
 		WaitReady:           true,
 	}
+}
+
+// foundedAlone tells whether the replica was the only founding voter.
+func (g *group) foundedAlone() bool {
+	b, err := g.host.store.GetBootstrapInfo(uint64(g.id), uint64(g.replica))
+	return err == nil && !b.Join && len(b.Addresses) == 1
 }
 
 func (g *group) markReady() { g.readyOnce.Do(func() { close(g.ready) }) }

@@ -1,6 +1,7 @@
 package dragon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -227,6 +228,22 @@ func (h *host) Start(spec paxos.GroupSpec, sm paxos.StateMachine) (paxos.Group, 
 		return nil, fmt.Errorf("dragon: start group %d: %w", spec.Group, describe(err))
 	}
 	return g, nil
+}
+
+// Stored implements paxos.Host.
+func (h *host) Stored() ([]paxos.Stored, error) {
+	infos, err := h.store.ListNodeInfo()
+	if err != nil {
+		return nil, fmt.Errorf("dragon: list replicas: %w", err)
+	}
+	var all []paxos.Stored
+	for _, i := range infos {
+		all = append(all, paxos.Stored{Group: paxos.GroupID(i.ShardID), Replica: paxos.ReplicaID(i.ReplicaID)})
+	}
+	slices.SortFunc(all, func(a, b paxos.Stored) int {
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Replica, b.Replica))
+	})
+	return all, nil
 }
 
 // reserve claims the group before anything is started, so that two starts

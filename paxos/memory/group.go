@@ -43,6 +43,7 @@ type group struct {
 	held    map[paxos.ReplicaID]bool
 	failed  map[paxos.ReplicaID]error
 	purged  map[paxos.ReplicaID]bool
+	started map[paxos.ReplicaID]string // the hosts that have a log of it
 
 	late      []*proposal // kept back by FaultUnknownLate
 	stuck     []*proposal // made where the leader is out of reach
@@ -62,6 +63,7 @@ func newGroup(n *Network, id paxos.GroupID, founders map[paxos.ReplicaID]string)
 		held:     make(map[paxos.ReplicaID]bool),
 		failed:   make(map[paxos.ReplicaID]error),
 		purged:   make(map[paxos.ReplicaID]bool),
+		started:  make(map[paxos.ReplicaID]string),
 	}
 }
 

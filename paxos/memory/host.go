@@ -109,7 +109,7 @@ func (h *host) reserve(spec paxos.GroupSpec) error {
 
 func (h *host) checkSpec(g *group, spec paxos.GroupSpec) error {
 	switch {
-	case g == nil && spec.Join:
+	case g == nil && (spec.Join || spec.Restart):
 		return fmt.Errorf("memory: start group %d: no such group to join", spec.Group)
 	case g == nil:
 		return nil
@@ -117,7 +117,9 @@ func (h *host) checkSpec(g *group, spec paxos.GroupSpec) error {
 		return fmt.Errorf("memory: start group %d: replica %d was purged", spec.Group, spec.Replica)
 	case slices.Contains(g.members.Removed, spec.Replica):
 		return fmt.Errorf("memory: start group %d: replica %d was removed", spec.Group, spec.Replica)
-	case !spec.Join && !maps.Equal(g.founders, spec.Members):
+	case spec.Restart && g.started[spec.Replica] != h.id:
+		return fmt.Errorf("memory: start group %d: replica %d never ran here", spec.Group, spec.Replica)
+	case !spec.Join && !spec.Restart && !maps.Equal(g.founders, spec.Members):
 		return fmt.Errorf("memory: start group %d: founding members differ from the first start", spec.Group)
 	case g.hostOf(spec.Replica) == "":
 		return fmt.Errorf("memory: start group %d: replica %d is not a member", spec.Group, spec.Replica)
@@ -125,6 +127,22 @@ func (h *host) checkSpec(g *group, spec paxos.GroupSpec) error {
 		return fmt.Errorf("memory: start group %d: replica %d runs elsewhere: %w", spec.Group, spec.Replica, paxos.ErrRunning)
 	}
 	return nil
+}
+
+// Stored implements paxos.Host.
+func (h *host) Stored() ([]paxos.Stored, error) {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	var all []paxos.Stored
+	for _, id := range slices.Sorted(maps.Keys(h.net.mu.groups)) {
+		g := h.net.mu.groups[id]
+		for _, r := range slices.Sorted(maps.Keys(g.started)) {
+			if g.started[r] == h.id && !g.purged[r] {
+				all = append(all, paxos.Stored{Group: id, Replica: r})
+			}
+		}
+	}
+	return all, nil
 }
 
 func (h *host) unreserve(id paxos.GroupID) {
@@ -150,7 +168,7 @@ func (h *host) launch(spec paxos.GroupSpec, sm paxos.StateMachine, applied paxos
 	}
 	r := newReplica(h, g, spec.Replica, sm, applied)
 	h.groups[spec.Group] = r
-	g.running[spec.Replica] = r
+	g.running[spec.Replica], g.started[spec.Replica] = r, h.id
 	delete(g.failed, spec.Replica)
 	go r.run()
 	g.settleLocked()

@@ -1,0 +1,344 @@
+package shard
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/ring"
+)
+
+// Memory keeps a node's own notes, a few kilobytes, through restarts: without
+// them a node whose peers are all down would not know where they will be.
+type Memory interface {
+	// Load returns what Save stored last, nil if nothing.
+	Load() ([]byte, error)
+	// Save replaces it durably.
+	Save([]byte) error
+}
+
+// remembered is what a node notes down: how often it was opened, and the cluster
+// as it last saw it.
+type remembered struct {
+	sync.Mutex
+	incarnation uint64
+	saved       []byte
+}
+
+// encodeNotes leaves out what changes all the time.
+func encodeNotes(incarnation uint64, s *ClusterState) []byte {
+	kept := ClusterState{Cluster: s.Cluster, Ring: s.Ring, Replication: s.Replication, Members: slices.Clone(s.Members)}
+	for i := range kept.Members {
+		kept.Members[i].Up = false
+	}
+	for _, p := range s.Shards {
+		kept.Shards = append(kept.Shards, ShardPlace{Shard: p.Shard, ChangeID: p.ChangeID, Voters: p.Voters, Learners: p.Learners})
+	}
+	return kept.AppendBinary(appendUint([]byte{formatVersion}, incarnation))
+}
+
+func decodeNotes(b []byte) (incarnation uint64, s ClusterState, err error) {
+	d := newDecoder(b)
+	incarnation = d.uint()
+	if d.byte() != formatVersion {
+		d.fail()
+	}
+	s = d.state()
+	return incarnation, s, d.done()
+}
+
+// NotedMembers returns the nodes in what a Memory holds. The transport needs them
+// before the node is open.
+func NotedMembers(notes []byte) ([]Member, error) {
+	if len(notes) == 0 {
+		return nil, nil
+	}
+	_, s, err := decodeNotes(notes)
+	return s.Members, err
+}
+
+// remember reads the notes and counts this opening before anybody hears of it: a
+// copy of the directory then counts less than the original.
+func (n *Node) remember() error {
+	if n.c.Memory == nil {
+		return nil
+	}
+	b, err := n.c.Memory.Load()
+	if err != nil {
+		return fmt.Errorf("read the notes: %w", err)
+	}
+	state := ClusterState{}
+	if len(b) > 0 {
+		if n.memory.incarnation, state, err = decodeNotes(b); err != nil {
+			return fmt.Errorf("decode the notes: %w", err)
+		}
+	}
+	n.memory.incarnation++
+	n.see(&state)
+	return n.note(&state)
+}
+
+// note writes the notes down if they say something new.
+func (n *Node) note(s *ClusterState) error {
+	if n.c.Memory == nil {
+		return nil
+	}
+	n.memory.Lock()
+	defer n.memory.Unlock()
+	b := encodeNotes(n.memory.incarnation, s)
+	if bytes.Equal(b, n.memory.saved) {
+		return nil
+	}
+	if err := n.c.Memory.Save(b); err != nil {
+		return fmt.Errorf("write the notes: %w", err)
+	}
+	n.memory.saved = b
+	return nil
+}
+
+// see takes a picture of the cluster in: where to find the shards.
+func (n *Node) see(s *ClusterState) {
+	n.state.Store(s)
+	for _, p := range s.Shards {
+		var addrs []NodeAddr
+		for _, id := range s.nodes(p.Voters) {
+			addrs = append(addrs, nodeAddr(uint64(id)))
+		}
+		if len(addrs) == 0 {
+			continue
+		}
+		if local := n.replica(p.Shard); local != nil && !slices.Contains(addrs, n.addr()) {
+			addrs = append(addrs, n.addr())
+		}
+		n.router.directory.Update(p.Shard, addrs)
+		if p.Owner != 0 {
+			n.router.directory.Suggest(p.Shard, nodeAddr(p.Owner))
+		}
+	}
+}
+
+// enter registers the node at the system shard and learns the ring and its
+// gateway's number.
+func (n *Node) enter(ctx context.Context) error {
+	self := n.c.Self
+	self.ID, self.Host, self.Version, self.Incarnation = n.c.NodeID, n.c.Host.ID(), ProtocolVersion, n.memory.incarnation
+	q := &RegisterRequest{Member: self, Process: n.process, Cluster: n.c.Cluster, Millis: uint64(n.c.Clock().UnixMilli())}
+	response, err := n.registered(ctx, q)
+	if err != nil {
+		return err
+	}
+	n.gateway = n.c.NodeID<<48 | response.Incarnation&(1<<48-1)
+	if n.ring, err = ring.Decode(response.State.Ring); err != nil {
+		return fmt.Errorf("decode the ring: %w", err)
+	}
+	n.see(&response.State)
+	return n.note(&response.State)
+}
+
+// registered sends the registration until somebody takes it: when a whole cluster
+// starts, the system shard has no owner for a while.
+func (n *Node) registered(ctx context.Context, q *RegisterRequest) (*RegisterResponse, error) {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+		response, err := callFor[RegisterResponse](ctx, n.router, System, methodRegister, q)
+		if code := CodeOf(err); err == nil || code != NotOwner && code != Unavailable && code != Unknown {
+			return response, err
+		}
+		n.askAround(ctx)
+		if late := pause(ctx, n.life, wait); late != nil {
+			return nil, fmt.Errorf("register at the system shard: %w", errors.Join(late, err))
+		}
+	}
+}
+
+// askAround asks the known nodes what they know, when the system shard is not
+// where it was.
+func (n *Node) askAround(ctx context.Context) {
+	for _, m := range n.state.Load().Members {
+		if m.ID == n.c.NodeID || m.State == MemberRemoved {
+			continue
+		}
+		bounded, cancel := context.WithTimeout(ctx, time.Second)
+		state := &ClusterState{}
+		err := n.router.callNode(bounded, nodeAddr(m.ID), System, methodState, &StateRequest{}, state)
+		cancel()
+		if err == nil && newer(state, n.state.Load()) {
+			n.see(state)
+			return
+		}
+	}
+}
+
+// newer compares what two pictures say of the system shard.
+func newer(a, b *ClusterState) bool {
+	pa, _ := a.Place(System)
+	pb, _ := b.Place(System)
+	return pa.ChangeID > pb.ChangeID
+}
+
+// Join asks a cluster, by the address of one of its nodes, to take a new node in.
+func Join(ctx context.Context, t Transport, at NodeAddr, m Member, now time.Time) (*RegisterResponse, error) {
+	m.Version = ProtocolVersion
+	r := &Router{transport: t, directory: NewDirectory()}
+	response := &RegisterResponse{}
+	q := &RegisterRequest{Member: m, Process: randomID(), Millis: uint64(now.UnixMilli())}
+	if err := r.callNode(ctx, at, System, methodJoin, q, response); err != nil {
+		return nil, fmt.Errorf("ask %s to join: %w", at, err)
+	}
+	return response, nil
+}
+
+// awaitOwners waits until every shard is served somewhere. In a cluster it gives
+// up after a while: shards without a majority must not keep the others away.
+func (n *Node) awaitOwners(ctx context.Context) error {
+	errs := make([]error, len(n.router.shards))
+	var wg sync.WaitGroup
+	for i, s := range n.router.shards {
+		wg.Go(func() { errs[i] = n.router.call(ctx, s, methodPing, &PingRequest{}, &Done{}) })
+	}
+	wg.Wait()
+	err := errors.Join(errs...)
+	if err != nil && n.c.Transport != nil && ctx.Err() == nil {
+		n.c.Logger.Warn("not every shard is served yet", "error", err)
+		return nil
+	}
+	return err
+}
+
+// beat tells the system shard's owner that this node lives and takes its picture
+// of the cluster in.
+func (n *Node) beat(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	q := &HeartbeatRequest{Node: n.c.NodeID, Process: n.process}
+	for _, r := range n.local.all() {
+		q.Replicas = append(q.Replicas, r.report(ctx))
+	}
+	state, err := callFor[ClusterState](ctx, n.router, System, methodHeartbeat, q)
+	if err != nil {
+		n.c.Logger.Debug("heartbeat", "error", err)
+		return
+	}
+	if err := n.note(state); err != nil {
+		n.c.Logger.Error("notes of the cluster", "error", err)
+	}
+	n.see(state)
+	n.dropRemoved(state)
+}
+
+// report is what a heartbeat says of a replica.
+func (r *Replica) report(ctx context.Context) ReplicaReport {
+	report := ReplicaReport{Shard: r.c.Shard, Replica: r.c.Group.Replica(), Applied: uint64(r.c.Group.Applied())}
+	t := r.serving.Load()
+	if t == nil {
+		return report
+	}
+	seated := r.seated.Load()
+	if seated == nil {
+		m, err := r.c.Group.Membership(ctx)
+		if err != nil {
+			return report
+		}
+		seated = &m
+		r.seated.Store(seated)
+	}
+	place := ShardPlace{}
+	place.setMembership(*seated)
+	report.Serving, report.Epoch = true, t.epoch
+	report.ChangeID, report.Voters, report.Learners, report.Removed = place.ChangeID, place.Voters, place.Learners, place.Removed
+	report.Bytes, _ = r.c.Space.Size()
+	return report
+}
+
+// dropRemoved ends replicas that their groups have removed. Numbers of replicas
+// are never used again, so an old picture cannot mislead.
+func (n *Node) dropRemoved(state *ClusterState) {
+	for _, r := range n.local.all() {
+		p, ok := state.Place(r.c.Shard)
+		if !ok || !slices.Contains(p.Removed, r.c.Group.Replica()) {
+			continue
+		}
+		if err := n.dropReplica(r); err != nil {
+			n.c.Logger.Error("drop a replica", "error", err)
+		}
+	}
+}
+
+// serve answers what is asked of the node.
+func (n *Node) serve(ctx context.Context, q Message) (Message, error) {
+	switch q := q.(type) {
+	case *RegisterRequest: // by way of any node
+		return callFor[RegisterResponse](ctx, n.router, System, methodRegister, q)
+	case *StartRequest:
+		return &Done{}, n.startAdded(q)
+	case *ServiceRequest:
+		return n.serveService(ctx, q)
+	case *StateRequest:
+		return n.state.Load(), nil
+	}
+	panic(fmt.Sprintf("shard: request %T to a node", q))
+}
+
+// serveShard answers what is asked of an owner about the cluster.
+func (n *Node) serveShard(ctx context.Context, r *Replica, q Message) (Message, error) {
+	switch q := q.(type) {
+	case *RegisterRequest:
+		return n.register(ctx, r, q)
+	case *HeartbeatRequest:
+		return n.heartbeat(r, q)
+	case *SettingRequest:
+		return &Done{}, n.setting(ctx, r, q)
+	case *SeatRequest:
+		return &Done{}, n.seat(ctx, r, q)
+	}
+	panic(fmt.Sprintf("shard: request %T to an owner", q))
+}
+
+// startAdded starts a replica that was added to its group; one that runs stays.
+// What an earlier replica of the same shard left here is removed first.
+func (n *Node) startAdded(q *StartRequest) error {
+	n.local.starting.Lock()
+	defer n.local.starting.Unlock()
+	if r := n.replica(q.Shard); r != nil {
+		if r.c.Group.Replica() == q.Replica {
+			return nil
+		}
+		return &Error{Code: Unavailable, Shard: q.Shard, Detail: "another replica runs here still"}
+	}
+	stored, err := n.c.Host.Stored()
+	if err != nil {
+		return err
+	}
+	spec := paxos.GroupSpec{Group: groupOf(q.Shard), Replica: q.Replica, Join: true, Learner: true}
+	for _, s := range stored {
+		if s.Group != spec.Group {
+			continue
+		}
+		if s.Replica == q.Replica {
+			spec = paxos.GroupSpec{Group: s.Group, Replica: s.Replica, Restart: true}
+		} else if err := n.purge(q.Shard, s.Replica); err != nil {
+			return err
+		}
+	}
+	return n.startReplica(q.Shard, spec)
+}
+
+func isNotRunning(err error) bool { return errors.Is(err, paxos.ErrNotRunning) }
+
+// SetReplication asks for a number of replicas of every shard; 0 leaves it to the
+// number of nodes.
+func (n *Node) SetReplication(ctx context.Context, replicas uint64) error {
+	return n.router.call(ctx, System, methodSetting, &SettingRequest{SetReplication: true, Replication: replicas}, &Done{})
+}
+
+// SetState drains a node, makes it leave, or takes either back.
+func (n *Node) SetState(ctx context.Context, node uint64, state MemberState) error {
+	return n.router.call(ctx, System, methodSetting, &SettingRequest{Node: node, State: state}, &Done{})
+}
+
+// State returns what this node knows of the cluster. It must not be changed.
+func (n *Node) State() *ClusterState { return n.state.Load() }

@@ -1,0 +1,168 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rowlockdb/rowlock/paxos"
+)
+
+// localReplicas are the replicas that run on a node. Readers never wait.
+type localReplicas struct {
+	sync.Mutex // changes
+	starting sync.Mutex // one startAdded at a time
+	now        atomic.Pointer[map[ID]*Replica]
+}
+
+func (l *localReplicas) get(s ID) *Replica {
+	if m := l.now.Load(); m != nil {
+		return (*m)[s]
+	}
+	return nil
+}
+
+// all returns the replicas by shard.
+func (l *localReplicas) all() []*Replica {
+	m := l.now.Load()
+	if m == nil {
+		return nil
+	}
+	var rs []*Replica
+	for _, s := range slices.Sorted(maps.Keys(*m)) {
+		rs = append(rs, (*m)[s])
+	}
+	return rs
+}
+
+func (l *localReplicas) change(f func(map[ID]*Replica)) {
+	l.Lock()
+	defer l.Unlock()
+	next := map[ID]*Replica{}
+	if m := l.now.Load(); m != nil {
+		next = maps.Clone(*m)
+	}
+	f(next)
+	l.now.Store(&next)
+}
+
+func (l *localReplicas) add(r *Replica) {
+	l.change(func(m map[ID]*Replica) { m[r.c.Shard] = r })
+}
+
+func (l *localReplicas) remove(r *Replica) {
+	l.change(func(m map[ID]*Replica) {
+		if m[r.c.Shard] == r {
+			delete(m, r.c.Shard)
+		}
+	})
+}
+
+// replica returns this node's replica of a shard, nil if it has none.
+func (n *Node) replica(s ID) *Replica { return n.local.get(s) }
+
+// startReplica starts this node's replica of a shard.
+func (n *Node) startReplica(s ID, spec paxos.GroupSpec) error {
+	space := n.c.Engine.Space(uint64(s))
+	machine := NewMachine(space, n.c.Engine.Sync, n.c.NodeID)
+	g, err := n.c.Host.Start(spec, machine)
+	if err != nil {
+		return fmt.Errorf("start shard %d: %w", s, err)
+	}
+	n.local.add(NewReplica(ReplicaConfig{Shard: s, Node: n.c.NodeID, Process: n.process, Space: space, Machine: machine,
+		Group: g, Times: n.router, Graph: n.graph, Logger: n.c.Logger, Clock: n.c.Clock}))
+	n.router.directory.Add(s, n.addr())
+	return nil
+}
+
+// dropReplica ends a replica that its group has removed, and its data. It may be
+// repeated.
+func (n *Node) dropReplica(r *Replica) error {
+	group := groupOf(r.c.Shard)
+	r.Close()
+	if err := n.c.Host.Stop(group); err != nil && !isNotRunning(err) {
+		return fmt.Errorf("stop the removed replica of shard %d: %w", r.c.Shard, err)
+	}
+	n.local.remove(r)
+	return n.purge(r.c.Shard, r.c.Group.Replica())
+}
+
+// purge removes what is stored of a replica that does not run.
+func (n *Node) purge(s ID, replica paxos.ReplicaID) error {
+	// The data first: a log without data can be purged again, data without a log
+	// would be taken for another replica's.
+	if err := n.c.Engine.Space(uint64(s)).Destroy(); err != nil {
+		return fmt.Errorf("remove the data of shard %d: %w", s, err)
+	}
+	if err := n.c.Host.Purge(groupOf(s), replica); err != nil {
+		return fmt.Errorf("remove the log of shard %d: %w", s, err)
+	}
+	n.c.Logger.Info("replica removed", "shard", uint64(s), "replica", uint64(replica))
+	return nil
+}
+
+// follow makes owners of the replicas that lead their groups: at once when a hint
+// comes, and now and then, because hints are lost.
+func (n *Node) follow() {
+	n.sweeps.Add(1)
+	go func() {
+		defer n.sweeps.Done()
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		for {
+			select {
+			case e, ok := <-n.c.Host.Events():
+				if !ok {
+					return
+				}
+				n.hint(e)
+			case <-ticker.C:
+				for _, r := range n.local.all() {
+					n.reclaim(r)
+				}
+			case <-n.life.Done():
+				return
+			}
+		}
+	}()
+}
+
+func (n *Node) hint(e paxos.Event) {
+	r := n.replica(shardOf(e.Group))
+	if r == nil {
+		return
+	}
+	switch e.Kind {
+	case paxos.LeaderChanged:
+		n.reclaim(r)
+	case paxos.MembershipChanged:
+		r.seated.Store(nil)
+	}
+}
+
+// reclaim takes a shard over if this node leads its group and nobody serves it
+// here. It does not wait.
+func (n *Node) reclaim(r *Replica) {
+	if r.serving.Load() != nil || !r.leads() || !r.reclaiming.CompareAndSwap(false, true) {
+		return
+	}
+	started := r.background(func() {
+		defer r.reclaiming.Store(false)
+		ctx, cancel := context.WithTimeout(r.life, handOverPatience)
+		defer cancel()
+		if err := r.Reclaim(ctx); err != nil && r.life.Err() == nil {
+			n.c.Logger.Warn("take a shard over", "shard", uint64(r.c.Shard), "error", err)
+			return
+		}
+		if r.serving.Load() != nil {
+			n.router.directory.Found(r.c.Shard, n.addr())
+		}
+	})
+	if !started {
+		r.reclaiming.Store(false)
+	}
+}

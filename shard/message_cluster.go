@@ -1,0 +1,247 @@
+package shard
+
+import "github.com/rowlockdb/rowlock/paxos"
+
+// RegisterRequest makes a node a member, or says that a member was opened again.
+// The owner of the system shard answers it.
+type RegisterRequest struct {
+	// Member is what the node says of itself. ID 0 asks for a new number; a host
+	// that is a member already gets the number it has.
+	Member Member
+	// Process is random for each life of a process.
+	Process uint64
+	// Cluster is zero for a node that joins.
+	Cluster [16]byte
+	// Millis is the node's clock, Unix time.
+	Millis uint64
+}
+
+// RegisterResponse tells a node who it is.
+type RegisterResponse struct {
+	ID, Incarnation uint64
+	State           ClusterState
+}
+
+// HeartbeatRequest says that a node lives and what its replicas are doing.
+type HeartbeatRequest struct {
+	Node, Process uint64
+	Replicas      []ReplicaReport
+}
+
+// ReplicaReport is one replica of a HeartbeatRequest.
+type ReplicaReport struct {
+	Shard   ID
+	Replica paxos.ReplicaID
+	Applied uint64
+	Bytes   uint64
+	// Epoch and the membership are set by the owner only.
+	Serving          bool
+	Epoch            uint64
+	ChangeID         uint64
+	Voters, Learners []Seat
+	Removed          []paxos.ReplicaID
+}
+
+// SettingRequest changes what is stored about the cluster or one of its nodes.
+type SettingRequest struct {
+	// Node, if not 0, gets State.
+	Node  uint64
+	State MemberState
+	// SetReplication makes Replication the wanted number of replicas.
+	SetReplication bool
+	Replication    uint64
+}
+
+// SeatChange is a step of a move.
+type SeatChange uint8
+
+// The changes that SeatRequest can ask for.
+const (
+	SeatLearner SeatChange = iota + 1 // add a learner on Host
+	SeatVoter                         // make the learner Replica on Host a voter
+	SeatRemove                        // remove Replica
+	SeatOwner                         // hand the shard over to Node
+)
+
+// SeatRequest asks a shard's owner to change the replicas of its group.
+type SeatRequest struct {
+	Change  SeatChange
+	Replica paxos.ReplicaID
+	Host    string
+	Node    uint64
+}
+
+// StartRequest asks a node to start a replica that was added to a group.
+type StartRequest struct {
+	Shard   ID
+	Replica paxos.ReplicaID
+}
+
+// ServiceRequest carries a message between the upper layers of two nodes.
+type ServiceRequest struct {
+	Service byte
+	From    uint64
+	Body    []byte
+}
+
+// ServiceResponse is its answer.
+type ServiceResponse struct{ Body []byte }
+
+// PingRequest is answered by the owner of a shard.
+type PingRequest struct{}
+
+// StateRequest asks a node for what it knows of the cluster.
+type StateRequest struct{}
+
+// AppendBinary appends the encoding.
+func (m *RegisterRequest) AppendBinary(b []byte) []byte {
+	b = appendUint(appendMember(append(b, formatVersion), &m.Member), m.Process)
+	return appendUint(append(b, m.Cluster[:]...), m.Millis)
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *RegisterRequest) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = RegisterRequest{Member: d.member(), Process: d.uint(), Cluster: d.cluster(), Millis: d.uint()}
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
+func (m *RegisterResponse) AppendBinary(b []byte) []byte {
+	b = appendUint(appendUint(append(b, formatVersion), m.ID), m.Incarnation)
+	return m.State.AppendBinary(b)
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *RegisterResponse) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = RegisterResponse{ID: d.uint(), Incarnation: d.uint()}
+	if d.byte() != formatVersion {
+		d.fail()
+	}
+	m.State = d.state()
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
+func (m *HeartbeatRequest) AppendBinary(b []byte) []byte {
+	b = appendUint(appendUint(append(b, formatVersion), m.Node), m.Process)
+	b = appendUint(b, uint64(len(m.Replicas)))
+	for i := range m.Replicas {
+		r := &m.Replicas[i]
+		b = appendUint(appendUint(appendUint(appendUint(b, uint64(r.Shard)), uint64(r.Replica)), r.Applied), r.Bytes)
+		b = appendBool(b, r.Serving)
+		if !r.Serving {
+			continue
+		}
+		b = appendSeats(appendSeats(appendUint(appendUint(b, r.Epoch), r.ChangeID), r.Voters), r.Learners)
+		b = appendUint(b, uint64(len(r.Removed)))
+		for _, id := range r.Removed {
+			b = appendUint(b, uint64(id))
+		}
+	}
+	return b
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *HeartbeatRequest) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = HeartbeatRequest{Node: d.uint(), Process: d.uint(), Replicas: list(&d, (*decoder).report)}
+	return d.done()
+}
+
+func (d *decoder) report() ReplicaReport {
+	r := ReplicaReport{Shard: ID(d.uint()), Replica: paxos.ReplicaID(d.uint()), Applied: d.uint(), Bytes: d.uint(), Serving: d.bool()}
+	if r.Serving {
+		r.Epoch, r.ChangeID = d.uint(), d.uint()
+		r.Voters, r.Learners = list(d, (*decoder).seat), list(d, (*decoder).seat)
+		r.Removed = list(d, func(d *decoder) paxos.ReplicaID { return paxos.ReplicaID(d.uint()) })
+	}
+	return r
+}
+
+// AppendBinary appends the encoding.
+func (m *SettingRequest) AppendBinary(b []byte) []byte {
+	b = append(appendUint(append(b, formatVersion), m.Node), byte(m.State))
+	return appendUint(appendBool(b, m.SetReplication), m.Replication)
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *SettingRequest) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = SettingRequest{Node: d.uint(), State: MemberState(d.byte()), SetReplication: d.bool(), Replication: d.uint()}
+	if m.State > MemberRemoved {
+		d.fail()
+	}
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
+func (m *SeatRequest) AppendBinary(b []byte) []byte {
+	b = appendUint(append(b, formatVersion, byte(m.Change)), uint64(m.Replica))
+	return appendUint(appendString(b, m.Host), m.Node)
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *SeatRequest) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = SeatRequest{Change: SeatChange(d.byte()), Replica: paxos.ReplicaID(d.uint()), Host: d.string(), Node: d.uint()}
+	if m.Change == 0 || m.Change > SeatOwner {
+		d.fail()
+	}
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
+func (m *StartRequest) AppendBinary(b []byte) []byte {
+	return appendUint(appendUint(append(b, formatVersion), uint64(m.Shard)), uint64(m.Replica))
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *StartRequest) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = StartRequest{Shard: ID(d.uint()), Replica: paxos.ReplicaID(d.uint())}
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
+func (m *ServiceRequest) AppendBinary(b []byte) []byte {
+	return appendBytes(appendUint(append(b, formatVersion, m.Service), m.From), m.Body)
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *ServiceRequest) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = ServiceRequest{Service: d.byte(), From: d.uint(), Body: d.bytes()}
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
+func (m *ServiceResponse) AppendBinary(b []byte) []byte {
+	return appendBytes(append(b, formatVersion), m.Body)
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *ServiceResponse) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = ServiceResponse{Body: d.bytes()}
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
+func (m *PingRequest) AppendBinary(b []byte) []byte { return append(b, formatVersion) }
+
+// Decode reads what AppendBinary wrote.
+func (m *PingRequest) Decode(b []byte) error {
+	d := newDecoder(b)
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
+func (m *StateRequest) AppendBinary(b []byte) []byte { return append(b, formatVersion) }
+
+// Decode reads what AppendBinary wrote.
+func (m *StateRequest) Decode(b []byte) error {
+	d := newDecoder(b)
+	return d.done()
+}

@@ -1,0 +1,126 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rowlockdb/rowlock/paxos"
+)
+
+const (
+	// moveEvery is the pause between two looks at what is to be moved.
+	moveEvery = 300 * time.Millisecond
+	// stepPatience bounds one step of a move; it is planned again.
+	stepPatience = 15 * time.Second
+)
+
+// DefaultDeadAfter is how long a node must be silent before its replicas are made
+// anew elsewhere.
+const DefaultDeadAfter = 10 * time.Minute
+
+// moveReplicas takes the next steps of all moves, if this node owns the system
+// shard. The plan is made anew each time from what the groups say.
+func (n *Node) moveReplicas(ctx context.Context) {
+	r := n.replica(System)
+	if r == nil || r.serving.Load() == nil {
+		return
+	}
+	steps, err := n.planMoves(r)
+	if err != nil {
+		n.c.Logger.Debug("plan moves", "error", err)
+		return
+	}
+	var wg sync.WaitGroup
+	for _, step := range steps {
+		if step.seat == nil && step.start == nil {
+			continue
+		}
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, stepPatience)
+			defer cancel()
+			err := n.takeStep(ctx, step)
+			if err != nil && ctx.Err() == nil {
+				n.c.Logger.Warn("move", "step", step.String(), "error", err)
+			} else if err == nil {
+				n.c.Logger.Info("move", "step", step.String())
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (n *Node) planMoves(r *Replica) ([]moveStep, error) {
+	g, now, err := n.registrarOf(r)
+	if err != nil {
+		return nil, err
+	}
+	defer g.Unlock()
+	state, err := n.clusterState(r, g, now)
+	if err != nil || len(state.Members) == 0 {
+		return nil, err
+	}
+	steps := movePlan(state, func(node uint64) bool { return g.silence(node, now) > n.c.DeadAfter })
+	moves := make(map[ID]Move, len(steps))
+	for _, s := range steps {
+		s.move.Since = now.UnixMilli()
+		if before, ok := g.moves[s.shard]; ok && before.To == s.move.To {
+			s.move.Since = before.Since
+		}
+		moves[s.shard] = s.move
+	}
+	g.moves = moves
+	return steps, nil
+}
+
+func (n *Node) takeStep(ctx context.Context, s moveStep) error {
+	if s.start != nil {
+		return n.router.callNode(ctx, nodeAddr(s.node), s.shard, methodStart, s.start, &Done{})
+	}
+	return n.router.call(ctx, s.shard, methodSeat, s.seat, &Done{})
+}
+
+// seat changes the replicas of a shard that this node owns. Each change may be
+// asked for again.
+func (n *Node) seat(ctx context.Context, r *Replica, q *SeatRequest) error {
+	if _, err := r.current(); err != nil {
+		return err
+	}
+	defer r.seated.Store(nil)
+	switch q.Change {
+	case SeatLearner:
+		return r.seatLearner(ctx, q.Host)
+	case SeatVoter:
+		return r.AddVoter(ctx, q.Replica, q.Host)
+	case SeatRemove:
+		if q.Replica == r.c.Group.Replica() {
+			return r.bad("an owner does not remove itself")
+		}
+		return r.RemoveReplica(ctx, q.Replica)
+	default:
+		return n.HandOver(ctx, r.c.Shard, nodeAddr(q.Node))
+	}
+}
+
+// seatLearner adds a learner under a number that was never used, unless the host
+// has a replica already.
+func (r *Replica) seatLearner(ctx context.Context, host string) error {
+	m, err := r.c.Group.Membership(ctx)
+	if err != nil {
+		return fmt.Errorf("members of shard %d: %w", r.c.Shard, err)
+	}
+	var highest paxos.ReplicaID
+	for _, members := range []map[paxos.ReplicaID]string{m.Voters, m.Learners} {
+		for id, at := range members {
+			if at == host {
+				return nil
+			}
+			highest = max(highest, id)
+		}
+	}
+	for _, id := range m.Removed {
+		highest = max(highest, id)
+	}
+	return r.AddLearner(ctx, highest+1, host)
+}

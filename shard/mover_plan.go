@@ -1,0 +1,268 @@
+package shard
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/rowlockdb/rowlock/ring"
+)
+
+// catchUpGap is how many log entries a learner may lag when it becomes a voter.
+const catchUpGap = 500
+
+// moveLimit is how many shards get new replicas at a time: each is a snapshot of
+// a shard on its way.
+const moveLimit = 2
+
+// moveStep is one step of one shard's move.
+type moveStep struct {
+	shard ID
+	// seat goes to the shard's owner, or start to node.
+	seat  *SeatRequest
+	start *StartRequest
+	node  uint64
+	move  Move
+}
+
+// movePlan decides what to do next for every shard. It is a function of the
+// picture alone, so that it can be broken off and begun again anywhere: what the
+// groups say is where it goes on.
+//
+// A shard goes from its voters to the wanted nodes in this order: every missing
+// node gets a learner; when all learners have caught up they become voters, one
+// after the other; then the voters that are not wanted go, the owner only after it
+// has handed the shard over. So a majority of a wanted size is there at every step.
+func movePlan(s *ClusterState, dead func(node uint64) bool) []moveStep {
+	p := &planner{s: s, dead: dead}
+	if !p.place() {
+		return nil
+	}
+	var steps []moveStep
+	for i := range s.Shards {
+		if len(s.Shards[i].Learners) > 0 {
+			p.adding++
+		}
+	}
+	for i := range s.Shards {
+		if step := p.next(&s.Shards[i]); step != nil {
+			step.move.Shard, step.shard = s.Shards[i].Shard, s.Shards[i].Shard
+			steps = append(steps, *step)
+		}
+	}
+	return steps
+}
+
+type planner struct {
+	s      *ClusterState
+	dead   func(uint64) bool
+	wanted ring.Placement
+	adding int  // shards with learners
+	handed bool // a hand-over is planned already
+}
+
+// place computes where every replica should be.
+func (p *planner) place() bool {
+	var nodes []ring.Node
+	for _, n := range ringNodes(p.s.Members) {
+		if !p.dead(uint64(n.ID)) {
+			nodes = append(nodes, n)
+		}
+	}
+	rf := min(wantedReplication(p.s), len(nodes))
+	if rf < wantedReplication(p.s) {
+		// The dead cannot be replaced: they may come back.
+		nodes, rf = ringNodes(p.s.Members), wantedReplication(p.s)
+	}
+	var shards []ring.ShardID
+	previous := ring.Placement{}
+	for _, place := range p.s.Shards {
+		shards = append(shards, place.Shard)
+		previous[place.Shard] = p.presentNodes(&place)
+	}
+	wanted, err := ring.Place(shards, nodes, rf, previous)
+	p.wanted = wanted
+	return err == nil && len(shards) > 0
+}
+
+// presentNodes lists the nodes of a shard, the owner first.
+func (p *planner) presentNodes(place *ShardPlace) []ring.NodeID {
+	nodes := append(p.s.nodes(place.Voters), p.s.nodes(place.Learners)...)
+	owner := ring.NodeID(place.Owner)
+	slices.SortStableFunc(nodes, func(a, b ring.NodeID) int {
+		return cmp.Compare(boolInt(a != owner), boolInt(b != owner))
+	})
+	return nodes
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// next is the next step of one shard, nil if there is none now.
+func (p *planner) next(place *ShardPlace) *moveStep {
+	if place.Owner == 0 || len(place.Voters) == 0 {
+		return nil
+	}
+	wanted := p.wanted[place.Shard]
+	if step, busy := p.add(place, wanted); busy {
+		return step
+	}
+	if step, busy := p.promote(place, wanted); busy {
+		return step
+	}
+	if step, busy := p.shrink(place, wanted); busy {
+		return step
+	}
+	return p.balance(place, wanted)
+}
+
+// add brings a learner to a wanted node that has no replica.
+func (p *planner) add(place *ShardPlace, wanted []ring.NodeID) (*moveStep, bool) {
+	present := p.presentNodes(place)
+	for _, node := range wanted {
+		m, ok := p.s.Member(uint64(node))
+		if slices.Contains(present, node) || !ok {
+			continue
+		}
+		if !m.Up {
+			return nil, true // the others wait: a majority must stay within reach
+		}
+		if len(place.Learners) == 0 {
+			if p.adding >= moveLimit {
+				return nil, true
+			}
+			p.adding++
+		}
+		return &moveStep{seat: &SeatRequest{Change: SeatLearner, Host: m.Host, Node: m.ID},
+			move: p.moveOf(place, uint64(node), "adding a replica")}, true
+	}
+	return nil, false
+}
+
+// promote makes voters of learners that have caught up, and starts those that
+// were added but do not run.
+func (p *planner) promote(place *ShardPlace, wanted []ring.NodeID) (*moveStep, bool) {
+	var first *Seat
+	var to Member
+	for i, seat := range place.Learners {
+		m, ok := p.s.byHost(seat.Host)
+		if !ok || !slices.Contains(wanted, ring.NodeID(m.ID)) {
+			return &moveStep{seat: &SeatRequest{Change: SeatRemove, Replica: seat.Replica},
+				move: Move{To: m.ID, Step: "removing a replica that is not wanted any more"}}, true
+		}
+		running := p.running(place, seat, m)
+		if running == nil {
+			if !m.Up {
+				return nil, true
+			}
+			return &moveStep{start: &StartRequest{Shard: place.Shard, Replica: seat.Replica}, node: m.ID,
+				move: p.moveOf(place, m.ID, "starting the replica")}, true
+		}
+		if running.Applied == 0 || running.Applied+catchUpGap < place.Applied {
+			move := p.moveOf(place, m.ID, "copying")
+			move.Done, move.Total = running.Applied, place.Applied
+			return &moveStep{move: move}, true
+		}
+		if first == nil {
+			first, to = &place.Learners[i], m
+		}
+	}
+	if first == nil {
+		return nil, false
+	}
+	return &moveStep{seat: &SeatRequest{Change: SeatVoter, Replica: first.Replica, Host: first.Host},
+		move: p.moveOf(place, to.ID, "making the replica a voter")}, true
+}
+
+func (p *planner) running(place *ShardPlace, seat Seat, m Member) *RunningReplica {
+	for i, r := range place.Running {
+		if r.Node == m.ID && r.Replica == seat.Replica {
+			return &place.Running[i]
+		}
+	}
+	return nil
+}
+
+// shrink removes a voter that is not wanted.
+func (p *planner) shrink(place *ShardPlace, wanted []ring.NodeID) (*moveStep, bool) {
+	for _, seat := range place.Voters {
+		m, ok := p.s.byHost(seat.Host)
+		if ok && slices.Contains(wanted, ring.NodeID(m.ID)) {
+			continue
+		}
+		if !p.reachable(place, wanted) {
+			return nil, true
+		}
+		if ok && m.ID == place.Owner {
+			step := p.handOver(place, wanted)
+			return step, true
+		}
+		return &moveStep{seat: &SeatRequest{Change: SeatRemove, Replica: seat.Replica, Host: seat.Host, Node: m.ID},
+			move: Move{From: m.ID, Step: "removing a replica", Bytes: place.Bytes}}, true
+	}
+	return nil, false
+}
+
+// reachable reports whether a majority of the wanted voters is up.
+func (p *planner) reachable(place *ShardPlace, wanted []ring.NodeID) bool {
+	up := 0
+	for _, seat := range place.Voters {
+		if m, ok := p.s.byHost(seat.Host); ok && m.Up && slices.Contains(wanted, ring.NodeID(m.ID)) {
+			up++
+		}
+	}
+	return up > len(wanted)/2
+}
+
+// balance hands a shard to the node that should own it.
+func (p *planner) balance(place *ShardPlace, wanted []ring.NodeID) *moveStep {
+	owner, ok := p.s.Member(place.Owner)
+	if ok && uint64(wanted[0]) == place.Owner && owner.State == MemberActive {
+		return nil
+	}
+	return p.handOver(place, wanted)
+}
+
+// handOver plans one hand-over a round: to the first wanted node that can own.
+func (p *planner) handOver(place *ShardPlace, wanted []ring.NodeID) *moveStep {
+	if p.handed {
+		return nil
+	}
+	for _, node := range wanted {
+		m, ok := p.s.Member(uint64(node))
+		if !ok || !m.Up || m.State != MemberActive || !p.votes(place, m) {
+			continue
+		}
+		if m.ID == place.Owner {
+			return nil
+		}
+		p.handed = true
+		return &moveStep{seat: &SeatRequest{Change: SeatOwner, Node: m.ID},
+			move: Move{From: place.Owner, To: m.ID, Step: "handing the shard over"}}
+	}
+	return nil
+}
+
+func (p *planner) votes(place *ShardPlace, m Member) bool {
+	return slices.ContainsFunc(place.Voters, func(s Seat) bool { return s.Host == m.Host })
+}
+
+// moveOf describes a replica on its way to a node, from one that will go.
+func (p *planner) moveOf(place *ShardPlace, to uint64, step string) Move {
+	move := Move{To: to, Step: step, Total: place.Applied, Bytes: place.Bytes}
+	for _, n := range p.s.nodes(place.Voters) {
+		if !slices.Contains(p.wanted[place.Shard], n) {
+			move.From = uint64(n)
+		}
+	}
+	return move
+}
+
+// String says what a step is, for logs.
+func (m moveStep) String() string {
+	return fmt.Sprintf("shard %d: %s, from node %d to node %d", m.shard, m.move.Step, m.move.From, m.move.To)
+}

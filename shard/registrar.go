@@ -1,0 +1,368 @@
+package shard
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rowlockdb/rowlock/ring"
+)
+
+// The records of the system shard about the cluster.
+const (
+	recordMembers     = "nodes"       // all nodes, the removed ones too
+	recordReplication = "replication" // the wanted number of replicas
+)
+
+const (
+	// heartbeatEvery is the pause between two heartbeats; a node that was silent
+	// for upFor counts as down. Nothing that must be right depends on either.
+	heartbeatEvery = 500 * time.Millisecond
+	upFor          = 3 * time.Second
+	// maxClockGap is how far a node's clock may be from the cluster's when it
+	// comes in. Timestamps do not need it, people who read them do.
+	maxClockGap = time.Minute
+)
+
+// registrar is the memory of the system shard's owner about the nodes: who was
+// heard of when, and what their replicas do. What must last is in records.
+type registrar struct {
+	sync.Mutex // held across a proposal on purpose: one registration at a time
+	epoch      uint64
+	began      time.Time
+	heard      map[uint64]heardOf
+	places     map[ID]ShardPlace
+	moves      map[ID]Move
+}
+
+type heardOf struct {
+	at      time.Time
+	process uint64
+	running []ReplicaReport
+}
+
+// enter begins anew when the epoch did: every node counts as up until it has had
+// the time to be heard.
+func (g *registrar) enter(epoch uint64, now time.Time) {
+	if g.epoch != epoch {
+		g.epoch, g.began = epoch, now
+		g.heard, g.places, g.moves = map[uint64]heardOf{}, map[ID]ShardPlace{}, map[ID]Move{}
+	}
+}
+
+func (g *registrar) up(node uint64, now time.Time) bool {
+	h, ok := g.heard[node]
+	if !ok {
+		return now.Sub(g.began) < upFor
+	}
+	return now.Sub(h.at) < upFor
+}
+
+// silence is how long a node has not been heard of.
+func (g *registrar) silence(node uint64, now time.Time) time.Duration {
+	if h, ok := g.heard[node]; ok {
+		return now.Sub(h.at)
+	}
+	return now.Sub(g.began)
+}
+
+// take takes a heartbeat in. Of two owners that report themselves the one of the
+// later epoch is right, and of two memberships the later one.
+func (g *registrar) take(q *HeartbeatRequest, now time.Time) {
+	g.heard[q.Node] = heardOf{at: now, process: q.Process, running: q.Replicas}
+	for _, r := range q.Replicas {
+		p, ok := g.places[r.Shard]
+		if r.Serving && (!ok || r.Epoch >= p.Epoch) {
+			p.Shard, p.Owner, p.Epoch, p.Applied, p.Bytes = r.Shard, q.Node, r.Epoch, r.Applied, r.Bytes
+			if r.ChangeID >= p.ChangeID && len(r.Voters) > 0 {
+				p.ChangeID, p.Voters, p.Learners, p.Removed = r.ChangeID, r.Voters, r.Learners, r.Removed
+			}
+			g.places[r.Shard] = p
+		} else if ok && p.Owner == q.Node && !r.Serving {
+			p.Owner = 0
+			g.places[r.Shard] = p
+		}
+	}
+}
+
+// register makes a node a member or admits a member that was opened again.
+func (n *Node) register(ctx context.Context, r *Replica, q *RegisterRequest) (*RegisterResponse, error) {
+	g, now, err := n.registrarOf(r)
+	if err != nil {
+		return nil, err
+	}
+	defer g.Unlock()
+	known, err := n.storedMembers(r)
+	if err != nil {
+		return nil, err
+	}
+	m := q.Member
+	old, member := findMember(known, m)
+	if why := n.refusal(q, old, member, known, g, now); why != "" {
+		return nil, &Error{Code: Refused, Shard: System, Detail: why}
+	}
+	if member {
+		m.ID, m.State = old.ID, old.State
+		if m.State == MemberDraining { // it is back from its restart
+			m.State = MemberActive
+		}
+	} else if m.ID == 0 {
+		for _, k := range known {
+			m.ID = max(m.ID, k.ID)
+		}
+		m.ID++
+	}
+	if m.Incarnation == 0 { // a node that does not count by itself
+		m.Incarnation = old.Incarnation + 1
+	}
+	m.Up = false
+	if err := putMember(ctx, r, known, m); err != nil {
+		return nil, err
+	}
+	g.heard[m.ID] = heardOf{at: now, process: q.Process}
+	state, err := n.clusterState(r, g, now)
+	if err != nil {
+		return nil, err
+	}
+	return &RegisterResponse{ID: m.ID, Incarnation: m.Incarnation, State: *state}, nil
+}
+
+func findMember(known []Member, m Member) (Member, bool) {
+	for _, k := range known {
+		if m.ID != 0 && k.ID == m.ID || m.ID == 0 && k.Host == m.Host {
+			return k, true
+		}
+	}
+	return Member{}, false
+}
+
+// refusal says why a node may not come in; empty if it may.
+func (n *Node) refusal(q *RegisterRequest, old Member, member bool, known []Member, g *registrar, now time.Time) string {
+	m := q.Member
+	gap := now.Sub(time.UnixMilli(int64(q.Millis)))
+	switch {
+	case m.Version != ProtocolVersion:
+		return fmt.Sprintf("it speaks version %d of the protocol between nodes, this cluster version %d", m.Version, ProtocolVersion)
+	case q.Cluster != [16]byte{} && q.Cluster != n.c.Cluster:
+		return fmt.Sprintf("its data belongs to cluster %x, this is cluster %x", q.Cluster, n.c.Cluster)
+	case gap.Abs() > maxClockGap:
+		return fmt.Sprintf("its clock is %s away from the cluster's", gap.Abs().Round(time.Second))
+	case m.ID != 0 && !member && len(known) > 0:
+		return fmt.Sprintf("no node has number %d", m.ID)
+	case member && old.State == MemberRemoved:
+		return fmt.Sprintf("node %d was removed from the cluster; start it on an empty directory to join as a new node", old.ID)
+	case member && old.Host != m.Host:
+		return fmt.Sprintf("node %d has another log than this directory", old.ID)
+	}
+	if h, ok := g.heard[old.ID]; member && ok && h.process != q.Process && now.Sub(h.at) < upFor && old.Cluster != m.Cluster {
+		return fmt.Sprintf("node %d runs already, at %s: this directory is a copy", old.ID, old.Cluster)
+	}
+	if member && m.Incarnation != 0 && m.Incarnation <= old.Incarnation {
+		return fmt.Sprintf("node %d was opened %d times and this directory knows of %d: it is an older copy", old.ID, old.Incarnation, m.Incarnation-1)
+	}
+	for _, k := range known {
+		if m.Name != "" && strings.EqualFold(k.Name, m.Name) && k.ID != old.ID && k.State != MemberRemoved {
+			return fmt.Sprintf("node %d has the name %q already", k.ID, k.Name)
+		}
+	}
+	return ""
+}
+
+// registrarOf locks the registrar if the replica owns the system shard.
+func (n *Node) registrarOf(r *Replica) (*registrar, time.Time, error) {
+	if r.c.Shard != System {
+		return nil, time.Time{}, r.bad("nodes are registered at the system shard")
+	}
+	t, err := r.current()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	now := n.c.Clock()
+	n.registrar.Lock()
+	n.registrar.enter(t.epoch, now)
+	return &n.registrar, now, nil
+}
+
+// storedMembers reads the registry.
+func (n *Node) storedMembers(r *Replica) ([]Member, error) {
+	b, ok, err := r.c.Machine.Record(recordMembers)
+	if err != nil {
+		return nil, fmt.Errorf("read the registry of nodes: %w", err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	d := newDecoder(b)
+	members := list(&d, (*decoder).member)
+	if err := d.done(); err != nil {
+		return nil, fmt.Errorf("decode the registry of nodes: %w", err)
+	}
+	return members, nil
+}
+
+// heartbeat takes a node's report in and answers with the state of the cluster.
+func (n *Node) heartbeat(r *Replica, q *HeartbeatRequest) (*ClusterState, error) {
+	g, now, err := n.registrarOf(r)
+	if err != nil {
+		return nil, err
+	}
+	defer g.Unlock()
+	g.take(q, now)
+	return n.clusterState(r, g, now)
+}
+
+// clusterState is the picture that all nodes get.
+func (n *Node) clusterState(r *Replica, g *registrar, now time.Time) (*ClusterState, error) {
+	members, err := n.storedMembers(r)
+	if err != nil {
+		return nil, err
+	}
+	s := &ClusterState{Cluster: n.c.Cluster, Members: members}
+	for i := range s.Members {
+		m := &s.Members[i]
+		m.Up = m.State != MemberRemoved && g.up(m.ID, now)
+	}
+	if s.Ring, _, err = r.c.Machine.Record(recordRing); err != nil {
+		return nil, fmt.Errorf("read the ring: %w", err)
+	}
+	if s.Replication, err = n.storedReplication(r); err != nil {
+		return nil, err
+	}
+	for _, p := range g.places {
+		p.Running = nil
+		for node, h := range g.heard {
+			for _, rr := range h.running {
+				if rr.Shard == p.Shard {
+					p.Running = append(p.Running, RunningReplica{Node: node, Replica: rr.Replica, Applied: rr.Applied})
+				}
+			}
+		}
+		s.Shards = append(s.Shards, p)
+	}
+	for _, m := range g.moves {
+		s.Moves = append(s.Moves, m)
+	}
+	slices.SortFunc(s.Shards, func(a, b ShardPlace) int { return cmp.Compare(a.Shard, b.Shard) })
+	slices.SortFunc(s.Moves, func(a, b Move) int { return cmp.Compare(a.Shard, b.Shard) })
+	return s, nil
+}
+
+func (n *Node) storedReplication(r *Replica) (uint64, error) {
+	b, ok, err := r.c.Machine.Record(recordReplication)
+	if err != nil || !ok {
+		return 0, err
+	}
+	d := newDecoder(b)
+	v := d.uint()
+	return v, d.done()
+}
+
+// setting changes a stored setting.
+func (n *Node) setting(ctx context.Context, r *Replica, q *SettingRequest) error {
+	g, now, err := n.registrarOf(r)
+	if err != nil {
+		return err
+	}
+	defer g.Unlock()
+	state, err := n.clusterState(r, g, now)
+	if err != nil {
+		return err
+	}
+	if q.SetReplication {
+		if q.Replication > maxReplication {
+			return &Error{Code: Refused, Shard: System, Detail: fmt.Sprintf("%d replicas; 1 to %d are possible", q.Replication, maxReplication)}
+		}
+		_, err := r.PutRecord(ctx, recordReplication, appendUint([]byte{formatVersion}, q.Replication), false)
+		return err
+	}
+	m, ok := state.Member(q.Node)
+	if why := changeRefusal(state, m, ok, q.State); why != "" {
+		return &Error{Code: Refused, Shard: System, Detail: why}
+	}
+	m.State = q.State
+	return putMember(ctx, r, state.Members, m)
+}
+
+// putMember stores the registry with one member new or changed.
+func putMember(ctx context.Context, r *Replica, known []Member, m Member) error {
+	all := append(slices.DeleteFunc(slices.Clone(known), func(k Member) bool { return k.ID == m.ID }), m)
+	slices.SortFunc(all, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	b := appendUint([]byte{formatVersion}, uint64(len(all)))
+	for i := range all {
+		all[i].Up = false
+		b = appendMember(b, &all[i])
+	}
+	if _, err := r.PutRecord(ctx, recordMembers, b, false); err != nil {
+		return fmt.Errorf("store node %d: %w", m.ID, err)
+	}
+	return nil
+}
+
+// changeRefusal says why a node's state cannot change so; empty if it can.
+func changeRefusal(s *ClusterState, m Member, known bool, to MemberState) string {
+	if !known || m.State == MemberRemoved {
+		return "there is no such node"
+	}
+	if to != MemberLeaving && to != MemberRemoved {
+		return ""
+	}
+	left := 0
+	for _, o := range s.Members {
+		if o.ID != m.ID && (o.State == MemberActive || o.State == MemberDraining) {
+			left++
+		}
+	}
+	if want := wantedReplication(s); left < 1 || left < want && want <= left+1 && s.Replication > uint64(left) {
+		return fmt.Sprintf("%d nodes would be left and %d replicas are asked for: lower rowlock_replication_factor or add a node first", left, s.Replication)
+	}
+	if to != MemberRemoved {
+		return ""
+	}
+	for _, p := range s.Shards {
+		for _, seat := range append(append([]Seat(nil), p.Voters...), p.Learners...) {
+			if seat.Host == m.Host {
+				return fmt.Sprintf("it still has a replica of shard %d", p.Shard)
+			}
+		}
+	}
+	return ""
+}
+
+// maxReplication bounds the replicas of a shard.
+const maxReplication = 7
+
+// wantedReplication is the number of replicas that each shard should have: what
+// was asked for, or three as soon as there are three nodes. Two replicas would
+// survive no loss and wait for each other, so they are never chosen by itself.
+func wantedReplication(s *ClusterState) int {
+	nodes := 0
+	for _, m := range s.Members {
+		if m.State == MemberActive || m.State == MemberDraining {
+			nodes++
+		}
+	}
+	want := int(s.Replication)
+	if want == 0 {
+		want = 3
+	}
+	want = min(want, nodes)
+	if want == 2 && s.Replication == 0 {
+		want = 1
+	}
+	return max(want, 1)
+}
+
+// ringNodes are the nodes that may have replicas.
+func ringNodes(members []Member) []ring.Node {
+	var nodes []ring.Node
+	for _, m := range members {
+		if m.State == MemberActive || m.State == MemberDraining {
+			nodes = append(nodes, ring.Node{ID: ring.NodeID(m.ID), Zone: m.Zone})
+		}
+	}
+	return nodes
+}
