@@ -177,7 +177,7 @@ func (n *Node) askAround(ctx context.Context) {
 func newer(a, b *ClusterState) bool {
 	pa, _ := a.Place(System)
 	pb, _ := b.Place(System)
-	return pa.ChangeID > pb.ChangeID
+	return len(pa.Voters) > 0 && (len(pb.Voters) == 0 || pa.ChangeID > pb.ChangeID)
 }
 
 // Join asks a cluster, by the address of one of its nodes, to take a new node in.
@@ -214,11 +214,7 @@ func (n *Node) awaitOwners(ctx context.Context) error {
 func (n *Node) beat(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	q := &HeartbeatRequest{Node: n.c.NodeID, Process: n.process}
-	for _, r := range n.local.all() {
-		q.Replicas = append(q.Replicas, r.report(ctx))
-	}
-	state, err := callFor[ClusterState](ctx, n.router, System, methodHeartbeat, q)
+	state, err := callFor[ClusterState](ctx, n.router, System, methodHeartbeat, n.ownReport(ctx))
 	if err != nil {
 		n.c.Logger.Debug("heartbeat", "error", err)
 		return
@@ -228,6 +224,14 @@ func (n *Node) beat(ctx context.Context) {
 	}
 	n.see(state)
 	n.dropRemoved(state)
+}
+
+func (n *Node) ownReport(ctx context.Context) *HeartbeatRequest {
+	q := &HeartbeatRequest{Node: n.c.NodeID, Process: n.process}
+	for _, r := range n.local.all() {
+		q.Replicas = append(q.Replicas, r.report(ctx))
+	}
+	return q
 }
 
 // report is what a heartbeat says of a replica.
@@ -274,7 +278,10 @@ func (n *Node) serve(ctx context.Context, q Message) (Message, error) {
 	case *RegisterRequest: // by way of any node
 		return callFor[RegisterResponse](ctx, n.router, System, methodRegister, q)
 	case *StartRequest:
-		return &Done{}, n.startAdded(q)
+		if err := n.startAdded(q); err != nil {
+			return nil, err
+		}
+		return n.ownReport(ctx), nil
 	case *ServiceRequest:
 		return n.serveService(ctx, q)
 	case *StateRequest:
@@ -289,11 +296,14 @@ func (n *Node) serveShard(ctx context.Context, r *Replica, q Message) (Message, 
 	case *RegisterRequest:
 		return n.register(ctx, r, q)
 	case *HeartbeatRequest:
-		return n.heartbeat(r, q)
+		return n.heartbeat(ctx, r, q)
 	case *SettingRequest:
 		return &Done{}, n.setting(ctx, r, q)
 	case *SeatRequest:
-		return &Done{}, n.seat(ctx, r, q)
+		if err := n.seat(ctx, r, q); err != nil {
+			return nil, err
+		}
+		return &HeartbeatRequest{Node: n.c.NodeID, Process: n.process, Replicas: []ReplicaReport{r.report(ctx)}}, nil
 	}
 	panic(fmt.Sprintf("shard: request %T to an owner", q))
 }
@@ -342,3 +352,6 @@ func (n *Node) SetState(ctx context.Context, node uint64, state MemberState) err
 
 // State returns what this node knows of the cluster. It must not be changed.
 func (n *Node) State() *ClusterState { return n.state.Load() }
+
+// FirstNotes is what the Memory of a node that has joined begins with.
+func FirstNotes(s *ClusterState) []byte { return encodeNotes(0, s) }

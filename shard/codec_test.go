@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/paxos"
 	"github.com/rowlockdb/rowlock/storage"
 )
 
@@ -22,6 +23,13 @@ var sampleTxn = storage.TxnID{Start: 1000, Gateway: 1<<48 | 7, Seq: 3}
 
 var sampleWait = LockInfo{Shard: 3, Txn: sampleTxn, Mode: LockExclusive, Lo: storage.Key("a"), Waiting: true, Since: 5, Statement: "x",
 	BlockedBy: []storage.TxnID{sampleTxn}, Connection: 17, Weight: 3}
+
+var sampleMember = Member{ID: 3, Host: "h", Name: "n", Zone: "z", Cluster: "c:1", SQL: "s:2", Version: 1, State: MemberDraining, Incarnation: 4, Up: true}
+
+var sampleState = ClusterState{Cluster: [16]byte{1}, Ring: []byte("ring"), Replication: 3, Members: []Member{sampleMember},
+	Shards: []ShardPlace{{Shard: 1, Owner: 2, Epoch: 3, ChangeID: 4, Voters: []Seat{{1, "h"}}, Learners: []Seat{{2, "i"}}, Removed: []paxos.ReplicaID{7},
+		Applied: 8, Bytes: 9, Running: []RunningReplica{{Node: 1, Replica: 2, Applied: 3}}}},
+	Moves: []Move{{Shard: 1, From: 2, To: 3, Step: "copying", Done: 4, Total: 5, Bytes: 6, Since: 7}}}
 
 // samples has every message, command and result at least once, with every field set.
 func samples() map[string]Message {
@@ -61,10 +69,22 @@ func samples() map[string]Message {
 		"advisory":           &AdvisoryRequest{Op: AdvisoryRelease, Session: AdvisorySession{7, 8}, Connection: 9, Seq: 10, Name: "job", Token: 11, Timeout: -time.Second},
 		"advisory response": &AdvisoryResponse{Stale: true, Holder: &AdvisoryHolder{Session: AdvisorySession{7, 8}, Connection: 9, Token: 10, Since: 11}, Released: 2,
 			Locks: []AdvisoryLock{{Name: "job", Holder: AdvisoryHolder{Token: 3}, Waiters: []AdvisoryWaiter{{AdvisorySession{1, 2}, 3}}}}},
-		"take over": &TakeOverRequest{Epoch: 5, Flush: 1 << 50},
-		"done":      &Done{},
-		"error":     &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Detail: "why"},
-		"result":    &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
+		"register":          &RegisterRequest{Member: sampleMember, Process: 5, Cluster: [16]byte{1, 15: 16}, Millis: 6},
+		"register response": &RegisterResponse{ID: 3, Incarnation: 4, State: sampleState},
+		"heartbeat": &HeartbeatRequest{Node: 1, Process: 2, Replicas: []ReplicaReport{{Shard: 1, Replica: 2, Applied: 3, Bytes: 4},
+			{Shard: 2, Replica: 2, Applied: 3, Bytes: 4, Serving: true, Epoch: 5, ChangeID: 6, Voters: []Seat{{1, "h"}}, Learners: []Seat{{2, "i"}}, Removed: []paxos.ReplicaID{7}}}},
+		"setting":          &SettingRequest{Node: 1, State: MemberLeaving, SetReplication: true, Replication: 3},
+		"seat":             &SeatRequest{Change: SeatVoter, Replica: 2, Host: "h", Node: 3},
+		"start":            &StartRequest{Shard: 1, Replica: 2},
+		"service":          &ServiceRequest{Service: 1, From: 2, Body: []byte("b")},
+		"service response": &ServiceResponse{Body: []byte("b")},
+		"ping":             &PingRequest{},
+		"state request":    &StateRequest{},
+		"cluster state":    &sampleState,
+		"take over":        &TakeOverRequest{Epoch: 5, Flush: 1 << 50},
+		"done":             &Done{},
+		"error":            &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Detail: "why"},
+		"result":           &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
 	}
 	for i, c := range []Command{
 		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Sole: true},

@@ -14,8 +14,8 @@ import (
 
 // localReplicas are the replicas that run on a node. Readers never wait.
 type localReplicas struct {
-	sync.Mutex // changes
-	starting sync.Mutex // one startAdded at a time
+	sync.Mutex            // changes
+	starting   sync.Mutex // one startAdded at a time
 	now        atomic.Pointer[map[ID]*Replica]
 }
 

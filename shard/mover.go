@@ -27,7 +27,7 @@ func (n *Node) moveReplicas(ctx context.Context) {
 	if r == nil || r.serving.Load() == nil {
 		return
 	}
-	steps, err := n.planMoves(r)
+	steps, err := n.planMoves(ctx, r)
 	if err != nil {
 		n.c.Logger.Debug("plan moves", "error", err)
 		return
@@ -51,8 +51,8 @@ func (n *Node) moveReplicas(ctx context.Context) {
 	wg.Wait()
 }
 
-func (n *Node) planMoves(r *Replica) ([]moveStep, error) {
-	g, now, err := n.registrarOf(r)
+func (n *Node) planMoves(ctx context.Context, r *Replica) ([]moveStep, error) {
+	g, now, err := n.registrarOf(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +74,30 @@ func (n *Node) planMoves(r *Replica) ([]moveStep, error) {
 	return steps, nil
 }
 
+// takeStep takes one step; whoever did it says what it came to, so that the next
+// plan need not wait for a heartbeat.
 func (n *Node) takeStep(ctx context.Context, s moveStep) error {
+	report := &HeartbeatRequest{}
+	var err error
 	if s.start != nil {
-		return n.router.callNode(ctx, nodeAddr(s.node), s.shard, methodStart, s.start, &Done{})
+		err = n.router.callNode(ctx, nodeAddr(s.node), s.shard, methodStart, s.start, report)
+	} else {
+		err = n.router.call(ctx, s.shard, methodSeat, s.seat, report)
 	}
-	return n.router.call(ctx, s.shard, methodSeat, s.seat, &Done{})
+	if err != nil {
+		return err
+	}
+	system := n.replica(System)
+	if system == nil {
+		return nil
+	}
+	g, _, err := n.registrarOf(ctx, system)
+	if err != nil {
+		return nil // somebody else plans now
+	}
+	defer g.Unlock()
+	g.tell(report)
+	return nil
 }
 
 // seat changes the replicas of a shard that this node owns. Each change may be
@@ -87,6 +106,7 @@ func (n *Node) seat(ctx context.Context, r *Replica, q *SeatRequest) error {
 	if _, err := r.current(); err != nil {
 		return err
 	}
+	r.seated.Store(nil)
 	defer r.seated.Store(nil)
 	switch q.Change {
 	case SeatLearner:
@@ -99,8 +119,20 @@ func (n *Node) seat(ctx context.Context, r *Replica, q *SeatRequest) error {
 		}
 		return r.RemoveReplica(ctx, q.Replica)
 	default:
+		// A shard that is being handed over serves nobody: not to a node that is
+		// down, and not to one that has just died.
+		if err := n.awake(ctx, q.Node); err != nil {
+			return err
+		}
 		return n.HandOver(ctx, r.c.Shard, nodeAddr(q.Node))
 	}
+}
+
+// awake returns nil if a node answers at once.
+func (n *Node) awake(ctx context.Context, node uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return n.router.callNode(ctx, nodeAddr(node), System, methodState, &StateRequest{}, &ClusterState{})
 }
 
 // seatLearner adds a learner under a number that was never used, unless the host

@@ -60,6 +60,9 @@ type Config struct {
 	// Memory keeps what the node must know to start when no other node answers;
 	// nil keeps nothing.
 	Memory Memory
+	// DeadAfter is how long a node is silent before its replicas are made anew on
+	// others; 0 means DefaultDeadAfter.
+	DeadAfter time.Duration
 	// GarbageInterval is the pause between garbage rounds; 0 means
 	// DefaultGarbageInterval, negative none at all.
 	GarbageInterval time.Duration
@@ -128,6 +131,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Retention == 0 {
 		c.Retention = DefaultRetention
+	}
+	if c.DeadAfter == 0 {
+		c.DeadAfter = DefaultDeadAfter
 	}
 	if c.GarbageInterval == 0 {
 		c.GarbageInterval = DefaultGarbageInterval

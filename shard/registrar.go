@@ -34,6 +34,7 @@ type registrar struct {
 	sync.Mutex // held across a proposal on purpose: one registration at a time
 	epoch      uint64
 	began      time.Time
+	asked      time.Time // for the last time
 	heard      map[uint64]heardOf
 	places     map[ID]ShardPlace
 	moves      map[ID]Move
@@ -45,13 +46,16 @@ type heardOf struct {
 	running []ReplicaReport
 }
 
-// enter begins anew when the epoch did: every node counts as up until it has had
+// enter begins an epoch. What this process heard in its epoch just before stays:
+// none of it has to be right. Otherwise every node counts as up until it has had
 // the time to be heard.
 func (g *registrar) enter(epoch uint64, now time.Time) {
-	if g.epoch != epoch {
-		g.epoch, g.began = epoch, now
-		g.heard, g.places, g.moves = map[uint64]heardOf{}, map[ID]ShardPlace{}, map[ID]Move{}
+	g.epoch = epoch
+	if g.heard != nil && now.Sub(g.asked) < upFor {
+		return
 	}
+	g.began = now
+	g.heard, g.places, g.moves = map[uint64]heardOf{}, map[ID]ShardPlace{}, map[ID]Move{}
 }
 
 func (g *registrar) up(node uint64, now time.Time) bool {
@@ -70,10 +74,26 @@ func (g *registrar) silence(node uint64, now time.Time) time.Duration {
 	return now.Sub(g.began)
 }
 
-// take takes a heartbeat in. Of two owners that report themselves the one of the
-// later epoch is right, and of two memberships the later one.
+// tell takes in what a node says of some of its replicas.
+func (g *registrar) tell(q *HeartbeatRequest) {
+	h := g.heard[q.Node]
+	rest := slices.DeleteFunc(slices.Clone(h.running), func(old ReplicaReport) bool {
+		return slices.ContainsFunc(q.Replicas, func(r ReplicaReport) bool { return r.Shard == old.Shard })
+	})
+	h.running = append(rest, q.Replicas...)
+	g.heard[q.Node] = h
+	g.see(q)
+}
+
+// take takes a heartbeat in.
 func (g *registrar) take(q *HeartbeatRequest, now time.Time) {
 	g.heard[q.Node] = heardOf{at: now, process: q.Process, running: q.Replicas}
+	g.see(q)
+}
+
+// see: of two owners that report themselves the one of the later epoch is right,
+// and of two memberships the later one.
+func (g *registrar) see(q *HeartbeatRequest) {
 	for _, r := range q.Replicas {
 		p, ok := g.places[r.Shard]
 		if r.Serving && (!ok || r.Epoch >= p.Epoch) {
@@ -91,7 +111,7 @@ func (g *registrar) take(q *HeartbeatRequest, now time.Time) {
 
 // register makes a node a member or admits a member that was opened again.
 func (n *Node) register(ctx context.Context, r *Replica, q *RegisterRequest) (*RegisterResponse, error) {
-	g, now, err := n.registrarOf(r)
+	g, now, err := n.registrarOf(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +136,7 @@ func (n *Node) register(ctx context.Context, r *Replica, q *RegisterRequest) (*R
 		}
 		m.ID++
 	}
-	if m.Incarnation == 0 { // a node that does not count by itself
+	if m.Incarnation == 0 && q.Member.ID != 0 { // a node that does not count by itself
 		m.Incarnation = old.Incarnation + 1
 	}
 	m.Up = false
@@ -172,8 +192,9 @@ func (n *Node) refusal(q *RegisterRequest, old Member, member bool, known []Memb
 	return ""
 }
 
-// registrarOf locks the registrar if the replica owns the system shard.
-func (n *Node) registrarOf(r *Replica) (*registrar, time.Time, error) {
+// registrarOf locks the registrar if the replica owns the system shard. A new one
+// knows this node's replicas from the start.
+func (n *Node) registrarOf(ctx context.Context, r *Replica) (*registrar, time.Time, error) {
 	if r.c.Shard != System {
 		return nil, time.Time{}, r.bad("nodes are registered at the system shard")
 	}
@@ -183,7 +204,11 @@ func (n *Node) registrarOf(r *Replica) (*registrar, time.Time, error) {
 	}
 	now := n.c.Clock()
 	n.registrar.Lock()
-	n.registrar.enter(t.epoch, now)
+	defer func() { n.registrar.asked = now }()
+	if n.registrar.epoch != t.epoch {
+		n.registrar.enter(t.epoch, now)
+		n.registrar.take(n.ownReport(ctx), now)
+	}
 	return &n.registrar, now, nil
 }
 
@@ -205,8 +230,8 @@ func (n *Node) storedMembers(r *Replica) ([]Member, error) {
 }
 
 // heartbeat takes a node's report in and answers with the state of the cluster.
-func (n *Node) heartbeat(r *Replica, q *HeartbeatRequest) (*ClusterState, error) {
-	g, now, err := n.registrarOf(r)
+func (n *Node) heartbeat(ctx context.Context, r *Replica, q *HeartbeatRequest) (*ClusterState, error) {
+	g, now, err := n.registrarOf(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +288,7 @@ func (n *Node) storedReplication(r *Replica) (uint64, error) {
 
 // setting changes a stored setting.
 func (n *Node) setting(ctx context.Context, r *Replica, q *SettingRequest) error {
-	g, now, err := n.registrarOf(r)
+	g, now, err := n.registrarOf(ctx, r)
 	if err != nil {
 		return err
 	}

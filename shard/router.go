@@ -233,7 +233,9 @@ func callFor[R any, M interface {
 	return response, nil
 }
 
-// call sends a request until a node answers that is the owner.
+// call sends a request until a node answers that is the owner. A node that cannot
+// be reached, or cannot answer, is no owner while there are others to ask, unless
+// the request may have been carried out and must not be twice.
 func (r *Router) call(ctx context.Context, s ID, m method, q, response Message) error {
 	deadline := time.Now().Add(ownerPatience)
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
@@ -242,7 +244,7 @@ func (r *Router) call(ctx context.Context, s ID, m method, q, response Message) 
 			return &Error{Code: NotOwner, Shard: s, Detail: "no node is known to have a replica"}
 		}
 		err := r.callNode(ctx, addr, s, m, q, response)
-		if CodeOf(err) != NotOwner {
+		if !r.elsewhere(s, m, err) {
 			return err
 		}
 		r.directory.Wrong(s, addr)
@@ -250,6 +252,18 @@ func (r *Router) call(ctx context.Context, s ID, m method, q, response Message) 
 			return err
 		}
 	}
+}
+
+// elsewhere reports whether a request that ended with err may be tried at another
+// replica's node.
+func (r *Router) elsewhere(s ID, m method, err error) bool {
+	switch CodeOf(err) {
+	case NotOwner:
+		return true
+	case Unavailable:
+		return m != methodAdvisory && m != methodTakeOver && m != methodSeat && len(r.directory.Members(s)) > 1
+	}
+	return false
 }
 
 func (r *Router) callNode(ctx context.Context, addr NodeAddr, s ID, m method, q, response Message) error {
@@ -293,7 +307,7 @@ func (r *Router) decoded(ctx context.Context, b []byte, response Message) error 
 // unanswered is what a lost call means: a request that may have reached the log
 // has an unknown outcome, any other can be sent again.
 func (r *Router) unanswered(ctx context.Context, s ID, m method, err error) error {
-	if m == methodOnePC || m == methodPrepare {
+	if (m == methodOnePC || m == methodPrepare) && !errors.Is(err, ErrNotSent) {
 		return &Error{Code: Unknown, Shard: s, Detail: err.Error()}
 	}
 	if ctx.Err() != nil {
@@ -323,6 +337,8 @@ func assign(response, answer Message) {
 		*response.(*AdvisoryResponse) = *a
 	case *WaitsResponse:
 		*response.(*WaitsResponse) = *a
+	case *HeartbeatRequest:
+		*response.(*HeartbeatRequest) = *a
 	case *RegisterResponse:
 		*response.(*RegisterResponse) = *a
 	case *ClusterState:

@@ -2,11 +2,16 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
 // NodeAddr is where a node answers requests.
 type NodeAddr string
+
+// ErrNotSent is in a Transport's error when nothing of the request has left this
+// node.
+var ErrNotSent = errors.New("shard: the request was not sent")
 
 // Transport carries encoded requests to other nodes and brings their encoded
 // responses back. An error says nothing about whether the request was carried

@@ -1,0 +1,290 @@
+package shard_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/paxos/memory"
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// testCluster is a cluster of nodes over in-memory groups; requests go from one to
+// another through a map.
+type testCluster struct {
+	t       testing.TB
+	network *memory.Network
+	cluster [16]byte
+
+	mu    sync.Mutex
+	nodes map[string]*testNode // by number in decimal
+}
+
+type testNode struct {
+	id     uint64
+	fs     *vfs.MemFS
+	engine *storage.Engine
+	host   paxos.Host
+	node   *shard.Node
+	notes  *notes
+}
+
+// testWriter sends messages to the test's log.
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) { w.t.Logf("%s", b); return len(b), nil }
+
+// notes is a shard.Memory.
+type notes struct {
+	sync.Mutex
+	b []byte
+}
+
+func (n *notes) Load() ([]byte, error) { n.Lock(); defer n.Unlock(); return n.b, nil }
+func (n *notes) Save(b []byte) error   { n.Lock(); defer n.Unlock(); n.b = b; return nil }
+
+// Call implements shard.Transport.
+func (c *testCluster) Call(ctx context.Context, to shard.NodeAddr, request []byte) ([]byte, error) {
+	c.mu.Lock()
+	n := c.nodes[string(to)]
+	c.mu.Unlock()
+	if n == nil || n.node == nil {
+		return nil, fmt.Errorf("node %s is down: %w", to, shard.ErrNotSent)
+	}
+	return n.node.Server().Serve(ctx, request), nil
+}
+
+func newTestCluster(t testing.TB, nodes int) *testCluster {
+	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}}
+	t.Cleanup(c.close)
+	c.start(&testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}})
+	for i := 2; i <= nodes; i++ {
+		c.join()
+	}
+	return c
+}
+
+func (c *testCluster) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	c.t.Cleanup(cancel)
+	return ctx
+}
+
+func (c *testCluster) start(n *testNode) {
+	require.NoError(c.t, c.tryStart(n))
+}
+
+func (c *testCluster) tryStart(n *testNode) error {
+	var err error
+	n.engine, err = storage.Open(storage.Options{Dir: "data", FS: n.fs})
+	require.NoError(c.t, err)
+	n.host = c.network.Host(fmt.Sprintf("host%d", n.id))
+	node, err := shard.Open(c.ctx(), shard.Config{NodeID: n.id, Engine: n.engine, Host: n.host, Shards: 4, Transport: c,
+		Logger:       slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.id),
+		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, DeadAfter: 4 * time.Second,
+		Self: shard.Member{Name: fmt.Sprintf("n%d", n.id), Cluster: fmt.Sprintf("address%d", n.id)}})
+	if err != nil {
+		require.NoError(c.t, n.host.Close())
+		require.NoError(c.t, n.engine.Close())
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n.node = node
+	c.nodes[fmt.Sprint(n.id)] = n
+	return nil
+}
+
+// join adds a node the way a new directory does.
+func (c *testCluster) join() *testNode {
+	c.mu.Lock()
+	next := len(c.nodes) + 1
+	c.mu.Unlock()
+	response, err := shard.Join(c.ctx(), c, "1", shard.Member{Host: fmt.Sprintf("host%d", next), Cluster: fmt.Sprintf("address%d", next)}, time.Now())
+	require.NoError(c.t, err)
+	require.EqualValues(c.t, next, response.ID)
+	n := &testNode{id: response.ID, fs: vfs.NewCrashableMem(), notes: &notes{b: shard.FirstNotes(&response.State)}}
+	c.start(n)
+	return n
+}
+
+func (c *testCluster) node(id int) *testNode {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nodes[fmt.Sprint(id)]
+}
+
+// crash stops a node as a power cut would.
+func (c *testCluster) crash(id int) *testNode {
+	n := c.node(id)
+	c.mu.Lock()
+	node := n.node
+	n.node = nil
+	c.mu.Unlock()
+	c.network.Crash(fmt.Sprintf("host%d", id))
+	require.NoError(c.t, node.Close(c.ctx()))
+	require.NoError(c.t, n.engine.Close())
+	return n
+}
+
+func (c *testCluster) close() {
+	for id := range len(c.nodes) {
+		if n := c.node(id + 1); n.node != nil {
+			require.NoError(c.t, n.node.Close(c.ctx()))
+			require.NoError(c.t, n.host.Close())
+			require.NoError(c.t, n.engine.Close())
+		}
+	}
+}
+
+// settled reports whether every shard has want voters, no learner and an owner,
+// and every node of owners owns its share.
+func settled(s *shard.ClusterState, want int, owners ...uint64) bool {
+	owned := map[uint64]int{}
+	for _, p := range s.Shards {
+		if len(p.Voters) != want || len(p.Learners) > 0 || p.Owner == 0 {
+			return false
+		}
+		owned[p.Owner]++
+	}
+	for _, o := range owners {
+		if owned[o] < len(s.Shards)/len(owners) {
+			return false
+		}
+	}
+	return len(s.Shards) == 5
+}
+
+func (c *testCluster) settle(at int, want int, owners ...uint64) {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool { return settled(c.node(at).node.State(), want, owners...) }, 30*time.Second, 20*time.Millisecond,
+		"%+v", c.node(at).node.State())
+}
+
+// write commits a row through a node, on its only shard.
+func (c *testCluster) write(at int, s shard.ID, key, value string) {
+	r := c.node(at).node.Router()
+	require.Eventually(c.t, func() bool {
+		ts, err := r.Timestamp(c.ctx())
+		require.NoError(c.t, err)
+		id := storage.TxnID{Start: ts, Gateway: c.node(at).node.Gateway(), Seq: uint64(ts)}
+		lock, err := r.Lock(c.ctx(), s, &shard.LockRequest{Txn: id, Mode: shard.LockExclusive, Keys: keys(key), Read: true})
+		if err != nil {
+			return false
+		}
+		floor, err := r.Timestamp(c.ctx())
+		require.NoError(c.t, err)
+		vote, err := r.OnePC(c.ctx(), s, &shard.OnePCRequest{Txn: id, Floor: floor, Token: lock.Token, Writes: put(key, value)})
+		return err == nil && vote.State == storage.VoteCommitted
+	}, 20*time.Second, 10*time.Millisecond)
+}
+
+func (c *testCluster) read(at int, s shard.ID, key string) string {
+	r := c.node(at).node.Router()
+	ts, err := r.Timestamp(c.ctx())
+	require.NoError(c.t, err)
+	response, err := r.Read(c.ctx(), s, &shard.ReadRequest{At: ts, Keys: keys(key)})
+	require.NoError(c.t, err)
+	return string(response.Rows[0].Value)
+}
+
+// Three nodes form a cluster: every shard gets three voters, everybody owns a
+// part, and what one node writes all nodes read.
+func TestClusterForms(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	c.write(1, 1, "before", "1")
+	c.settle(1, 3, 1, 2, 3)
+	for at := 1; at <= 3; at++ {
+		for s := shard.ID(1); s <= 4; s++ {
+			c.write(at, s, fmt.Sprint("k", at), fmt.Sprint(at, s))
+		}
+	}
+	for at := 1; at <= 3; at++ {
+		require.Equal(t, "1", c.read(at, 1, "before"))
+		for s := shard.ID(1); s <= 4; s++ {
+			for by := 1; by <= 3; by++ {
+				require.Equal(t, fmt.Sprint(by, s), c.read(at, s, fmt.Sprint("k", by)))
+			}
+		}
+	}
+}
+
+// A node dies: the others own its shards, nothing is lost; it comes back and is
+// given its share again. Then all die and come back.
+func TestClusterSurvives(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	c.settle(1, 3, 1, 2, 3)
+	for dead := 1; dead <= 3; dead++ {
+		at := dead%3 + 1
+		n := c.crash(dead)
+		for s := shard.ID(1); s <= 4; s++ {
+			c.write(at, s, "k", fmt.Sprint(dead, s))
+		}
+		c.start(n)
+		c.settle(at, 3, 1, 2, 3)
+		for s := shard.ID(1); s <= 4; s++ {
+			require.Equal(t, fmt.Sprint(dead, s), c.read(dead, s, "k"))
+		}
+	}
+	var all []*testNode
+	for id := 1; id <= 3; id++ {
+		all = append(all, c.crash(id))
+	}
+	var wg sync.WaitGroup
+	for _, n := range all {
+		wg.Go(func() { c.start(n) })
+	}
+	wg.Wait()
+	for s := shard.ID(1); s <= 4; s++ {
+		require.Equal(t, fmt.Sprint(3, s), c.read(2, s, "k"))
+	}
+}
+
+// A fourth node takes its part; one that leaves gives its part away and is
+// removed; one that is silent for long is replaced.
+func TestClusterGrowsAndShrinks(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	c.settle(1, 3, 1, 2, 3)
+	c.write(2, 3, "k", "v")
+	c.join()
+	held := func(id uint64) (n int) {
+		s := c.node(1).node.State()
+		m, _ := s.Member(id)
+		for _, p := range s.Shards {
+			for _, v := range p.Voters {
+				if v.Host == m.Host {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	require.Eventually(t, func() bool { return held(4) >= 3 && settled(c.node(1).node.State(), 3) }, 30*time.Second, 20*time.Millisecond)
+	require.Error(t, c.node(1).node.SetState(c.ctx(), 2, shard.MemberRemoved), "it has replicas")
+	require.NoError(t, c.node(1).node.SetState(c.ctx(), 2, shard.MemberLeaving))
+	require.Eventually(t, func() bool { return held(2) == 0 && settled(c.node(1).node.State(), 3) }, 30*time.Second, 20*time.Millisecond)
+	require.NoError(t, c.node(3).node.SetState(c.ctx(), 2, shard.MemberRemoved))
+	require.Equal(t, "v", c.read(4, 3, "k"))
+	require.NoError(t, c.node(2).node.Close(c.ctx()))
+	n := c.node(2)
+	n.node = nil
+	require.NoError(t, n.host.Close())
+	require.NoError(t, n.engine.Close())
+	require.ErrorContains(t, c.tryStart(n), "removed")
+	c.join()
+	c.settle(1, 3, 1, 3, 4, 5)
+	c.crash(5)
+	require.Eventually(t, func() bool { return held(5) == 0 && settled(c.node(1).node.State(), 3) }, 30*time.Second, 20*time.Millisecond)
+	require.Equal(t, "v", c.read(4, 3, "k"))
+}
