@@ -125,3 +125,18 @@ func (d *disks) after(failed *Node) {
 	require.Equal(d.t, "lock", failed.closers[0].what)
 	require.NoError(d.t, failed.closers[0].do(context.Background()))
 }
+
+// The view of checksums has each replica of the node, and follows what is stored.
+func TestChecksumView(t *testing.T) {
+	db := testNode(t)
+	sums := func() (n int, sum string) {
+		require.NoError(t, db.QueryRow("SELECT COUNT(*), GROUP_CONCAT(checksum ORDER BY shard) FROM rowlock.checksums WHERE applied > 0").Scan(&n, &sum))
+		return n, sum
+	}
+	exec(t, db, "CREATE DATABASE c", "CREATE TABLE c.t (id INT PRIMARY KEY)")
+	n, before := sums()
+	require.Greater(t, n, 1)
+	exec(t, db, "INSERT INTO c.t VALUES (1)")
+	_, after := sums()
+	require.NotEqual(t, before, after)
+}

@@ -13,7 +13,7 @@ import (
 // sources feed the views of the rowlock database: what the layers below know,
 // in the words of the layer above.
 func (n *Node) sources() sqlfront.Sources {
-	return sqlfront.Sources{Shards: n.shardRows, Nodes: n.nodeRows, Locks: n.lockRows, Deadlocks: n.deadlockRows, Metrics: n.metricRows}
+	return sqlfront.Sources{Shards: n.shardRows, Nodes: n.nodeRows, Locks: n.lockRows, Deadlocks: n.deadlockRows, Metrics: n.metricRows, Checksums: n.checksumRows}
 }
 
 func (n *Node) shardRows(context.Context) ([]sqlfront.ShardInfo, error) {
@@ -27,6 +27,20 @@ func (n *Node) shardRows(context.Context) ([]sqlfront.ShardInfo, error) {
 			Shard: uint64(s.Shard), Owner: s.Owner, Epoch: s.Epoch, State: state,
 			Bytes: s.Bytes, Share: s.TokenShare, Applied: s.Applied,
 		})
+	}
+	return rows, nil
+}
+
+// checksumRows reads every replica of this node from its first byte to its last.
+func (n *Node) checksumRows(context.Context) ([]sqlfront.ChecksumInfo, error) {
+	sums, err := n.shards.Checksums()
+	if err != nil {
+		return nil, err
+	}
+	var rows []sqlfront.ChecksumInfo
+	for _, s := range sums {
+		rows = append(rows, sqlfront.ChecksumInfo{Shard: uint64(s.Shard), Node: n.identity.Node, Replica: s.Replica,
+			Applied: s.Applied, Checksum: s.Sum})
 	}
 	return rows, nil
 }

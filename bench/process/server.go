@@ -5,11 +5,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -21,7 +23,8 @@ type Server struct {
 
 	command   *exec.Cmd
 	temporary string        // data directory that goes with the process; empty: none
-	errors    *bytes.Buffer // standard error; read it after Wait
+	errors    *bytes.Buffer // standard error; read it after ended
+	ended     chan struct{} // closed when the process is gone
 }
 
 // PID is the server's process id.
@@ -37,9 +40,17 @@ func Start(ctx context.Context, binary string, args ...string) (*Server, error) 
 
 // StartWith is Start with further variables, "name=value", in the environment.
 func StartWith(ctx context.Context, environment []string, binary string, args ...string) (*Server, error) {
-	command := exec.CommandContext(ctx, binary, append([]string{"start"}, args...)...)
+	return StartBehind(ctx, nil, environment, binary, args...)
+}
+
+// StartBehind is StartWith with a command in front, such as "ip netns exec NAME",
+// that must turn into the server and not start it beside itself: pause and kill
+// go to its process id.
+func StartBehind(ctx context.Context, front, environment []string, binary string, args ...string) (*Server, error) {
+	words := append(append(slices.Clone(front), binary, "start"), args...)
+	command := exec.CommandContext(ctx, words[0], words[1:]...)
 	command.Env = append(os.Environ(), environment...)
-	s := &Server{command: command, errors: &bytes.Buffer{}}
+	s := &Server{command: command, errors: &bytes.Buffer{}, ended: make(chan struct{})}
 	command.Stderr = s.errors
 	out, err := command.StdoutPipe()
 	if err != nil {
@@ -58,8 +69,28 @@ func StartWith(ctx context.Context, environment []string, binary string, args ..
 		return nil, fmt.Errorf("the server did not get ready: %q, %v, %s", line, err, s.errors)
 	}
 	s.Address, s.Ready = m[1], time.Since(begun)
-	go io.Copy(io.Discard, reader)
+	go func() {
+		io.Copy(io.Discard, reader)
+		s.command.Wait() // what it says is in ProcessState
+		close(s.ended)
+	}()
 	return s, nil
+}
+
+// Ended is closed when the process is gone.
+func (s *Server) Ended() <-chan struct{} { return s.ended }
+
+// Pause stops the process where it is, until Resume.
+func (s *Server) Pause() error { return s.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused process go on.
+func (s *Server) Resume() error { return s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(what syscall.Signal) error {
+	if err := s.command.Process.Signal(what); err != nil {
+		return fmt.Errorf("send %v to the server: %w", what, err)
+	}
+	return nil
 }
 
 // StartTemporary starts the binary on a data directory of its own, which Kill and
@@ -82,18 +113,21 @@ func StartTemporary(ctx context.Context, binary, name string, args ...string) (*
 // Kill ends the process as a crash would, and waits until it is gone.
 func (s *Server) Kill() error {
 	defer os.RemoveAll(s.temporary)
-	if err := s.command.Process.Kill(); err != nil {
+	if err := s.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill server: %w", err)
 	}
-	s.command.Wait() // says that it was killed
+	<-s.ended
 	return nil
 }
 
 // Wait waits until the process has ended by itself and returns its exit code.
 func (s *Server) Wait() int {
-	s.command.Wait() // an exit code other than 0 is not an error here
+	<-s.ended
 	return s.command.ProcessState.ExitCode()
 }
+
+// Said is what the process wrote to standard error. Only after Ended.
+func (s *Server) Said() string { return s.errors.String() }
 
 // Stop asks the server to end and waits for it.
 func (s *Server) Stop() error {
@@ -101,8 +135,8 @@ func (s *Server) Stop() error {
 	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop server: %w", err)
 	}
-	if err := s.command.Wait(); err != nil {
-		return fmt.Errorf("stop server: %w: %s", err, s.errors)
+	if code := s.Wait(); code != 0 {
+		return fmt.Errorf("stop server: exit code %d: %s", code, s.errors)
 	}
 	return nil
 }
