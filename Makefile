@@ -24,7 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
-.PHONY: recovery commit isolation bank large
+.PHONY: recovery commit isolation bank large cluster-test
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -104,6 +104,11 @@ comma := ,
 # Transactions of a million rows: they commit, survive kill -9, and leave nothing when rolled back.
 large: build
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/large -binary ./$(BIN)
+
+# Processes that form one database, each fault once under load. NODES=1 ARGS='-mode failover'
+NODES ?= 3
+cluster-test: build
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/cluster -binary ./$(BIN) -nodes $(NODES) $(ARGS)
 
 clean:
 	rm -rf bin

@@ -68,12 +68,9 @@ func kindOfFailure(err error) error {
 // hangUp ends the connections of clients.
 func (n *Node) hangUp() {
 	<-n.opened
-	if n.server == nil {
-		return
+	if n.server != nil {
+		n.server.HangUp()
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // nobody can finish anything
-	_ = n.server.Close(ctx)
 }
 
 // step runs one step of Open, or gives up on it when the node fails meanwhile:

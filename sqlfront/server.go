@@ -224,6 +224,14 @@ func (s *Server) Close(ctx context.Context) error {
 	return nil
 }
 
+// HangUp stops listening and cuts every connection, without an answer to what is
+// under way: of a node that cannot store anything, none is true. Close may be
+// left out after it.
+func (s *Server) HangUp() {
+	s.conns.Close()
+	s.conns.closeConnections()
+}
+
 // engineLog carries what the engine says into this server's log.
 type engineLog struct{ to *slog.Logger }
 
