@@ -322,7 +322,11 @@ type Replica struct {
 
 // Replicas asks a node for all of them.
 func Replicas(ctx context.Context, db *sql.DB) ([]Replica, error) {
-	rows, err := db.QueryContext(ctx, "SELECT shard, node, replica, owner, applied, checksum FROM rowlock.checksums ORDER BY shard, node")
+	owners, err := Owners(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT shard, node, replica, applied, checksum FROM rowlock.checksums ORDER BY shard, node")
 	if err != nil {
 		return nil, err
 	}
@@ -330,12 +334,31 @@ func Replicas(ctx context.Context, db *sql.DB) ([]Replica, error) {
 	var all []Replica
 	for rows.Next() {
 		var r Replica
-		if err := rows.Scan(&r.Shard, &r.Node, &r.Replica, &r.Owner, &r.Applied, &r.Checksum); err != nil {
+		if err := rows.Scan(&r.Shard, &r.Node, &r.Replica, &r.Applied, &r.Checksum); err != nil {
 			return nil, err
 		}
+		r.Owner = owners[r.Shard] == r.Node
 		all = append(all, r)
 	}
 	return all, rows.Err()
+}
+
+// Owners maps each shard to the node that owns it.
+func Owners(ctx context.Context, db *sql.DB) (map[int]int, error) {
+	rows, err := db.QueryContext(ctx, "SELECT shard, owner FROM rowlock.shards")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	owners := map[int]int{}
+	for rows.Next() {
+		var shard, owner int
+		if err := rows.Scan(&shard, &owner); err != nil {
+			return nil, err
+		}
+		owners[shard] = owner
+	}
+	return owners, rows.Err()
 }
 
 // awaitLimit bounds the wait for replicas to be made or to catch up.
