@@ -31,7 +31,7 @@ func (r *Replica) Checksum() (ReplicaSum, error) {
 func (n *Node) Checksums() ([]ReplicaSum, error) {
 	var all []ReplicaSum
 	for _, id := range n.router.allShards() {
-		r := n.replicas[id]
+		r := n.replica(id)
 		if r == nil {
 			continue
 		}
