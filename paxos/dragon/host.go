@@ -192,7 +192,11 @@ func (h *host) config(fs config.IFS) config.NodeHostConfig {
 	if t := o.TLS; t != nil {
 		c.MutualTLS, c.CAFile, c.CertFile, c.KeyFile = true, t.CA, t.Cert, t.Key
 	}
-	if o.Address == "" {
+	switch {
+	case o.Wire != nil:
+		c.RaftAddress = h.id
+		c.Expert.TransportFactory = wireFactory{o.Wire}
+	case o.Address == "":
 		c.RaftAddress = h.id
 		c.Expert.TransportFactory = networkFactory{o.Network}
 	}

@@ -40,16 +40,20 @@ type Options struct {
 	// means the stored one, or a new one in a new directory.
 	NodeHostID string
 	// Address is the host:port under which other hosts reach this one. Empty
-	// means that the host talks to nobody outside the process.
+	// means that the host talks to nobody outside the process, except by Wire.
 	Address string
 	// Listen is the host:port to listen on, Address when empty.
 	Listen string
-	// Resolve turns a node target, which is a host id, into an address. Nil
-	// means that the target is looked up in Network.
+	// Resolve turns a node target, which is a host id, into an address, for Wire
+	// into what its Dial takes. Nil means that the target is looked up as it is.
 	Resolve func(target string) (address string, err error)
 	// TLS makes hosts prove who they are to each other. Nil is plain TCP.
 	TLS *TLS
-	// Network connects hosts of one process; used when Address is empty.
+	// Wire carries the traffic between hosts over connections of somebody else;
+	// Address stays empty then. A host that has once been used with an Address
+	// cannot change over to one.
+	Wire Wire
+	// Network connects hosts of one process; used when Address and Wire are empty.
 	Network *Network
 	// RTT is the tick, DefaultRTT when zero; whole milliseconds, the same on
 	// all hosts.
@@ -97,6 +101,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.Dir = dir
 	if o.NodeHostID != "" && !uuidForm.MatchString(o.NodeHostID) {
 		return o, fmt.Errorf("dragon: host id %q is not a UUID in lower case", o.NodeHostID)
+	}
+	if o.Wire != nil && (o.Address != "" || o.Network != nil) {
+		return o, errors.New("dragon: a host has one of Address, Wire and Network")
 	}
 	if o.RTT == 0 {
 		o.RTT = DefaultRTT

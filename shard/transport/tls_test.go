@@ -1,13 +1,7 @@
 package transport_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,64 +11,23 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rowlockdb/rowlock/shard/transport"
+	"github.com/rowlockdb/rowlock/shard/transport/transporttest"
 )
 
-// authority signs certificates.
+// authority makes folders of certificates.
 type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	*transporttest.Authority
+	t *testing.T
 }
 
 func newAuthority(t *testing.T) *authority {
-	a := &authority{t: t}
-	a.cert, a.key = a.sign(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-		Subject: pkix.Name{CommonName: "authority"}})
-	return a
+	a, err := transporttest.NewAuthority()
+	require.NoError(t, err)
+	return &authority{a, t}
 }
 
-func (a *authority) sign(c *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(a.t, err)
-	if c.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62)); err != nil {
-		a.t.Fatal(err)
-	}
-	if c.NotAfter.IsZero() {
-		c.NotAfter = time.Now().Add(time.Hour)
-	}
-	c.NotBefore = time.Now().Add(-2 * time.Hour)
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = c, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	require.NoError(a.t, err)
-	signed, err := x509.ParseCertificate(der)
-	require.NoError(a.t, err)
-	return signed, key
-}
-
-// nodeCert is what a node on this machine needs.
-func nodeCert() *x509.Certificate {
-	return &x509.Certificate{
-		Subject:     pkix.Name{CommonName: transport.NodeName},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-}
-
-// write puts a certificate signed by a into a folder.
 func (a *authority) write(dir string, c *x509.Certificate) string {
-	cert, key := a.sign(c)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(a.t, err)
-	for name, block := range map[string]*pem.Block{
-		transport.CAFile:   {Type: "CERTIFICATE", Bytes: a.cert.Raw},
-		transport.CertFile: {Type: "CERTIFICATE", Bytes: cert.Raw},
-		transport.KeyFile:  {Type: "PRIVATE KEY", Bytes: der},
-	} {
-		require.NoError(a.t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
-	}
+	require.NoError(a.t, a.Write(dir, c))
 	return dir
 }
 
@@ -87,8 +40,8 @@ func withTLS(dir string) func(*transport.Options) {
 func TestTLS(t *testing.T) {
 	ca := newAuthority(t)
 	c := newCluster(t)
-	a := c.listen(1, nil, withTLS(ca.dir(nodeCert())))
-	b := c.listen(2, upper, withTLS(ca.dir(nodeCert())))
+	a := c.listen(1, nil, withTLS(ca.dir(transporttest.Node())))
+	b := c.listen(2, upper, withTLS(ca.dir(transporttest.Node())))
 	response, err := a.Call(soon(t), "2", []byte("secret"))
 	require.NoError(t, err)
 	require.Equal(t, "SECRET", string(response))
@@ -117,21 +70,21 @@ func TestTLS(t *testing.T) {
 // nothing, and learns that it is about the certificate.
 func TestStrangeCertificates(t *testing.T) {
 	ca, foreign := newAuthority(t), newAuthority(t)
-	client := nodeCert()
+	client := transporttest.Node()
 	client.Subject.CommonName = "alice"
 	client.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	elsewhere := nodeCert()
+	elsewhere := transporttest.Node()
 	elsewhere.IPAddresses = []net.IP{net.IPv4(192, 0, 2, 1)}
-	expired := nodeCert()
+	expired := transporttest.Node()
 	expired.NotAfter = time.Now().Add(-time.Hour)
-	impostor := nodeCert()
+	impostor := transporttest.Node()
 	impostor.Subject.CommonName = "alice"
 
-	good := withTLS(ca.dir(nodeCert()))
+	good := withTLS(ca.dir(transporttest.Node()))
 	plain := func(*transport.Options) {}
 	for name, e := range map[string]struct{ caller, callee func(*transport.Options) }{
-		"caller of another authority": {withTLS(foreign.dir(nodeCert())), good},
-		"callee of another authority": {good, withTLS(foreign.dir(nodeCert()))},
+		"caller of another authority": {withTLS(foreign.dir(transporttest.Node())), good},
+		"callee of another authority": {good, withTLS(foreign.dir(transporttest.Node()))},
 		"caller without":              {plain, good},
 		"callee without":              {good, plain},
 		"callee at another address":   {good, withTLS(ca.dir(elsewhere))},
@@ -161,7 +114,7 @@ func TestStrangeCertificates(t *testing.T) {
 func TestNewCertificates(t *testing.T) {
 	before, after := newAuthority(t), newAuthority(t)
 	c := newCluster(t)
-	dirs := []string{before.dir(nodeCert()), before.dir(nodeCert())}
+	dirs := []string{before.dir(transporttest.Node()), before.dir(transporttest.Node())}
 	a := c.listen(1, nil, withTLS(dirs[0]))
 	c.listen(2, echo, withTLS(dirs[1]))
 	reaches(t, a, 2)
@@ -170,13 +123,13 @@ func TestNewCertificates(t *testing.T) {
 	a.Mend("2")
 	reaches(t, a, 2)
 
-	after.write(dirs[1], nodeCert())
+	after.write(dirs[1], transporttest.Node())
 	eventually(t, func() bool {
 		a.Cut("2")
 		a.Mend("2")
 		_, err := a.Dial(soon(t), "2", false)
 		return err != nil // the callee is of the new authority, the caller not yet
 	})
-	after.write(dirs[0], nodeCert())
+	after.write(dirs[0], transporttest.Node())
 	reaches(t, a, 2)
 }
