@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +19,12 @@ import (
 const identityVersion = 1
 
 const identityFile = "IDENTITY"
+
+// joiningFile marks a directory whose node was told to join and may not have yet.
+const joiningFile = "JOINING"
+
+// notesFile holds what a node must know of its cluster to start.
+const notesFile = "CLUSTER"
 
 // errIdentity marks an identity file that this release cannot use; Open turns
 // it into ErrFormat or ErrCorrupt.
@@ -80,8 +87,10 @@ func firstLine(text []byte) string {
 
 // loadIdentity reads the identity of a directory, or makes one in an empty
 // directory. A directory with other things in it is refused, so that a mistyped
-// path does not scatter files over somebody's home.
-func loadIdentity(dir string) (identity, error) {
+// path does not scatter files over somebody's home. A node that joins a cluster gets
+// its identity there: until then it has none, and a file says so, because it needs
+// its stores before.
+func loadIdentity(dir string, joins bool) (identity, error) {
 	path := filepath.Join(dir, identityFile)
 	text, err := os.ReadFile(path)
 	switch {
@@ -96,6 +105,12 @@ func loadIdentity(dir string) (identity, error) {
 	}
 	if err := onlyOurs(dir); err != nil {
 		return identity{}, err
+	}
+	if joins {
+		if err := writeDurably(filepath.Join(dir, joiningFile), []byte("this directory has no identity yet: its node is joining a cluster\n")); err != nil {
+			return identity{}, fmt.Errorf("begin to join: %w", err)
+		}
+		return identity{}, nil
 	}
 	id := identity{Node: 1}
 	if _, err := rand.Read(id.Cluster[:]); err != nil {
@@ -114,8 +129,14 @@ func onlyOurs(dir string) error {
 	if err != nil {
 		return fmt.Errorf("read data directory: %w", err)
 	}
+	joining := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == joiningFile })
 	for _, e := range entries {
 		switch e.Name() {
+		case "data", "log", notesFile, notesFile + ".new":
+			if !joining {
+				return fmt.Errorf("%s: %w: it holds %s but no %s", dir, errIdentityFormat, e.Name(), identityFile)
+			}
+		case joiningFile, joiningFile + ".new":
 		case lockFile, identityFile + ".new", "server.log", "lost+found":
 		default:
 			return fmt.Errorf("%s: %w: it holds %s but no %s", dir, errIdentityFormat, e.Name(), identityFile)

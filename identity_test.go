@@ -21,10 +21,10 @@ func TestIdentityGolden(t *testing.T) {
 
 func TestIdentityIsMadeOnce(t *testing.T) {
 	dir := t.TempDir()
-	first, err := loadIdentity(dir)
+	first, err := loadIdentity(dir, false)
 	require.NoError(t, err)
 	require.NotZero(t, first.Cluster)
-	second, err := loadIdentity(dir)
+	second, err := loadIdentity(dir, false)
 	require.NoError(t, err)
 	require.Equal(t, first, second)
 }
@@ -48,7 +48,7 @@ func TestIdentityRefusals(t *testing.T) {
 	}
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "thesis.tex"), nil, 0o644))
-	_, err := loadIdentity(dir)
+	_, err := loadIdentity(dir, false)
 	require.ErrorIs(t, err, errIdentityFormat)
 	require.ErrorContains(t, err, "thesis.tex")
 }

@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rowlockdb/rowlock/paxos"
 	"github.com/rowlockdb/rowlock/paxos/dragon"
 	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/shard/transport"
 	"github.com/rowlockdb/rowlock/sqlfront"
 	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/txn"
@@ -23,7 +25,9 @@ import (
 // Node is one member of a cluster: stores, log, shards, transactions and SQL.
 type Node struct {
 	options     Options
-	identity    identity
+	identity    atomic.Pointer[identity] // Node is 0 until the node has joined
+	members     memberList
+	transport   *transport.Transport // nil without a cluster
 	log         *slog.Logger
 	engine      *storage.Engine
 	host        paxos.Host
@@ -63,7 +67,9 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 	}{
 		{"data directory", n.openDirectory},
 		{"data store", n.openEngine},
+		{"transport", n.openTransport},
 		{"log", n.openHost},
+		{"membership", n.openMembership},
 		{"shards", n.openShards},
 		{"SQL server", n.openServer},
 	} {
@@ -92,7 +98,9 @@ func (n *Node) openDirectory(context.Context) error {
 		return err
 	}
 	n.onClose("lock", func(context.Context) error { return lock.Close() })
-	n.identity, err = loadIdentity(n.options.Dir)
+	id, err := loadIdentity(n.options.Dir, len(n.options.Join) > 0)
+	n.identity.Store(&id)
+	n.members.Store(&[]shard.Member{})
 	switch {
 	case errors.Is(err, errIdentityFormat):
 		return fmt.Errorf("%w: %w", ErrFormat, err)
@@ -127,6 +135,9 @@ func (n *Node) openEngine(context.Context) error {
 
 func (n *Node) openHost(context.Context) error {
 	o := dragon.Options{Dir: n.LogDir(), Logger: n.log, Failed: n.fail}
+	if n.transport != nil {
+		o.Wire, o.Resolve, o.Election = n.transport, n.nodeOf, clusterElection
+	}
 	if n.options.adjustLog != nil {
 		n.options.adjustLog(&o)
 	}
@@ -148,10 +159,15 @@ func (n *Node) openHost(context.Context) error {
 }
 
 func (n *Node) openShards(ctx context.Context) error {
-	shards, err := shard.Open(ctx, shard.Config{
-		NodeID: n.identity.Node, Engine: n.engine, Host: n.host,
+	c := shard.Config{
+		NodeID: n.ID(), Engine: n.engine, Host: n.host,
 		Shards: n.options.Shards, Retention: n.options.Retention, Logger: n.log,
-	})
+	}
+	n.clusterConfig(&c)
+	shards, err := shard.Open(ctx, c)
+	if shard.CodeOf(err) == shard.Refused {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
 	if errors.Is(err, paxos.ErrBehind) {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
@@ -176,7 +192,7 @@ func (n *Node) openShards(ctx context.Context) error {
 
 func (n *Node) openServer(context.Context) error {
 	server, err := sqlfront.New(sqlfront.Config{
-		Coordinator: n.coordinator, Logger: n.log, Node: n.identity.Node,
+		Coordinator: n.coordinator, Logger: n.log, Node: n.ID(), Peers: peers{n.shards},
 		MaxConnections: uint64(n.options.MaxConnections), Sources: n.sources(),
 	})
 	if err != nil {
@@ -213,6 +229,9 @@ func (n *Node) Status() []ShardStatus {
 	}
 	return status
 }
+
+// Shards is the number of data shards of the cluster.
+func (n *Node) Shards() int { return len(n.shards.Router().DataShards()) }
 
 // ShardStatus is the state of one shard. Shard 0 holds the schema and users.
 type ShardStatus struct {

@@ -57,6 +57,25 @@ type Options struct {
 	// COMMIT, 64 bytes counted for each beside key and value; 0 = 1 GiB. Beyond
 	// it a statement gets error 1197. Sessions can set txn_total_size_limit lower.
 	TxnBytes int64
+	// Cluster is the host:port to listen on for other nodes; empty for a node that
+	// is alone. It can be given to a directory that was alone before.
+	Cluster string
+	// Advertise is the host:port that other nodes reach this one by, if it is not
+	// Cluster; SQLAddress is where clients do, for the view of nodes.
+	Advertise, SQLAddress string
+	// Join lists cluster addresses of nodes that a new directory joins through; a
+	// directory that is a member already does not need them.
+	Join []string
+	// Name and Zone are the operator's: a name that no other node has, and a
+	// failure domain. Replicas of one shard go to different zones where they can.
+	Name, Zone string
+	// Certificates is a folder with ca.crt, node.crt and node.key. Without it only
+	// loopback addresses may be used for Cluster, unless Insecure.
+	Certificates string
+	Insecure     bool
+	// DeadAfter is how long a node must be silent before its replicas are made anew
+	// on others; 0 = 10 minutes.
+	DeadAfter time.Duration
 	// User and Password are what Connector logs in with; "" = root without a
 	// password, which is what a new directory accepts.
 	User, Password string
@@ -80,6 +99,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.Dir = dir
 	if o.Shards < 0 || o.Shards > maxShards {
 		return o, fmt.Errorf("rowlock: %d shards; 1 to %d are possible", o.Shards, maxShards)
+	}
+	if len(o.Join) > 0 && o.Cluster == "" {
+		return o, errors.New("rowlock: Options.Join needs Options.Cluster, the address for other nodes")
 	}
 	o.Shards = cmp.Or(o.Shards, ring.DefaultShards)
 	o.CacheBytes = cmp.Or(o.CacheBytes, DefaultCacheBytes)

@@ -5,6 +5,7 @@ package rowlock
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/sqlfront"
@@ -13,7 +14,8 @@ import (
 // sources feed the views of the rowlock database: what the layers below know,
 // in the words of the layer above.
 func (n *Node) sources() sqlfront.Sources {
-	return sqlfront.Sources{Shards: n.shardRows, Nodes: n.nodeRows, Locks: n.lockRows, Deadlocks: n.deadlockRows, Metrics: n.metricRows, Checksums: n.checksumRows}
+	return sqlfront.Sources{Shards: n.shardRows, Nodes: n.nodeRows, Locks: n.lockRows, Deadlocks: n.deadlockRows, Metrics: n.metricRows,
+		Moves: n.moveRows, Replicas: n.replicaRows, Checksums: n.checksumRows}
 }
 
 func (n *Node) shardRows(context.Context) ([]sqlfront.ShardInfo, error) {
@@ -31,22 +33,58 @@ func (n *Node) shardRows(context.Context) ([]sqlfront.ShardInfo, error) {
 	return rows, nil
 }
 
-// checksumRows reads every replica of this node from its first byte to its last.
-func (n *Node) checksumRows(context.Context) ([]sqlfront.ChecksumInfo, error) {
-	sums, err := n.shards.Checksums()
-	if err != nil {
-		return nil, err
-	}
-	var rows []sqlfront.ChecksumInfo
-	for _, s := range sums {
-		rows = append(rows, sqlfront.ChecksumInfo{Shard: uint64(s.Shard), Node: n.identity.Node, Replica: s.Replica,
-			Applied: s.Applied, Checksum: s.Sum})
+func (n *Node) nodeRows(context.Context) ([]sqlfront.NodeInfo, error) {
+	var rows []sqlfront.NodeInfo
+	state := n.shards.State()
+	for _, m := range n.shards.Members() {
+		row := sqlfront.NodeInfo{Node: m.ID, Name: m.Name, Address: m.SQL, Cluster: m.Cluster, Zone: m.Zone, State: "down"}
+		if m.Up {
+			row.State = "up"
+		}
+		if m.State != shard.MemberActive {
+			row.State += ", " + m.State.String()
+		}
+		for _, p := range state.Shards {
+			if p.Owner == m.ID {
+				row.Owned++
+			}
+			for _, seat := range p.Voters {
+				if seat.Host == m.Host {
+					row.Replicas++
+				}
+			}
+		}
+		rows = append(rows, row)
 	}
 	return rows, nil
 }
 
-func (n *Node) nodeRows(context.Context) ([]sqlfront.NodeInfo, error) {
-	return []sqlfront.NodeInfo{{Node: n.identity.Node, State: "up"}}, nil
+func (n *Node) moveRows(context.Context) ([]sqlfront.MoveInfo, error) {
+	var rows []sqlfront.MoveInfo
+	for _, m := range n.shards.State().Moves {
+		rows = append(rows, sqlfront.MoveInfo{Shard: uint64(m.Shard), From: m.From, To: m.To, Step: m.Step,
+			Done: m.Done, Total: m.Total, Started: time.UnixMilli(m.Since)})
+	}
+	return rows, nil
+}
+
+// replicaRows are the replicas that run here.
+func (n *Node) replicaRows(context.Context) ([]sqlfront.ReplicaInfo, error) {
+	var rows []sqlfront.ReplicaInfo
+	for _, r := range n.shards.Replicas() {
+		rows = append(rows, sqlfront.ReplicaInfo{Shard: uint64(r.Shard), Node: n.ID(), Replica: uint64(r.Replica), Role: r.Role, Applied: r.Applied})
+	}
+	return rows, nil
+}
+
+// checksumRows reads every replica of this node from its first byte to its last.
+func (n *Node) checksumRows(context.Context) ([]sqlfront.ChecksumInfo, error) {
+	sums, err := n.shards.Checksums()
+	var rows []sqlfront.ChecksumInfo
+	for _, c := range sums {
+		rows = append(rows, sqlfront.ChecksumInfo{Shard: uint64(c.Shard), Node: n.ID(), Replica: c.Replica, Applied: c.Applied, Checksum: c.Sum})
+	}
+	return rows, err
 }
 
 // metricRows sums the counters of the shards.

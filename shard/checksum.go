@@ -30,11 +30,7 @@ func (r *Replica) Checksum() (ReplicaSum, error) {
 // Checksums are those of this node's replicas, the system shard first.
 func (n *Node) Checksums() ([]ReplicaSum, error) {
 	var all []ReplicaSum
-	for _, id := range n.router.allShards() {
-		r := n.replica(id)
-		if r == nil {
-			continue
-		}
+	for _, r := range n.local.all() {
 		s, err := r.Checksum()
 		if err != nil {
 			return nil, err

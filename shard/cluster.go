@@ -104,6 +104,9 @@ func (n *Node) note(s *ClusterState) error {
 // see takes a picture of the cluster in: where to find the shards.
 func (n *Node) see(s *ClusterState) {
 	n.state.Store(s)
+	if n.c.Changed != nil {
+		n.c.Changed(s)
+	}
 	for _, p := range s.Shards {
 		var addrs []NodeAddr
 		for _, id := range s.nodes(p.Voters) {

@@ -60,6 +60,11 @@ type Config struct {
 	// Memory keeps what the node must know to start when no other node answers;
 	// nil keeps nothing.
 	Memory Memory
+	// Changed, if set, is told every picture of the cluster; it must not block.
+	Changed func(*ClusterState)
+	// Serve, if set, is given what answers the requests of other nodes, before this
+	// node needs their answers.
+	Serve func(func(ctx context.Context, request []byte) []byte)
 	// DeadAfter is how long a node is silent before its replicas are made anew on
 	// others; 0 means DefaultDeadAfter.
 	DeadAfter time.Duration
@@ -106,6 +111,9 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	n.life, n.end = context.WithCancel(context.Background())
 	n.router = &Router{self: n.addr(), directory: NewDirectory(), transport: c.Transport, encode: c.AlwaysEncode,
 		server: &Server{Replica: n.replica, node: n}}
+	if c.Serve != nil {
+		c.Serve(n.router.server.Serve)
+	}
 	if err := n.open(ctx); err != nil {
 		_ = n.Close(ctx) // the error that matters is err
 		return nil, fmt.Errorf("open node %d: %w", c.NodeID, err)

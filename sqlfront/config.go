@@ -80,10 +80,14 @@ type ShardInfo struct {
 
 // NodeInfo is one row of rowlock.nodes.
 type NodeInfo struct {
-	Node    uint64
-	Address string
-	Zone    string
-	State   string
+	Node     uint64
+	Name     string
+	Address  string // for clients
+	Cluster  string // for other nodes
+	Zone     string
+	State    string
+	Owned    uint64 // shards
+	Replicas uint64 // with a vote
 }
 
 // MoveInfo is one row of rowlock.moves: a replica on its way to another node.

@@ -35,6 +35,13 @@ type startConfig struct {
 	LogLevel       string        `koanf:"log-level"`
 	LogFormat      string        `koanf:"log-format"`
 	Insecure       bool          `koanf:"insecure"`
+	Cluster        string        `koanf:"cluster"`
+	Advertise      string        `koanf:"advertise"`
+	Join           string        `koanf:"join"`
+	Name           string        `koanf:"name"`
+	Zone           string        `koanf:"zone"`
+	Certs          string        `koanf:"certs"`
+	DeadAfter      time.Duration `koanf:"dead-after"`
 }
 
 func startFlags(flags *pflag.FlagSet) {
@@ -49,7 +56,14 @@ func startFlags(flags *pflag.FlagSet) {
 	flags.String("log", "", "file for messages, or 'stderr' (default <data>/server.log)")
 	flags.String("log-level", "info", "least level of messages: debug, info, warn, error")
 	flags.String("log-format", "text", "form of messages: text or json")
-	flags.Bool("insecure", false, "listen on addresses other machines reach while root has no password")
+	flags.Bool("insecure", false, "listen on addresses other machines reach while root has no password, and for nodes without certificates")
+	flags.String("cluster", "", "address for the other nodes of a cluster; without it the server is alone")
+	flags.String("advertise", "", "address that the other nodes reach this one by, if it is not that of --cluster")
+	flags.StringP("join", "j", "", "cluster addresses of nodes to join, with commas between; used by a new data directory only")
+	flags.String("name", "", "name of the node, which no other node has")
+	flags.String("zone", "", "failure domain of the node; replicas are spread over zones")
+	flags.String("certs", "", "folder with ca.crt, node.crt and node.key for the traffic between nodes")
+	flags.Duration("dead-after", 10*time.Minute, "how long a node is silent before its replicas are made anew on others")
 	flags.StringP("config", "c", "", "TOML file with these settings")
 }
 
@@ -104,6 +118,17 @@ func configPath(flags *pflag.FlagSet, fromEnv *env.Env) (string, error) {
 	return path, nil
 }
 
+// peers are the addresses of --join.
+func (c *startConfig) peers() []string {
+	var all []string
+	for _, at := range strings.Split(c.Join, ",") {
+		if at = strings.TrimSpace(at); at != "" {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
 var logFormats = []string{"text", "json"}
 
 func (c *startConfig) check() error {
@@ -115,6 +140,9 @@ func (c *startConfig) check() error {
 	}
 	if c.Shards < 1 {
 		return usagef("shards is %d; at least 1 is needed", c.Shards)
+	}
+	if c.Join != "" && c.Cluster == "" {
+		return usagef("join needs cluster: the address that the other nodes reach this one by")
 	}
 	if c.CacheMB < 1 {
 		return usagef("cache-mb is %d; at least 1 is needed", c.CacheMB)

@@ -63,7 +63,7 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 		return err
 	}
 	defer closeLog()
-	if err := probe(c.Listen); err != nil {
+	if c.Listen, err = probe(c.Listen); err != nil {
 		return err
 	}
 	limited, cancel := context.WithTimeout(ctx, startLimit)
@@ -71,6 +71,8 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 	node, err := rowlock.Open(limited, rowlock.Options{
 		Dir: c.Data, Shards: c.Shards, CacheBytes: c.CacheMB << 20, LockWait: c.LockWait,
 		Retention: c.Retention, MaxConnections: c.MaxConnections, TxnBytes: c.TxnMB << 20, Logger: logger,
+		Cluster: c.Cluster, Advertise: c.Advertise, SQLAddress: c.Listen, Join: c.peers(), Name: c.Name, Zone: c.Zone,
+		Certificates: c.Certs, Insecure: c.Insecure, DeadAfter: c.DeadAfter,
 	})
 	if ctx.Err() != nil && err != nil {
 		return errors.New("interrupted before the server was ready")
@@ -114,13 +116,18 @@ func stop(node *rowlock.Node, logger *slog.Logger) error {
 	return err
 }
 
-// probe finds an address in use before a data directory is made for nothing.
-func probe(address string) error {
+// probe finds an address in use before a data directory is made for nothing. It
+// returns the address with the port that the system chose for port 0: the node
+// tells others of it before it listens there.
+func probe(address string) (string, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", address, err)
+		return "", fmt.Errorf("listen on %s: %w", address, err)
 	}
-	return l.Close()
+	if _, port, err := net.SplitHostPort(address); err == nil && port == "0" {
+		address = l.Addr().String()
+	}
+	return address, l.Close()
 }
 
 // listen serves MySQL clients, unless that would let anybody on the network in.
@@ -179,10 +186,13 @@ func banner(out io.Writer, c startConfig, node *rowlock.Node, address net.Addr, 
 	}
 	fmt.Fprintf(out, "rowlock %s, process %d: ready for connections on %s after %.2f s\n", version, os.Getpid(), address, took.Seconds())
 	fmt.Fprintf(out, "  connect   mysql -h %s -P %s -u root\n", host, port)
+	if c.Cluster != "" {
+		fmt.Fprintf(out, "  cluster   node %d, %d nodes known, for other nodes at %s\n", node.ID(), len(node.Members()), node.ClusterAddress())
+	}
 	fmt.Fprintf(out, "  data      %s\n", node.DataDir())
 	fmt.Fprintf(out, "  log       %s\n", node.LogDir())
 	fmt.Fprintf(out, "  messages  %s\n", c.logPath())
-	fmt.Fprintf(out, "  shards    %d\n", len(node.Status())-1)
+	fmt.Fprintf(out, "  shards    %d\n", node.Shards())
 	if c.Insecure && !loopback(c.Listen) {
 		fmt.Fprintln(out, "  WARNING   other machines reach this server, and root may have no password")
 	}

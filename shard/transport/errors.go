@@ -1,11 +1,16 @@
 package transport
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/rowlockdb/rowlock/shard"
+)
 
 // What a caller may decide by; compare with errors.Is.
 var (
 	// ErrUnreachable: the node could not be asked. The request was not sent.
-	ErrUnreachable = errors.New("node is out of reach")
+	ErrUnreachable = fmt.Errorf("node is out of reach: %w", shard.ErrNotSent)
 	// ErrLost: the connection ended while the request was under way. Nobody
 	// here knows whether it was carried out.
 	ErrLost = errors.New("connection lost with the request under way")

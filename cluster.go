@@ -1,0 +1,285 @@
+//go:build cgo || gms_pure_go
+
+package rowlock
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/shard/transport"
+	"github.com/rowlockdb/rowlock/sqlfront"
+)
+
+// ErrRefused: the cluster does not take this node; the error says why.
+var ErrRefused = errors.New("rowlock: the cluster refuses this node")
+
+// clusterElection is the election timeout of a node that may have peers, in ticks:
+// half a second to a second, from the first group on. The groups of a node that
+// is alone elect themselves sooner.
+const clusterElection = 50
+
+// joinPatience is how long a new node asks the nodes of Options.Join in turn.
+const joinPatience = time.Minute
+
+// clustered reports whether the node talks to others.
+func (n *Node) clustered() bool { return n.options.Cluster != "" }
+
+// openTransport listens for other nodes.
+func (n *Node) openTransport(context.Context) error {
+	if !n.clustered() {
+		return nil
+	}
+	notes, err := n.notes().Load()
+	if err != nil {
+		return err
+	}
+	members, err := shard.NotedMembers(notes)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrCorrupt, notesFile, err)
+	}
+	n.members.Store(&members)
+	o := transport.Options{Listen: n.options.Cluster, Advertise: n.options.Advertise, Insecure: n.options.Insecure, Logger: n.log,
+		Self: func() transport.Identity {
+			id := n.identity.Load()
+			return transport.Identity{Cluster: id.Cluster, Node: id.Node}
+		},
+		Resolve: n.addressOf,
+	}
+	if n.options.Certificates != "" {
+		o.TLS = &transport.TLS{Dir: n.options.Certificates}
+	}
+	t, err := transport.Listen(o)
+	if err != nil {
+		return err
+	}
+	n.transport = t
+	n.onClose("transport", func(context.Context) error { return t.Close() })
+	return nil
+}
+
+// addressOf finds a node's address for the transport.
+func (n *Node) addressOf(to shard.NodeAddr) (string, error) {
+	id, err := strconv.ParseUint(string(to), 10, 64)
+	if err != nil {
+		return "", err
+	}
+	for _, m := range *n.members.Load() {
+		if m.ID == id && m.Cluster != "" {
+			return m.Cluster, nil
+		}
+	}
+	return "", fmt.Errorf("no address of node %s is known", to)
+}
+
+// nodeOf finds the node of a consensus host.
+func (n *Node) nodeOf(host string) (string, error) {
+	for _, m := range *n.members.Load() {
+		if m.Host == host {
+			return strconv.FormatUint(m.ID, 10), nil
+		}
+	}
+	return "", fmt.Errorf("no node has host %s", host)
+}
+
+// openMembership makes a member of a node that joins: it asks the nodes it was told
+// of for a number, again and again, because they may be starting too.
+func (n *Node) openMembership(ctx context.Context) error {
+	if n.identity.Load().Node != 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	member := n.self()
+	member.Host = n.host.ID()
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		var all error
+		for _, at := range n.options.Join {
+			response, err := shard.Join(ctx, n.transport, shard.NodeAddr(at), member, time.Now())
+			if err == nil {
+				return n.becomeMember(response)
+			}
+			if shard.CodeOf(err) == shard.Refused {
+				return fmt.Errorf("%w: %w", ErrRefused, err)
+			}
+			all = errors.Join(all, err)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fmt.Errorf("join the cluster: %w", all)
+		}
+	}
+}
+
+// becomeMember writes the notes before the identity: what has an identity finds
+// its peers.
+func (n *Node) becomeMember(r *shard.RegisterResponse) error {
+	if err := n.notes().Save(shard.FirstNotes(&r.State)); err != nil {
+		return err
+	}
+	members := r.State.Members
+	n.members.Store(&members)
+	id := identity{Node: r.ID, Cluster: r.State.Cluster}
+	if err := writeDurably(filepath.Join(n.options.Dir, identityFile), id.encode()); err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
+	n.identity.Store(&id)
+	return nil
+}
+
+// self is what others should know of this node.
+func (n *Node) self() shard.Member {
+	m := shard.Member{Name: n.options.Name, Zone: n.options.Zone, SQL: n.options.SQLAddress}
+	if n.transport != nil {
+		m.Cluster = n.transport.Advertised()
+	}
+	return m
+}
+
+// changed keeps the addresses of the members.
+func (n *Node) changed(s *shard.ClusterState) {
+	members := s.Members
+	n.members.Store(&members)
+}
+
+// clusterConfig is the part of a shard node's configuration that other nodes need.
+func (n *Node) clusterConfig(c *shard.Config) {
+	c.Cluster = n.identity.Load().Cluster
+	c.Self = n.self()
+	c.Changed = n.changed
+	c.DeadAfter = n.options.DeadAfter
+	if n.transport == nil {
+		return
+	}
+	c.Memory = n.notes()
+	c.Transport = n.transport
+	c.Serve = func(serve func(context.Context, []byte) []byte) { n.transport.SetHandler(serve) }
+}
+
+// peers are the other nodes as the SQL server sees them.
+type peers struct{ *shard.Node }
+
+func (p peers) Members() []sqlfront.Peer {
+	var all []sqlfront.Peer
+	for _, m := range p.Node.Members() {
+		all = append(all, sqlfront.Peer{ID: m.ID, Name: m.Name, Up: m.Up})
+	}
+	return all
+}
+
+// notes is a shard.Memory in a file: a checksum (CRC-32C, 4 bytes, big endian) and
+// what it is of.
+type notes struct{ path string }
+
+func (n *Node) notes() notes { return notes{filepath.Join(n.options.Dir, notesFile)} }
+
+// Load implements shard.Memory.
+func (n notes) Load() ([]byte, error) {
+	b, err := os.ReadFile(n.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the notes of the cluster: %w", err)
+	}
+	if len(b) < 4 || binary.BigEndian.Uint32(b) != crc32.Checksum(b[4:], crc32.MakeTable(crc32.Castagnoli)) {
+		return nil, fmt.Errorf("%w: %s", ErrCorrupt, n.path)
+	}
+	return b[4:], nil
+}
+
+// Save implements shard.Memory.
+func (n notes) Save(b []byte) error {
+	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	if err := writeDurably(n.path, slices.Concat(sum, b)); err != nil {
+		return fmt.Errorf("write the notes of the cluster: %w", err)
+	}
+	return nil
+}
+
+// memberList is read by the transport while the node changes it.
+type memberList = atomic.Pointer[[]shard.Member]
+
+// ID is the node's number in its cluster.
+func (n *Node) ID() uint64 { return n.identity.Load().Node }
+
+// ClusterAddress is where other nodes reach this one; empty without a cluster.
+func (n *Node) ClusterAddress() string {
+	if n.transport == nil {
+		return ""
+	}
+	return n.transport.Advertised()
+}
+
+// Member is a node of the cluster.
+type Member struct {
+	ID           uint64
+	Name, Zone   string
+	Cluster, SQL string // addresses
+	State        string // active, draining, leaving
+	Up           bool   // it was heard of a moment ago
+}
+
+// Members lists the nodes of the cluster, by number.
+func (n *Node) Members() []Member {
+	var all []Member
+	for _, m := range n.shards.Members() {
+		all = append(all, Member{ID: m.ID, Name: m.Name, Zone: m.Zone, Cluster: m.Cluster, SQL: m.SQL, State: m.State.String(), Up: m.Up})
+	}
+	return all
+}
+
+// SetReplication asks for a number of replicas of every shard; 0 leaves it to the
+// number of nodes: three as soon as there are three.
+func (n *Node) SetReplication(ctx context.Context, replicas int) error {
+	return refused(n.shards.SetReplication(ctx, uint64(replicas)))
+}
+
+// Drain takes what a node owns away from it, so that it can be restarted without
+// anybody noticing. The next start of the node ends it, Undrain too.
+func (n *Node) Drain(ctx context.Context, node uint64) error {
+	return refused(n.shards.SetState(ctx, node, shard.MemberDraining))
+}
+
+// Undrain takes Drain or Leave back.
+func (n *Node) Undrain(ctx context.Context, node uint64) error {
+	return refused(n.shards.SetState(ctx, node, shard.MemberActive))
+}
+
+// Leave moves a node's replicas to others; Remove forgets it once it has none.
+func (n *Node) Leave(ctx context.Context, node uint64) error {
+	return refused(n.shards.SetState(ctx, node, shard.MemberLeaving))
+}
+
+// Remove makes a node that has left a stranger.
+func (n *Node) Remove(ctx context.Context, node uint64) error {
+	return refused(n.shards.SetState(ctx, node, shard.MemberRemoved))
+}
+
+func refused(err error) error {
+	if shard.CodeOf(err) == shard.Refused {
+		return fmt.Errorf("%w: %w", errChange, err)
+	}
+	return err
+}
+
+// errChange is in the error of a change of the cluster that cannot be made.
+var errChange = errors.New("rowlock: refused")
+
+// CutFrom ends the connections with another node, in both directions, until Mend.
+// It is for demonstrations and tests.
+func (n *Node) CutFrom(node uint64) { n.transport.Cut(shard.NodeAddr(strconv.FormatUint(node, 10))) }
+
+// Mend ends CutFrom.
+func (n *Node) Mend(node uint64) { n.transport.Mend(shard.NodeAddr(strconv.FormatUint(node, 10))) }
