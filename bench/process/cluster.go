@@ -317,7 +317,8 @@ func (c *Cluster) Any(ctx context.Context) (*sql.DB, error) {
 type Replica struct {
 	Shard, Node, Replica int
 	Owner                bool
-	Applied, Checksum    uint64
+	Applied              uint64
+	Checksum             string
 }
 
 // Replicas asks a node for all of them.
@@ -393,7 +394,7 @@ func (c *Cluster) AwaitEqual(ctx context.Context, factor int) error {
 			for _, r := range replicas {
 				first := replicas[0]
 				if r.Applied == first.Applied && r.Checksum != first.Checksum {
-					return &Differs{fmt.Sprintf("replicas of shard %d differ at index %d: node %d has %x, node %d has %x",
+					return &Differs{fmt.Sprintf("replicas of shard %d differ at index %d: node %d has %s, node %d has %s",
 						shard, r.Applied, first.Node, first.Checksum, r.Node, r.Checksum)}
 				}
 				equal = equal && r.Applied == first.Applied
