@@ -51,7 +51,7 @@ func (t *Table) DropIndex(ctx *sql.Context, name string) error {
 		if i < 0 {
 			return sql.ErrIndexNotFound.New(name)
 		}
-		d.garbage = append(d.garbage, deadData{desc.Indexes[i].ID, desc.Clone()})
+		d.garbage = append(d.garbage, deadData{ID: desc.Indexes[i].ID, Table: desc.Clone()})
 		desc.Indexes = slices.Delete(desc.Indexes, i, i+1)
 		return nil
 	})
@@ -87,7 +87,7 @@ func (t *Table) BuildIndex(ctx *sql.Context, def sql.IndexDef) (sql.RowInserter,
 		// The engine's rows do not tell their hidden keys: everything moves.
 		return t.RewriteInserter(ctx, info.keySchema, info.keySchema, nil, nil, nil)
 	}
-	return newBuilder(ctx, t.session, info, x, []deadData{{x.id, info.desc}}, nil)
+	return newBuilder(ctx, t.session, info, x, []deadData{{ID: x.id, Table: info.desc}}, nil)
 }
 
 // CreateIndexForForeignKey implements sql.ForeignKeyTable. The engine does not

@@ -26,44 +26,33 @@ type Catalog struct {
 	mu struct {
 		sync.Mutex
 		nextID, idLimit catalog.ID
+		// version is the number of schema changes that the snapshot shows,
+		// published the largest of a change that was made here.
+		version, published uint64
 	}
-	ids chan struct{} // one token: who refills the ids
+	ids      chan struct{} // one token: who refills the ids
+	follower follower
 }
 
-// openCatalog reads the stored schema.
-func openCatalog(ctx context.Context, coordinator *txn.Coordinator) (*Catalog, error) {
+// openCatalog makes this gateway known and reads the stored schema.
+func openCatalog(ctx context.Context, coordinator *txn.Coordinator, announce func()) (*Catalog, error) {
 	c := &Catalog{coordinator: coordinator, locks: catalog.NewLocks(), ids: make(chan struct{}, 1)}
+	c.snapshot.Store(catalog.NewSnapshot())
 	c.auto.init(coordinator)
 	c.stats.init(c)
-	if err := c.reload(ctx); err != nil {
+	c.follower.init(c)
+	c.follower.told = announce
+	if err := c.follower.join(ctx); err != nil {
+		return nil, fmt.Errorf("sqlfront: make the gateway known: %w", err)
+	}
+	if err := c.follower.refresh(ctx); err != nil {
 		return nil, fmt.Errorf("sqlfront: load the catalog: %w", err)
 	}
 	return c, nil
 }
 
-// reload replaces the snapshot by what is stored, unless another change is
-// published meanwhile: then it reads again.
-func (c *Catalog) reload(ctx context.Context) error {
-	for {
-		old := c.snapshot.Load()
-		snapshot, err := c.readSnapshot(ctx)
-		if err != nil {
-			return err
-		}
-		c.mu.Lock()
-		replaced := c.snapshot.CompareAndSwap(old, snapshot)
-		c.mu.Unlock()
-		if replaced {
-			return nil
-		}
-	}
-}
-
-func (c *Catalog) readSnapshot(ctx context.Context) (*catalog.Snapshot, error) {
-	tx := c.begin("catalog load")
-	defer tx.Rollback(ctx)
-	return loadSnapshot(ctx, tx)
-}
+// reload makes sure that the snapshot shows what is stored now.
+func (c *Catalog) reload(ctx context.Context) error { return c.follower.refresh(ctx) }
 
 // begin starts a transaction of the server's own. READ COMMITTED: such
 // transactions read under locks and must not be refused for an old snapshot.
@@ -102,12 +91,23 @@ func retriable(err error) bool {
 	return e.Code == txn.Deadlock || e.Code == txn.LockLost || e.Code == txn.Conflict
 }
 
-// publish makes committed changes visible to every session.
-func (c *Catalog) publish(changes []catalog.Change) {
+// publish makes committed changes visible to every session of this gateway.
+// version is the number of the schema change that made them.
+func (c *Catalog) publish(changes []catalog.Change, version uint64) {
 	c.mu.Lock()
 	old := c.snapshot.Load()
-	c.snapshot.Store(old.Apply(changes))
+	switch {
+	case version <= c.mu.version: // read again meanwhile
+		c.mu.Unlock()
+		return
+	case version == c.mu.version+1:
+		c.mu.version = version
+	}
+	c.mu.published = max(c.mu.published, version)
+	next := old.Apply(changes)
+	c.snapshot.Store(next)
 	c.mu.Unlock()
+	c.follower.follow(old, next)
 	for _, change := range changes {
 		if change.Kind != catalog.KindTable {
 			continue
@@ -116,6 +116,41 @@ func (c *Catalog) publish(changes []catalog.Change) {
 			c.tables.Delete(schema.Table(change.Name))
 		}
 	}
+}
+
+// replace puts a snapshot that was read in place of the present one, unless that
+// shows more. It returns the one before, nil if it stays.
+func (c *Catalog) replace(next *catalog.Snapshot, version uint64) *catalog.Snapshot {
+	c.mu.Lock()
+	if version < c.mu.published || version <= c.mu.version && c.mu.version > 0 {
+		c.mu.Unlock()
+		return nil
+	}
+	old := c.snapshot.Load()
+	next.Keep(old)
+	c.snapshot.Store(next)
+	c.mu.version = version
+	c.mu.Unlock()
+	live := map[*catalog.Table]bool{}
+	for _, schema := range next.Schemas() {
+		for _, desc := range schema.Tables {
+			live[desc] = true
+		}
+	}
+	c.tables.Range(func(desc, _ any) bool {
+		if !live[desc.(*catalog.Table)] {
+			c.tables.Delete(desc)
+		}
+		return true
+	})
+	return old
+}
+
+// loaded is the number of schema changes that the snapshot shows.
+func (c *Catalog) loaded() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.version
 }
 
 // info returns the compiled form of a descriptor of the newest snapshot.

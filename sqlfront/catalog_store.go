@@ -23,6 +23,9 @@ const (
 	keyBuild   = "sql/build/"   // id: data of a change that is not finished
 	keyAuto    = "sql/auto/"    // table id: auto-increment high-water mark
 	keyGlobals = "sql/global/"  // variable: SET PERSIST
+	// keySettings counts changes of users and persisted variables.
+	keySettings = "sql/settings"
+	keyGateways = "sql/gateway/" // gateway: gatewayRecord
 )
 
 func systemKey(parts ...string) txn.Key {
@@ -42,6 +45,18 @@ func objectKey(c catalog.Change) txn.Key {
 // such reader goes on to write it. found is false if there is none.
 func record(ctx context.Context, tx *txn.Txn, key txn.Key, v any) (found bool, err error) {
 	row, err := tx.Get(ctx, key, txn.ReadOptions{Lock: txn.LockExclusive, AnyVersion: true})
+	if err != nil || !row.Found {
+		return false, err
+	}
+	if err := catalog.DecodeRecord(row.Value, v); err != nil {
+		return false, fmt.Errorf("record %s: %w", key.Bytes(), err)
+	}
+	return true, nil
+}
+
+// peekRecord reads one system record as the transaction's snapshot shows it.
+func peekRecord(ctx context.Context, tx *txn.Txn, key txn.Key, v any) (found bool, err error) {
+	row, err := tx.Get(ctx, key, txn.ReadOptions{})
 	if err != nil || !row.Found {
 		return false, err
 	}

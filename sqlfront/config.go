@@ -39,6 +39,10 @@ type Config struct {
 	Node uint64
 	// Peers reach the servers of other nodes; nil if there are none.
 	Peers Peers
+	// Announce, when set, is called after this server has changed the schema, users
+	// or variables: it should have Poke called on the servers of the other nodes,
+	// and return at once. Without it they notice within a tenth of a second.
+	Announce func()
 	// Sources feed the tables of the rowlock database.
 	Sources Sources
 

@@ -57,6 +57,9 @@ func (d *Database) GetTableInsensitive(ctx *sql.Context, name string) (sql.Table
 }
 
 func (d *Database) table(ctx *sql.Context, s *Session, name string, mode readMode) (sql.Table, bool, error) {
+	if s.stale != nil {
+		return nil, false, numbered(s.stale)
+	}
 	if d.schema(ctx).Table(name) == nil {
 		return nil, false, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowlockdb/rowlock/ring"
@@ -21,6 +22,7 @@ type garbageCollector struct {
 	server    *Server
 	signal    chan struct{}
 	abandoned chan []deadData
+	orphans   atomic.Bool // a gateway was found dead; its builds are to be adopted
 }
 
 // deadData is data under one id, with the descriptor it was written by: where a
@@ -28,13 +30,16 @@ type garbageCollector struct {
 type deadData struct {
 	ID    catalog.ID     `json:"id"`
 	Table *catalog.Table `json:"table"`
+	// Gateway is the one that builds; 0 in garbage, and in records from before
+	// there were several.
+	Gateway uint64 `json:"gateway,omitempty"`
 }
 
 // dataOf is everything stored for a table.
 func dataOf(desc *catalog.Table) []deadData {
 	var out []deadData
 	for _, id := range desc.DataIDs() {
-		out = append(out, deadData{id, desc})
+		out = append(out, deadData{ID: id, Table: desc})
 	}
 	return out
 }
@@ -54,6 +59,12 @@ func (g *garbageCollector) wake() {
 	}
 }
 
+// orphaned says that a gateway was found dead.
+func (g *garbageCollector) orphaned() {
+	g.orphans.Store(true)
+	g.wake()
+}
+
 // abandon hands over the ids of a change that failed in this life. If the queue
 // is full the ids wait for the next start, when their build records are found.
 func (g *garbageCollector) abandon(data []deadData) {
@@ -63,14 +74,23 @@ func (g *garbageCollector) abandon(data []deadData) {
 	}
 }
 
-// adopt turns the build records of an earlier life into garbage. It runs before
-// the first session: only one process at a time serves a store.
+// adopt turns the build records of gateways that are gone into garbage. It runs at
+// the start, and whenever a gateway was found dead.
 func (g *garbageCollector) adopt(ctx context.Context) error {
 	data, err := g.list(ctx, keyBuild)
 	if err != nil {
 		return fmt.Errorf("list unfinished builds: %w", err)
 	}
-	return g.condemn(ctx, data)
+	if len(data) == 0 {
+		return nil
+	}
+	known, err := g.server.catalog.gateways(ctx)
+	if err != nil {
+		return fmt.Errorf("list gateways: %w", err)
+	}
+	return g.condemn(ctx, slices.DeleteFunc(data, func(d deadData) bool {
+		return slices.ContainsFunc(known, func(k gatewayRecord) bool { return k.ID == d.Gateway })
+	}))
 }
 
 // condemn makes builds garbage.
@@ -111,6 +131,11 @@ func (g *garbageCollector) run(ctx context.Context) {
 	const pause = time.Second // after a failure
 	for {
 		wait := time.Duration(1<<63 - 1)
+		if g.orphans.Swap(false) {
+			if err := g.adopt(ctx); err != nil && ctx.Err() == nil {
+				g.server.config.Logger.Warn("builds of a dead gateway wait for a restart", "error", err)
+			}
+		}
 		if err := g.collect(ctx); err != nil && ctx.Err() == nil {
 			g.server.config.Logger.Warn("removal of dropped data failed, will be tried again", "error", err)
 			wait = pause

@@ -12,7 +12,8 @@ import (
 )
 
 // SET PERSIST keeps a global variable's value in the system shard, as text, and
-// the next start sets it again.
+// every gateway sets it when it sees the
+// change, as does the next start.
 
 var _ sql.PersistableSession = (*Session)(nil)
 
@@ -28,9 +29,26 @@ func (s *Session) PersistGlobal(ctx *sql.Context, name string, value any) error 
 	if err != nil {
 		return err
 	}
-	return s.catalog.update(ctx, "persist variable", func(tx *txn.Txn) error {
+	return s.persist(ctx, func(tx *txn.Txn) error {
 		return putRecord(ctx, tx, globalKey(name), fmt.Sprint(converted))
 	})
+}
+
+// persist changes persisted variables, and says so.
+func (s *Session) persist(ctx context.Context, f func(*txn.Txn) error) error {
+	var version uint64
+	err := s.catalog.update(ctx, "persist variable", func(tx *txn.Txn) error {
+		if err := f(tx); err != nil {
+			return err
+		}
+		var err error
+		version, err = countSettings(ctx, tx)
+		return err
+	})
+	if err == nil {
+		s.catalog.follower.settingsMade(version)
+	}
+	return err
 }
 
 // RemovePersistedGlobal implements sql.PersistableSession.
@@ -39,9 +57,7 @@ func (s *Session) RemovePersistedGlobal(name string) error {
 		return sql.ErrUnknownSystemVariable.New(name)
 	}
 	ctx := context.Background()
-	return s.catalog.update(ctx, "persist variable", func(tx *txn.Txn) error {
-		return deleteRecord(ctx, tx, globalKey(name))
-	})
+	return s.persist(ctx, func(tx *txn.Txn) error { return deleteRecord(ctx, tx, globalKey(name)) })
 }
 
 // RemoveAllPersistedGlobals implements sql.PersistableSession.
@@ -51,7 +67,7 @@ func (s *Session) RemoveAllPersistedGlobals() error {
 	if err != nil {
 		return err
 	}
-	return s.catalog.update(ctx, "persist variable", func(tx *txn.Txn) error {
+	return s.persist(ctx, func(tx *txn.Txn) error {
 		for name := range globals {
 			if err := deleteRecord(ctx, tx, globalKey(name)); err != nil {
 				return err

@@ -132,6 +132,9 @@ func (p *Provider) DropDatabase(ctx *sql.Context, name string) error {
 	if err := s.lockName(ctx, schemaLock(name), true); err != nil {
 		return err
 	}
+	if err := s.fenceDatabase(ctx, d, name); err != nil {
+		return err
+	}
 	base := s.catalog.snapshot.Load()
 	schema := base.Schema(name)
 	if schema == nil {

@@ -182,6 +182,7 @@ const buildCommit = 4096
 func newBuilder(ctx *sql.Context, s *Session, info *tableInfo, only *indexInfo, data []deadData, done func(*sql.Context) error) (*builder, error) {
 	err := s.catalog.update(ctx, "start of a build", func(tx *txn.Txn) error {
 		for _, d := range data {
+			d.Gateway = s.catalog.follower.id
 			if err := putRecord(ctx, tx, idKey(keyBuild, d.ID), d); err != nil {
 				return err
 			}

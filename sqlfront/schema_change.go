@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -28,6 +29,8 @@ type schemaChange struct {
 	renamed   map[string]string     // metadata locks of tables: former name -> name
 	published bool
 	fenced    map[catalog.ID]bool // tables whose older versions the shards refuse
+	frozen    []frozenTable       // what other gateways keep off for it
+	database  string              // the database that is frozen as a whole
 }
 
 // set records a change and brings the view up to date.
@@ -146,6 +149,7 @@ func (s *Session) changeTable(ctx *sql.Context, database, table string, edit fun
 	}
 	next := desc.Clone()
 	next.Version++
+	next.Frozen = 0
 	if err := edit(d, next); err != nil {
 		return err
 	}
@@ -183,6 +187,9 @@ func (s *Session) tableForChange(ctx *sql.Context, database, table string) (*sch
 	if desc == nil {
 		return nil, nil, nil, sql.ErrTableNotFound.New(table)
 	}
+	if desc.Frozen != 0 && desc.Frozen != s.catalog.follower.id {
+		return nil, nil, nil, numbered(&txn.Error{Code: txn.SchemaChanged, Detail: database + "." + table})
+	}
 	return d, schema, desc, nil
 }
 
@@ -209,10 +216,11 @@ func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
 	if err := s.datePublic(ctx, d); err != nil {
 		return err
 	}
-	if err := s.writeChange(ctx, tx, d); err != nil {
+	version, err := s.writeChange(ctx, tx, d)
+	if err != nil {
 		return err
 	}
-	err := tx.Commit(ctx)
+	err = tx.Commit(ctx)
 	var e *txn.Error
 	if errors.As(err, &e) && e.Code == txn.Unknown {
 		// The store knows the outcome even though this call does not. If nothing
@@ -230,8 +238,14 @@ func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
 	// The change is durable: from here on nothing may keep it from being
 	// published, least of all a client that has gone.
 	d.published = true
-	s.catalog.publish(d.changes)
+	s.catalog.publish(d.changes, version)
 	s.followChange(d)
+	s.catalog.follower.busy(-len(d.frozen))
+	if d.database != "" {
+		s.catalog.follower.busy(-1)
+	}
+	d.frozen, d.database = nil, ""
+	s.settleChange(ctx, version)
 	for table, next := range d.auto {
 		s.catalog.auto.reset(table, next)
 	}
@@ -239,9 +253,22 @@ func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
 	return nil
 }
 
-func (s *Session) writeChange(ctx *sql.Context, tx *txn.Txn, d *schemaChange) error {
-	if err := countChange(ctx, tx); err != nil {
-		return err
+// settleChange waits until no gateway plans without a change that is committed.
+// The change stands whatever becomes of that.
+func (s *Session) settleChange(ctx context.Context, version uint64) {
+	const patience = 4 * deadAfter
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if err := s.catalog.follower.settled(ctx, version); err != nil {
+		s.server.config.Logger.Warn("other gateways may not have seen a schema change yet", "error", err)
+	}
+}
+
+// writeChange writes the new descriptors, if what they replace is still what it
+// was when the change began, and returns the change's number.
+func (s *Session) writeChange(ctx *sql.Context, tx *txn.Txn, d *schemaChange) (uint64, error) {
+	if err := s.unchanged(ctx, tx, d); err != nil {
+		return 0, err
 	}
 	for _, c := range d.changes {
 		var err error
@@ -251,10 +278,107 @@ func (s *Session) writeChange(ctx *sql.Context, tx *txn.Txn, d *schemaChange) er
 			err = putRecord(ctx, tx, objectKey(c), c.Value)
 		}
 		if err != nil {
+			return 0, err
+		}
+	}
+	if err := s.writeData(ctx, tx, d); err != nil {
+		return 0, err
+	}
+	// Last, as everywhere: who changes the schema locks objects, then their
+	// database, then the number.
+	return countChange(ctx, tx)
+}
+
+// unchanged compares what is stored with what the change was made from. Frozen
+// tables can differ if this gateway was taken for dead, and other ones are new:
+// two gateways may create the same.
+func (s *Session) unchanged(ctx context.Context, tx *txn.Txn, d *schemaChange) error {
+	for _, f := range d.frozen {
+		key := objectKey(catalog.Change{Kind: catalog.KindTable, Database: strings.ToLower(f.database), Name: strings.ToLower(f.table.Name)})
+		var now catalog.Table
+		found, err := record(ctx, tx, key, &now)
+		if err != nil {
+			return err
+		}
+		if !found || now.ID != f.table.ID || now.Version != f.table.Version || now.Frozen != f.table.Frozen {
+			return &txn.Error{Code: txn.SchemaChanged, Detail: f.database + "." + f.table.Name}
+		}
+	}
+	for _, c := range d.changes {
+		if err := s.newStill(ctx, tx, d, c); err != nil {
 			return err
 		}
 	}
-	return s.writeData(ctx, tx, d)
+	return s.databasesStand(ctx, tx, d)
+}
+
+// newStill refuses to create what exists by now.
+func (s *Session) newStill(ctx context.Context, tx *txn.Txn, d *schemaChange, c catalog.Change) error {
+	switch desc := c.Value.(type) {
+	case *catalog.Table:
+		if desc == nil || d.replaces(c) {
+			return nil
+		}
+		found, err := record(ctx, tx, objectKey(c), &catalog.Table{})
+		if err == nil && found {
+			err = sql.ErrTableAlreadyExists.New(desc.Name)
+		}
+		return err
+	case *catalog.Database:
+		if desc == nil || c.Kind != catalog.KindDatabase {
+			return nil
+		}
+		var now catalog.Database
+		found, err := record(ctx, tx, objectKey(c), &now)
+		switch {
+		case err != nil || !found:
+			return err
+		case now.ID != desc.ID:
+			return sql.ErrDatabaseExists.New(desc.Name)
+		case now.Frozen != 0:
+			return &txn.Error{Code: txn.SchemaChanged, Detail: desc.Name}
+		}
+		return nil
+	}
+	return nil
+}
+
+// replaces tells whether a change puts a version of a table in place of the one
+// that was frozen under that name.
+func (d *schemaChange) replaces(c catalog.Change) bool {
+	return slices.ContainsFunc(d.frozen, func(f frozenTable) bool {
+		return strings.EqualFold(f.database, c.Database) && strings.EqualFold(f.table.Name, c.Name)
+	})
+}
+
+// databasesStand refuses to put anything into a database that is gone, or about
+// to go.
+func (s *Session) databasesStand(ctx context.Context, tx *txn.Txn, d *schemaChange) error {
+	seen := map[string]bool{}
+	for _, c := range d.changes {
+		if c.Kind == catalog.KindDatabase {
+			seen[c.Database] = seen[c.Database] || d.database == ""
+		}
+	}
+	for _, c := range d.changes {
+		if seen[c.Database] {
+			continue
+		}
+		seen[c.Database] = true
+		var now catalog.Database
+		found, err := record(ctx, tx, objectKey(catalog.Change{Kind: catalog.KindDatabase, Database: c.Database}), &now)
+		switch {
+		case err != nil:
+			return err
+		case d.database != "" && (!found || now.Frozen != s.catalog.follower.id):
+			return &txn.Error{Code: txn.SchemaChanged, Detail: c.Database}
+		case !found:
+			return sql.ErrDatabaseNotFound.New(c.Database)
+		case d.database == "" && now.Frozen != 0:
+			return &txn.Error{Code: txn.SchemaChanged, Detail: c.Database}
+		}
+	}
+	return nil
 }
 
 // writeData records what became of data: built, or garbage.
@@ -284,13 +408,21 @@ func (s *Session) writeData(ctx *sql.Context, tx *txn.Txn, d *schemaChange) erro
 }
 
 // abandonChange forgets an unfinished schema change. Its build records stay;
-// the garbage collector removes what they name.
+// the garbage collector removes what they name. What it has frozen thaws in the
+// background: a session may end where nobody can wait for the network.
 func (s *Session) abandonChange() {
-	if s.ddl == nil {
+	d := s.ddl
+	if d == nil {
 		return
 	}
-	if len(s.ddl.built) > 0 {
-		s.server.garbage.abandon(s.ddl.built)
+	if len(d.built) > 0 {
+		s.server.garbage.abandon(d.built)
 	}
 	s.ddl = nil
+	if len(d.frozen) > 0 {
+		s.server.background.Go(func() { s.server.thawAll(d.frozen) })
+	}
+	if d.database != "" {
+		s.server.background.Go(func() { s.server.thawSchema(d.database) })
+	}
 }

@@ -61,7 +61,7 @@ func New(c Config) (*Server, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	if s.catalog, err = openCatalog(ctx, c.Coordinator); err != nil {
+	if s.catalog, err = openCatalog(ctx, c.Coordinator, c.Announce); err != nil {
 		return nil, err
 	}
 	if err := s.applyPersisted(ctx); err != nil {
@@ -81,9 +81,14 @@ func New(c Config) (*Server, error) {
 	if c.Peers != nil {
 		c.Peers.Handle(PeerService, s.answerPeer)
 	}
+	s.catalog.follower.buried = s.garbage.orphaned
+	s.catalog.follower.setSettings(s.catalog.follower.settingsKnown(), s.applySettings)
 	work, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.background.Go(func() { s.garbage.run(work) })
+	s.background.Go(func() {
+		s.catalog.follower.run(work, func(what string, err error) { c.Logger.Warn(what, "error", err) })
+	})
 	return s, nil
 }
 
@@ -217,6 +222,10 @@ func (s *Server) Close(ctx context.Context) error {
 		return fmt.Errorf("sqlfront: close: %w", ctx.Err())
 	}
 	s.engine.Close()
+	s.catalog.follower.end()
+	if err := s.catalog.follower.leave(ctx); err != nil {
+		s.config.Logger.Warn("other gateways will wait for this one once", "error", err)
+	}
 	err := s.catalog.auto.flush(ctx, s.catalog.known())
 	if err != nil {
 		return fmt.Errorf("sqlfront: close: %w", err)
@@ -231,6 +240,11 @@ func (s *Server) HangUp() {
 	s.conns.Close()
 	s.conns.closeConnections()
 }
+
+// Poke says that another gateway has changed the schema, users or variables
+// (Config.Announce there). It returns at once; without it the change is noticed
+// a little later.
+func (s *Server) Poke() { s.catalog.follower.wake() }
 
 // engineLog carries what the engine says into this server's log.
 type engineLog struct{ to *slog.Logger }

@@ -35,6 +35,7 @@ type Session struct {
 		text string
 		yes  bool
 	}
+	stale     error // why the schema may be old; statements that use no table do not mind
 	temporary temporaryTables
 	next      nextTransaction
 	leaving   atomic.Bool   // the client leaves after the present answer
@@ -147,9 +148,17 @@ func numbered(err error) error {
 	return wire.MapError(err)
 }
 
-// CommandBegin implements sql.LifecycleAwareSession.
+// CommandBegin implements sql.LifecycleAwareSession. A gateway that has not asked
+// for schema changes for long asks before the statement is planned.
 func (s *Session) CommandBegin() error {
 	s.statement++
+	s.stale = nil
+	if s.catalog.follower.fresh() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), planFor)
+	defer cancel()
+	s.stale = s.catalog.follower.refresh(ctx)
 	return nil
 }
 

@@ -96,12 +96,16 @@ func (s *stack) stopNode(ctx context.Context) {
 
 // db opens a pool over the in-process listener.
 func (s *stack) db(database string, params string) *sql.DB {
-	name := fmt.Sprintf("stack%p", s.server)
-	server := s.server
+	return dialed(s.t, s.server, "root", database, params)
+}
+
+// dialed opens a pool of connections to a server.
+func dialed(t testing.TB, server *Server, user, database, params string) *sql.DB {
+	name := fmt.Sprintf("stack%p", server)
 	mysql.RegisterDialContext(name, func(ctx context.Context, _ string) (net.Conn, error) { return server.Dial(ctx) })
-	db, err := sql.Open("mysql", fmt.Sprintf("root@%s(node)/%s?%s", name, database, params))
-	require.NoError(s.t, err)
-	s.t.Cleanup(func() { db.Close() })
+	db, err := sql.Open("mysql", fmt.Sprintf("%s@%s(node)/%s?%s", user, name, database, params))
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
 	return db
 }
 

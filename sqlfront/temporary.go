@@ -55,6 +55,7 @@ func (s *Session) putTemporary(ctx *sql.Context, database string, desc *catalog.
 	info.temporary = true
 	err = s.catalog.update(ctx, "temporary table", func(tx *txn.Txn) error {
 		for _, f := range fresh {
+			f.Gateway = s.catalog.follower.id
 			if err := putRecord(ctx, tx, idKey(keyBuild, f.ID), f); err != nil {
 				return err
 			}
@@ -90,7 +91,7 @@ func (s *Session) changeTemporary(ctx *sql.Context, database, name string, edit 
 	}
 	var fresh []deadData
 	for _, id := range d.fresh {
-		fresh = append(fresh, deadData{id, next})
+		fresh = append(fresh, deadData{ID: id, Table: next})
 	}
 	if err := s.putTemporary(ctx, database, next, fresh); err != nil {
 		return err

@@ -115,6 +115,9 @@ func (c *Coordinator) Begin(o Options) *Txn {
 	return &Txn{c: c, o: o, lockWait: cmp.Or(o.LockWait, c.cfg.LockWait), begun: time.Now()}
 }
 
+// Gateway is the incarnation that this coordinator's transactions belong to.
+func (c *Coordinator) Gateway() uint64 { return c.cfg.Gateway }
+
 // Now draws a timestamp from the oracle.
 func (c *Coordinator) Now(ctx context.Context) (storage.Timestamp, error) {
 	ts, err := c.router.Timestamp(ctx)

@@ -19,6 +19,9 @@ type Database struct {
 	ID        ID     `json:"id"`
 	Name      string `json:"name"`
 	Collation uint16 `json:"collation"`
+	// Frozen is the gateway that is about to change the database as a whole: no
+	// other uses it until the change is over. 0: none.
+	Frozen uint64 `json:"frozen,omitempty"`
 }
 
 // Table describes one base table.
@@ -47,6 +50,9 @@ type Table struct {
 	Indexes     []Index      `json:"indexes,omitempty"`
 	Checks      []Check      `json:"checks,omitempty"`
 	ForeignKeys []ForeignKey `json:"foreign_keys,omitempty"`
+	// Frozen is the gateway that is about to change the table: no other uses it
+	// until the next version is there. 0: none.
+	Frozen uint64 `json:"frozen,omitempty"`
 }
 
 // Column is one column of a table; ID is its identity inside rows at rest.

@@ -48,13 +48,21 @@ type Locks struct {
 	mu struct {
 		sync.Mutex
 		names map[string]*lockName
+		grant uint64 // the latest
 	}
 }
 
 type lockName struct {
-	holders map[*Holder]Mode
+	holders map[*Holder]grant
 	waiting [waits]int
 	changed chan struct{} // closed and replaced when a waiter should look again
+}
+
+// grant is how and since when a holder has a name. Numbers ascend, so that a
+// holder that gave the name up and took it again is known from one that did not.
+type grant struct {
+	Mode
+	number uint64
 }
 
 // Requests that stand in the way of later ones while they wait.
@@ -178,8 +186,52 @@ func (l *Locks) try(w *waiter) <-chan struct{} {
 		w.holder.held = map[string]Mode{}
 	}
 	for _, r := range w.requests {
-		l.nameLocked(r.Name).holders[w.holder] = r.Mode
+		n := l.nameLocked(r.Name)
+		if _, had := n.holders[w.holder]; !had {
+			l.mu.grant++
+		}
+		number := l.mu.grant
+		if had, ok := n.holders[w.holder]; ok {
+			number = had.number // it has been there since
+		}
+		n.holders[w.holder] = grant{r.Mode, number}
 		w.holder.held[r.Name] = r.Mode
+	}
+	return nil
+}
+
+// Outlive waits until everybody who has the name now has given it up at least
+// once. Who takes it later is not waited for.
+func (l *Locks) Outlive(ctx context.Context, name string) error {
+	l.mu.Lock()
+	latest := l.mu.grant
+	l.mu.Unlock()
+	for {
+		changed := l.heldSince(name, latest)
+		if changed == nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// heldSince is nil if nobody has the name by a grant up to number, or else what
+// to wait for.
+func (l *Locks) heldSince(name string, number uint64) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.mu.names[name]
+	if n == nil {
+		return nil
+	}
+	for _, g := range n.holders {
+		if g.number <= number {
+			return n.changed
+		}
 	}
 	return nil
 }
@@ -187,7 +239,7 @@ func (l *Locks) try(w *waiter) <-chan struct{} {
 func (l *Locks) nameLocked(name string) *lockName {
 	n := l.mu.names[name]
 	if n == nil {
-		n = &lockName{holders: map[*Holder]Mode{}, changed: make(chan struct{})}
+		n = &lockName{holders: map[*Holder]grant{}, changed: make(chan struct{})}
 		l.mu.names[name] = n
 	}
 	return n
@@ -195,8 +247,8 @@ func (l *Locks) nameLocked(name string) *lockName {
 
 // free tells whether the request can be granted now.
 func (n *lockName) free(w *waiter, r Request) bool {
-	for h, mode := range n.holders {
-		if h != w.holder && !mode.beside(r.Mode) {
+	for h, g := range n.holders {
+		if h != w.holder && !g.beside(r.Mode) {
 			return false
 		}
 	}
@@ -214,7 +266,7 @@ func (n *lockName) behind(h *Holder, r Request) bool {
 		return false
 	}
 	reader := n.waiting[waitRead] > 0 && r.Mode == SharedWrite
-	if n.holders[h] != 0 {
+	if _, has := n.holders[h]; has {
 		return reader && n.waiting[waitExclusive]+n.waiting[waitWrite] == 0 && !h.aside(r.Name)
 	}
 	return n.waiting[waitExclusive] > 0 || (reader || n.waiting[waitWrite] > 0) && !h.aside(r.Name)
@@ -274,9 +326,9 @@ func (l *Locks) Pass(from, to *Holder, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.mu.names[name]
+	n.holders[to] = grant{mode, n.holders[from].number}
 	delete(n.holders, from)
 	delete(from.held, name)
-	n.holders[to] = mode
 	if to.held == nil {
 		to.held = map[string]Mode{}
 	}

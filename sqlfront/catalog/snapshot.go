@@ -72,6 +72,24 @@ func (s *Snapshot) References(database, table string) []sql.ForeignKeyConstraint
 	return out
 }
 
+// Keep puts the descriptors of an older snapshot in place of equal ones of s,
+// which nobody else has seen yet: what is compiled for them stays in use. A
+// table's id and version say what its descriptor holds.
+func (s *Snapshot) Keep(old *Snapshot) {
+	for name, schema := range s.schemas {
+		before := old.schemas[name]
+		if before == nil {
+			continue
+		}
+		for table, desc := range schema.Tables {
+			if was := before.Tables[table]; was != nil && was.ID == desc.ID && was.Version == desc.Version {
+				schema.Tables[table] = was
+			}
+		}
+	}
+	s.Version = old.Version + 1
+}
+
 // Kind says what a Change is about.
 type Kind string
 
