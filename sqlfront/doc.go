@@ -41,10 +41,24 @@
 // transaction whose snapshot is older than a table's data gets error 1412
 // instead of an empty table. Sessions belong to their connection's goroutine.
 //
+// # Several gateways
+//
+// Each gateway keeps a record in the system shard (gateways.go) and asks ten times
+// a second whether the number of schema changes has grown (follower.go). Before a
+// schema change begins to read its table, the table is frozen: it gets a version
+// with the mark of the gateway, every other gateway locks the table exclusively in
+// its own metadata locks and answers once it has, and the shards are told to refuse
+// older versions. The next version ends the freeze, and the statement returns when
+// every gateway has loaded it. A gateway that does not answer for five seconds is
+// taken for dead (settle.go): it has stopped planning by then, because it plans for
+// three seconds only after it last asked, and what its transactions still send is
+// refused. Users, grants and persisted variables have a number of their own, which
+// the same read tells.
+//
 // # What it does not do
 //
-// Metadata locks are those of one process: one gateway changes the schema. The
-// catalog is read once, at start. Events are stored and listed but not executed.
+// LOCK TABLES and the metadata locks of statements are those of one gateway; only
+// schema changes reach the others. Events are stored and listed but not executed.
 // FULLTEXT, SPATIAL and VECTOR indexes are refused. FLUSH TABLES WITH READ LOCK
 // locks nothing. Row counts are estimates; COUNT(*) reads the rows.
 package sqlfront

@@ -12,8 +12,8 @@ import (
 )
 
 // SET PERSIST keeps a global variable's value in the system shard, as text, and
-// every gateway sets it when it sees the
-// change, as does the next start.
+// every
+// gateway sets it when it sees the change, as does the next start.
 
 var _ sql.PersistableSession = (*Session)(nil)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,9 +69,28 @@ func twoGateways(t *testing.T, statements ...string) (*stack, *second, *sql.DB, 
 	return s, g, db, g.db("app")
 }
 
+// telling is twoGateways whose nodes tell each other of changes.
+func telling(t *testing.T, statements ...string) (*stack, *second, *sql.DB, *sql.DB) {
+	var servers [2]atomic.Pointer[Server]
+	s := newStack(t, Config{Announce: func() {
+		for i := range servers {
+			if server := servers[i].Load(); server != nil {
+				server.Poke()
+			}
+		}
+	}})
+	run(t, s.db("", ""), "CREATE DATABASE app")
+	g := s.second(2)
+	servers[0].Store(s.server)
+	servers[1].Store(g.server)
+	db := s.db("app", "")
+	run(t, db, statements...)
+	return s, g, db, g.db("app")
+}
+
 // What one gateway has changed, every other one sees at once.
 func TestSchemaChangesAreSeenAtOnce(t *testing.T) {
-	_, _, a, b := twoGateways(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+	_, _, a, b := telling(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
 	for i := range 10 {
 		db, other := a, b
 		if i%2 == 1 {
