@@ -85,6 +85,8 @@ func samples() map[string]Message {
 		"done":             &Done{},
 		"error":            &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Detail: "why"},
 		"result":           &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
+		"owner":            &ownership{Epoch: 4, Node: 1, Process: 99, Sole: true},
+		"leases":           &ownership{Epoch: 4, Node: 1, Process: 99, Owed: time.Second, Lease: 2 * time.Second},
 	}
 	for i, c := range []Command{
 		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Sole: true},
@@ -104,6 +106,7 @@ func samples() map[string]Message {
 		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Flush: 1 << 40},
 		{Kind: KindPutLocks, Epoch: 3, Txn: sampleTxn, Token: LockToken{2, 1}, Locks: []byte("locks")},
 		{Kind: KindFlushLocks, Epoch: 3, Flush: 77, Handed: []handedLocks{{Txn: sampleTxn, Number: 2, Locks: []byte("locks")}}, Last: true, TokenEpoch: 2, Gateways: []handedGateway{{1<<48 | 7, 3}}},
+		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Lease: time.Second, Clear: true},
 	} {
 		m[fmt.Sprintf("command %d.%d", c.Kind, i)] = &c
 	}

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/rowlockdb/rowlock/storage"
 )
@@ -68,6 +69,12 @@ type Command struct {
 	// process (H1). Sole says that reads need no barrier in this epoch (H14).
 	Node, Process uint64
 	Sole          bool
+	// Lease: BeginEpoch; how long the owner after this one has to wait because of
+	// its leases, 0 if it takes none. Clear says that no owner before this one can
+	// have a lease: the proposer was the owner of the epoch that ends, and had
+	// waited for those before (H1).
+	Lease time.Duration
+	Clear bool
 	// Flush names a flush of the lock table: the one that a BeginEpoch inherits
 	// (0: none), the one that a FlushLocks belongs to.
 	Flush uint64
@@ -161,6 +168,8 @@ func (c *Command) AppendBinary(b []byte) []byte {
 const (
 	beginSole  = 1 << 0
 	beginFlush = 1 << 1 // the name of a flush follows
+	beginLease = 1 << 2 // the wait of the next owner follows
+	beginClear = 1 << 3
 )
 
 func (c *Command) appendBeginEpoch(b []byte) []byte {
@@ -171,9 +180,18 @@ func (c *Command) appendBeginEpoch(b []byte) []byte {
 	if c.Flush != 0 {
 		flags |= beginFlush
 	}
+	if c.Lease != 0 {
+		flags |= beginLease
+	}
+	if c.Clear {
+		flags |= beginClear
+	}
 	b = append(appendUint(appendUint(b, c.Node), c.Process), flags)
 	if c.Flush != 0 {
 		b = appendUint(b, c.Flush)
+	}
+	if c.Lease != 0 {
+		b = appendUint(b, uint64(c.Lease))
 	}
 	return b
 }
@@ -181,12 +199,17 @@ func (c *Command) appendBeginEpoch(b []byte) []byte {
 func (c *Command) decodeBeginEpoch(d *decoder) {
 	c.Node, c.Process = d.uint(), d.uint()
 	flags := d.byte()
-	if flags&^(beginSole|beginFlush) != 0 {
+	if flags&^(beginSole|beginFlush|beginLease|beginClear) != 0 {
 		d.fail()
 	}
-	c.Sole = flags&beginSole != 0
+	c.Sole, c.Clear = flags&beginSole != 0, flags&beginClear != 0
 	if flags&beginFlush != 0 {
 		if c.Flush = d.uint(); c.Flush == 0 {
+			d.fail()
+		}
+	}
+	if flags&beginLease != 0 {
+		if c.Lease = d.duration(); c.Lease == 0 {
 			d.fail()
 		}
 	}

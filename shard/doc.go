@@ -38,11 +38,21 @@
 // # The order of a snapshot read
 //
 // The timestamp R is the oracle's; maxTS is raised to R; ownership is proved by
-// something that began after the request arrived; memory locks that could end
+// something that began after the request arrived (a lease is looked at last, when
+// everything has been read); memory locks that could end
 // up at or below R are waited for; a storage snapshot is opened; intents at or
 // below R are judged by the vote in that same snapshot, and one that is
 // undecided is waited for and its key read again from a later snapshot.
 // Exchanging any two of these steps loses a version.
+//
+// # How ownership is proved
+//
+// An epoch is sole, if its owner is the only voter: then nobody else can own the
+// shard (H14). Otherwise the owner holds a lease, which counts from the issue of a
+// barrier that was confirmed in its epoch and which the next owner waits out after
+// its epoch has begun and before it draws its first timestamp (H1). Otherwise it
+// waits for a barrier that began after the request arrived; one is under way, and
+// one waits behind it for all who came since.
 //
 // # A change of owner
 //
@@ -72,7 +82,5 @@
 // # What is not done
 //
 // This package does not decide transactions: a coordinator or a recoverer above
-// it does. It does not yet move shards by itself (Node.HandOver is told to), or
-// serve reads under a lease: with more than one voter every read pays
-// a barrier.
+// it does. It does not yet move shards by itself (Node.HandOver is told to).
 package shard

@@ -74,7 +74,8 @@ func (n *Node) startReplica(s ID, spec paxos.GroupSpec) error {
 		return fmt.Errorf("start shard %d: %w", s, err)
 	}
 	n.local.add(NewReplica(ReplicaConfig{Shard: s, Node: n.c.NodeID, Process: n.process, Space: space, Machine: machine,
-		Group: g, Times: n.router, Graph: n.graph, Logger: n.c.Logger, Clock: n.c.Clock}))
+		Group: g, Times: n.router, Graph: n.graph, Logger: n.c.Logger, Clock: n.c.Clock,
+		Lease: newLeasePolicy(n.c.Lease, n.c.LeaseDrift)}))
 	n.router.directory.Add(s, n.addr())
 	return nil
 }

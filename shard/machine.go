@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rowlockdb/rowlock/paxos"
 	"github.com/rowlockdb/rowlock/storage"
@@ -26,17 +27,50 @@ const (
 type ownership struct {
 	Epoch, Node, Process uint64
 	Sole                 bool
+	// Owed is how long this epoch's owner waits before it serves, because of the
+	// leases of owners before it; Lease is how long the next one has to wait because
+	// of this one's (H1).
+	Owed, Lease time.Duration
 }
 
-func (o ownership) appendBinary(b []byte) []byte {
+// The flags of an owner register.
+const (
+	ownerSole   = 1 << 0
+	ownerLeases = 1 << 1 // what is to be waited for follows
+)
+
+// AppendBinary appends the register's encoding.
+func (o *ownership) AppendBinary(b []byte) []byte {
 	b = appendUint(append(b, formatVersion), o.Epoch)
-	return appendBool(appendUint(appendUint(b, o.Node), o.Process), o.Sole)
+	flags := byte(0)
+	if o.Sole {
+		flags |= ownerSole
+	}
+	if o.Owed != 0 || o.Lease != 0 {
+		flags |= ownerLeases
+	}
+	b = append(appendUint(appendUint(b, o.Node), o.Process), flags)
+	if flags&ownerLeases != 0 {
+		b = appendUint(appendUint(b, uint64(o.Owed)), uint64(o.Lease))
+	}
+	return b
 }
 
-func decodeOwnership(b []byte) (ownership, error) {
+// Decode reads what AppendBinary wrote.
+func (o *ownership) Decode(b []byte) error {
 	d := newDecoder(b)
-	o := ownership{Epoch: d.uint(), Node: d.uint(), Process: d.uint(), Sole: d.bool()}
-	return o, d.done()
+	*o = ownership{Epoch: d.uint(), Node: d.uint(), Process: d.uint()}
+	flags := d.byte()
+	if flags&^(ownerSole|ownerLeases) != 0 {
+		d.fail()
+	}
+	o.Sole = flags&ownerSole != 0
+	if flags&ownerLeases != 0 {
+		if o.Owed, o.Lease = d.duration(), d.duration(); o.Owed == 0 && o.Lease == 0 {
+			d.fail()
+		}
+	}
+	return d.done()
 }
 
 // Machine is the replicated state machine of one shard: it applies committed
@@ -142,7 +176,7 @@ func (m *Machine) loadRegisters(snap *storage.Snapshot) error {
 	if b, ok, err := snap.Meta(metaOwner); err != nil {
 		return err
 	} else if ok {
-		if o, err = decodeOwnership(b); err != nil {
+		if err = o.Decode(b); err != nil {
 			return fmt.Errorf("owner: %w", err)
 		}
 	}
@@ -227,6 +261,16 @@ func (m *Machine) Restore(r io.Reader, stop <-chan struct{}) error {
 func (m *Machine) Owner() (epoch, node, process uint64, sole bool) {
 	o := m.owner.Load()
 	return o.Epoch, o.Node, o.Process, o.Sole
+}
+
+// Leases returns what the owner of an epoch waits for, and what the next one has to
+// because of it. Both are 0 if the epoch is another by now.
+func (m *Machine) Leases(epoch uint64) (owed, own time.Duration) {
+	o := m.owner.Load()
+	if o.Epoch != epoch {
+		return 0, 0
+	}
+	return o.Owed, o.Lease
 }
 
 // Fence returns the timestamp below which nothing may be read or newly voted.

@@ -108,9 +108,13 @@ func (m *Machine) beginEpoch(c *Command) Result {
 	if now.Epoch != c.Epoch {
 		return Result{Verdict: VerdictNotOwner}
 	}
-	next := &ownership{Epoch: c.Epoch + 1, Node: c.Node, Process: c.Process, Sole: c.Sole}
-	m.begin().PutMeta(metaOwner, next.appendBinary(nil))
-	m.inherit(next.Epoch, c.Flush)
+	next := &ownership{Epoch: c.Epoch + 1, Node: c.Node, Process: c.Process, Sole: c.Sole, Lease: c.Lease}
+	// An owner that wrote its locks down for this epoch had served and had stopped.
+	released := m.inherit(next.Epoch, c.Flush)
+	if !released && !c.Clear {
+		next.Owed = max(now.Owed, now.Lease)
+	}
+	m.begin().PutMeta(metaOwner, next.AppendBinary(nil))
 	m.owner.Store(next)
 	return Result{Verdict: VerdictDone}
 }

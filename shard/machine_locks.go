@@ -173,9 +173,9 @@ func (m *Machine) flushLocks(c *Command) (Result, error) {
 
 // inherit keeps, at the begin of an epoch, the locks handed over that this very
 // epoch inherits by name, and deletes all others.
-func (m *Machine) inherit(epoch, flush uint64) {
+func (m *Machine) inherit(epoch, flush uint64) (heir bool) {
 	h := m.flushed.Load()
-	heir := flush != 0 && h != nil && h.Flush == flush && h.Heir == epoch
+	heir = flush != 0 && h != nil && h.Flush == flush && h.Heir == epoch
 	if mutated("H3.any-epoch-inherits") {
 		heir = h != nil
 	}
@@ -188,6 +188,7 @@ func (m *Machine) inherit(epoch, flush uint64) {
 			return s.id.Source == storage.LocksHandedOver && !(heir && s.flush == h.Flush && s.heir == h.Heir)
 		})
 	}
+	return heir
 }
 
 // dropLocks deletes every lock record of a transaction whose register now says

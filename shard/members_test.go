@@ -20,6 +20,8 @@ type growing struct {
 	trio
 	members [3]*watchedGroup
 	issued  atomic.Uint64
+	lease   LeasePolicy
+	clocks  func(paxos.ReplicaID) func() time.Duration // nil: that of lease
 }
 
 // watchedGroup lets a test step between a replica and its group.
@@ -27,11 +29,16 @@ type watchedGroup struct {
 	paxos.Group
 	// addReplica, if set, stands in for AddReplica.
 	addReplica func(ctx context.Context, id paxos.ReplicaID, target string, changeID uint64) error
-	barriers   atomic.Int64
+	// onBarrier, if set, is called while a barrier is under way.
+	onBarrier func()
+	barriers  atomic.Int64
 }
 
 func (g *watchedGroup) ReadBarrier(ctx context.Context) error {
 	g.barriers.Add(1)
+	if g.onBarrier != nil {
+		g.onBarrier()
+	}
 	return g.Group.ReadBarrier(ctx)
 }
 
@@ -50,8 +57,10 @@ func (s testTimes) Timestamp(context.Context) (storage.Timestamp, error) {
 }
 func (s testTimes) Issued() storage.Timestamp { return storage.Timestamp(s.last.Load()) }
 
-func newGrowing(t *testing.T) *growing {
-	g := &growing{trio: trio{t: t, network: memory.NewNetwork(1), shards: make(map[ID][3]*Replica)}}
+func newGrowing(t *testing.T) *growing { return newGrowingWith(t, LeasePolicy{}) }
+
+func newGrowingWith(t *testing.T, lease LeasePolicy) *growing {
+	g := &growing{trio: trio{t: t, network: memory.NewNetwork(1), shards: make(map[ID][3]*Replica)}, lease: lease}
 	g.issued.Store(1 << 20)
 	g.times = testTimes{&g.issued}
 	g.start(1, paxos.GroupSpec{Members: map[paxos.ReplicaID]string{1: "n1"}})
@@ -69,8 +78,12 @@ func (g *growing) start(id paxos.ReplicaID, spec paxos.GroupSpec) *Replica {
 	group, err := host.Start(spec, m)
 	require.NoError(g.t, err)
 	g.members[id-1] = &watchedGroup{Group: group}
+	lease := g.lease
+	if g.clocks != nil {
+		lease.Clock = g.clocks(id)
+	}
 	r := NewReplica(ReplicaConfig{Shard: 1, Node: uint64(id), Process: uint64(100 + id), Space: e.Space(1), Machine: m,
-		Group: g.members[id-1], Times: g.times})
+		Group: g.members[id-1], Times: g.times, Lease: lease})
 	g.t.Cleanup(r.Close)
 	three := g.shards[1]
 	three[id-1] = r

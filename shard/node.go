@@ -48,6 +48,14 @@ type Config struct {
 	// Clock sets the pace of the oracle and of leases, never what is correct.
 	// nil is time.Now.
 	Clock func() time.Time
+	// Lease is how long owners of shards with several voters answer reads without
+	// asking them, counted from the last time they did (H1), and how long at least
+	// nobody serves a shard whose owner is gone. 0 means DefaultLease, negative no
+	// leases: where the rates of the nodes' clocks may differ by more than LeaseDrift,
+	// and where a machine may be stopped from outside without its clocks noticing.
+	Lease time.Duration
+	// LeaseDrift bounds the rate of the clocks of all nodes; 0 means DefaultDrift.
+	LeaseDrift float64
 	// Retention is the age up to which snapshots can be read; 0 means
 	// DefaultRetention.
 	Retention time.Duration

@@ -49,7 +49,8 @@ type ReplicaConfig struct {
 	Times   TimestampSource
 	Graph   *locks.WaitGraph
 	Logger  *slog.Logger
-	Clock   func() time.Time // paces leases and the oracle
+	Clock   func() time.Time // paces gateways' leases and the oracle
+	Lease   LeasePolicy      // of this owner's reads
 	// Steps, if set, is called where the protocol fixes an order: a test that
 	// chooses which of several requests goes on returns from it when it likes.
 	Steps func(ctx context.Context, step string)
@@ -72,7 +73,10 @@ type Replica struct {
 	reclaiming atomic.Bool // Node.reclaim is at work
 
 	takeover sync.Mutex // one BecomeOwner at a time; held across I/O on purpose
-	changes  changes    // of the group's members
+	// clear is an epoch of this process after which nothing of earlier owners is
+	// left to wait for; guarded by takeover.
+	clear   uint64
+	changes changes // of the group's members
 
 	resolver resolver
 	garbage  garbage
@@ -97,6 +101,9 @@ func NewReplica(c ReplicaConfig) *Replica {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	if c.Lease.Clock == nil {
+		c.Lease.Clock = bootClock
+	}
 	if c.Graph == nil {
 		c.Graph = locks.NewWaitGraph()
 	}
@@ -114,10 +121,12 @@ func NewReplica(c ReplicaConfig) *Replica {
 // tenure is everything an owner keeps in memory, for one epoch. It dies with the
 // epoch; its successor rebuilds what votes imply and nothing else.
 type tenure struct {
-	epoch uint64
-	sole  bool
-	began time.Time
-	table *locks.Table
+	epoch  uint64
+	sole   bool
+	lease  lease
+	proofs proofs
+	began  time.Time
+	table  *locks.Table
 
 	// waits are those of all nodes; system shard only.
 	waits struct {
@@ -170,29 +179,6 @@ func (r *Replica) notOwner() error {
 	return &Error{Code: NotOwner, Shard: r.c.Shard, Detail: fmt.Sprintf("last known owner is node %d", node)}
 }
 
-// prove establishes that this replica owned the shard at some moment after the
-// call began. In a sole epoch (H14) no other process can own it: the directory
-// lock and the epoch are proof enough. Otherwise a barrier that began after the
-// request arrived must show the epoch unchanged.
-func (r *Replica) prove(ctx context.Context, t *tenure) error {
-	if !t.sole && !mutated("R1.unproved") && !t.provedBefore() {
-		if err := r.c.Group.ReadBarrier(ctx); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return &Error{Code: Unavailable, Shard: r.c.Shard, Detail: err.Error()}
-		}
-		if epoch, _, process, _ := r.c.Machine.Owner(); epoch != t.epoch || process != r.c.Process {
-			r.stepDown(t)
-			return r.notOwner()
-		}
-	}
-	if r.serving.Load() != t {
-		return r.notOwner()
-	}
-	return nil
-}
-
 // at marks a step of the protocol, see ReplicaConfig.Steps.
 func (r *Replica) at(ctx context.Context, step string) {
 	if r.c.Steps != nil {
@@ -238,12 +224,22 @@ func (r *Replica) takeOver(ctx context.Context, h heritage) error {
 	if mutated("H1.first-timestamp-before-epoch") || mutated("R3.sync-before-epoch") {
 		early, _ = r.firstTimestamp(ctx)
 	}
-	epoch, sole, err := r.beginEpoch(ctx, h)
+	if mutated("H1.wait-before-epoch") {
+		o := r.c.Machine.owner.Load()
+		_ = r.c.Lease.outwait(ctx, r.life, r.c.Lease.Clock(), max(o.Owed, o.Lease))
+	}
+	e, err := r.beginEpoch(ctx, h)
 	if err != nil {
 		return fmt.Errorf("take over shard %d: %w", r.c.Shard, err)
 	}
-	r.epoch.Store(epoch)
+	r.epoch.Store(e.number)
 	r.at(ctx, "epoch begun")
+	if mutated("H1.first-timestamp-before-wait") {
+		early, _ = r.firstTimestamp(ctx)
+	}
+	if e, err = r.awaitLeases(ctx, e, h); err != nil {
+		return fmt.Errorf("take over shard %d: wait for the lease before: %w", r.c.Shard, err)
+	}
 	m := early
 	if m == 0 {
 		if m, err = r.firstTimestamp(ctx); err != nil {
@@ -256,7 +252,7 @@ func (r *Replica) takeOver(ctx context.Context, h heritage) error {
 	r.at(ctx, "first timestamp drawn")
 	r.raiseMaxTS(m)
 	r.garbage.forget(m) // what earlier owners wrote
-	t, err := r.newTenure(epoch, sole, m)
+	t, err := r.newTenure(e, m)
 	if err == nil {
 		err = r.inherit(t, h, m)
 	}
@@ -264,50 +260,58 @@ func (r *Replica) takeOver(ctx context.Context, h heritage) error {
 		return fmt.Errorf("take over shard %d: %w", r.c.Shard, err)
 	}
 	r.serving.Store(t)
-	if now, _, process, _ := r.c.Machine.Owner(); now != epoch || process != r.c.Process {
+	if now, _, process, _ := r.c.Machine.Owner(); now != e.number || process != r.c.Process {
 		r.stepDown(t)
 		return fmt.Errorf("take over shard %d: %w", r.c.Shard, r.notOwner())
 	}
 	return nil
 }
 
+// newEpoch is an epoch of this process.
+type newEpoch struct {
+	number uint64
+	sole   bool
+}
+
 // beginEpoch proposes BeginEpoch until its fate is known. An epoch is sole only
 // if this replica is alone before and after it was applied (H14): else another
 // follows, which is not.
-func (r *Replica) beginEpoch(ctx context.Context, h heritage) (epoch uint64, sole bool, err error) {
+func (r *Replica) beginEpoch(ctx context.Context, h heritage) (newEpoch, error) {
+	var none newEpoch
 	if err := r.c.Group.ReadBarrier(ctx); err != nil {
-		return 0, false, err
+		return none, err
 	}
 	members, err := r.c.Group.Membership(ctx)
 	if err != nil {
-		return 0, false, err
+		return none, err
 	}
 	prev, _, _, _ := r.c.Machine.Owner()
 	if h.prev != 0 && prev != h.prev {
-		return 0, false, r.notOwner()
+		return none, r.notOwner()
 	}
-	// What one owner hands over another takes, in exactly the next epoch.
-	sole = !h.shared && h.flush == 0 && r.alone(members)
-	c := Command{Kind: KindBeginEpoch, Epoch: prev, Node: r.c.Node, Process: r.c.Process, Sole: sole, Flush: h.flush}
+	c := Command{Kind: KindBeginEpoch, Epoch: prev, Node: r.c.Node, Process: r.c.Process, Flush: h.flush,
+		// What one owner hands over another takes, in exactly the next epoch.
+		Sole:  !h.shared && h.flush == 0 && r.alone(members),
+		Clear: prev != 0 && prev == r.clear}
+	if !c.Sole {
+		c.Lease = r.c.Lease.wait()
+	}
 	result, err := r.proposeUntilKnown(ctx, &c)
 	if err != nil {
-		return 0, false, err
+		return none, err
 	}
 	if result.Verdict != VerdictDone {
-		return 0, false, r.notOwner()
+		return none, r.notOwner()
 	}
-	epoch = prev + 1
-	if !sole || mutated("H14.sole-not-looked-at-again") {
-		return epoch, sole, nil
+	e := newEpoch{prev + 1, c.Sole}
+	if !e.sole || mutated("H14.sole-not-looked-at-again") {
+		return e, nil
 	}
 	r.at(ctx, "sole epoch begun")
-	if members, err = r.c.Group.Membership(ctx); err != nil {
-		return 0, false, err
+	if members, err = r.c.Group.Membership(ctx); err != nil || r.alone(members) {
+		return e, err
 	}
-	if r.alone(members) {
-		return epoch, true, nil
-	}
-	h.prev, h.shared = epoch, true
+	h.prev, h.shared = e.number, true
 	return r.beginEpoch(ctx, h)
 }
 
@@ -391,9 +395,12 @@ func (r *Replica) persistWindow(ctx context.Context, top storage.Timestamp) erro
 
 // newTenure builds an owner's memory from the PREPARED votes: their locks, held
 // and pinned until they are resolved.
-func (r *Replica) newTenure(epoch uint64, sole bool, m storage.Timestamp) (*tenure, error) {
-	t := &tenure{epoch: epoch, sole: sole, began: r.c.Clock(), tokenEpoch: epoch,
+func (r *Replica) newTenure(e newEpoch, m storage.Timestamp) (*tenure, error) {
+	t := &tenure{epoch: e.number, sole: e.sole, began: r.c.Clock(), tokenEpoch: e.number,
 		table: locks.NewTable(tableName(r.c.Shard), r.c.Graph)}
+	if !e.sole && r.c.Lease.Length > 0 {
+		t.lease.policy = &r.c.Lease
+	}
 	t.mu.inflight, t.mu.holders = newInflight(), newHolders()
 	t.mu.unwrittenRelease = m
 	snap := r.c.Space.Snapshot()

@@ -180,6 +180,9 @@ func (g *grant) see() {
 	}
 }
 
+// What a grant reads is proved when it has been read: who owns the shard then owned
+// it at every grant and read of this tenure, with everything that was acknowledged.
+
 // keys locks single keys and reads them.
 func (g *grant) keys(ctx context.Context) error {
 	spans := make([]locks.Span, len(g.q.Keys))
@@ -191,18 +194,18 @@ func (g *grant) keys(ctx context.Context) error {
 		return err
 	}
 	g.response.Skipped = skipped
-	if err := g.r.prove(ctx, g.t); err != nil {
-		return err
-	}
 	if !g.q.Read && g.q.Snapshot == 0 {
 		g.unread = true
-		return nil
+		return g.r.prove(ctx, g.t)
 	}
 	rows, err := g.readKeys(g.q.Keys, skipped)
+	if err != nil {
+		return err
+	}
 	if g.q.Read {
 		g.response.Rows = rows
 	}
-	return err
+	return g.r.prove(ctx, g.t)
 }
 
 // someKeys locks and reads keys until as many as wanted are found: a consumer
@@ -233,7 +236,6 @@ func (g *grant) someKeys(ctx context.Context) error {
 		}
 		g.response.Rows = append(g.response.Rows, rows...)
 	}
-	// Who owns the shard now owned it at every grant and read of this tenure.
 	return g.r.prove(ctx, g.t)
 }
 
@@ -285,9 +287,6 @@ func (g *grant) conflict(k storage.Key, newest, writer storage.Timestamp) error 
 // under the lock.
 func (g *grant) span(ctx context.Context) error {
 	page := scan{span: *g.q.Span, reverse: g.q.Reverse, limit: g.limit(), at: storage.MaxTimestamp, noIntents: true}
-	if err := g.r.prove(ctx, g.t); err != nil {
-		return err
-	}
 	if err := g.r.runScan(ctx, g.t, &page); err != nil {
 		return err
 	}
@@ -306,9 +305,6 @@ func (g *grant) span(ctx context.Context) error {
 	if _, err := g.acquire(ctx, g.q.Mode, []locks.Span{{Lo: locked.Lo, Hi: end(locked.Hi)}}); err != nil {
 		return err
 	}
-	if err := g.r.prove(ctx, g.t); err != nil {
-		return err
-	}
 	again, err := g.scanLatest(ctx, locked, true)
 	if err != nil {
 		return err
@@ -317,7 +313,7 @@ func (g *grant) span(ctx context.Context) error {
 	if again.more { // more rows than before the lock: the page ends earlier than the lock
 		g.response.More, g.response.Resume = true, again.resume
 	}
-	return nil
+	return g.r.prove(ctx, g.t)
 }
 
 func (g *grant) limit() int {
@@ -363,13 +359,10 @@ func (g *grant) rows(ctx context.Context, s Span, found []Row) error {
 		spans[i] = locks.Span{Lo: found[i].Key}
 	}
 	if len(spans) == 0 {
-		return nil
+		return g.r.prove(ctx, g.t)
 	}
 	skipped, err := g.acquire(ctx, g.q.Mode, spans)
 	if err != nil {
-		return err
-	}
-	if err := g.r.prove(ctx, g.t); err != nil {
 		return err
 	}
 	snap, err := g.r.openOwn(g.t, storage.MaxTimestamp)
@@ -385,7 +378,7 @@ func (g *grant) rows(ctx context.Context, s Span, found []Row) error {
 			return err
 		}
 	}
-	return nil
+	return g.r.prove(ctx, g.t)
 }
 
 func (g *grant) row(snap *storage.Snapshot, k storage.Key) error {
