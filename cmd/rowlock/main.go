@@ -81,6 +81,6 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see '%s --help'", err, c.CommandPath())
 	})
-	root.AddCommand(startCommand(), sqlCommand(), sqllogictestCommand(), versionCommand())
+	root.AddCommand(startCommand(), sqlCommand(), sqllogictestCommand(), certCommand(), versionCommand())
 	return root
 }
