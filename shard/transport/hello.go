@@ -110,15 +110,15 @@ func (i Identity) judge(h hello) verdict {
 	case !i.member():
 		return notMember
 	case h.from == Identity{}:
-		if h.kind != kindRequests {
+		if h.kind != kindRequests && !mutated("T1.strangers-in-consensus") {
 			return unidentified
 		}
-	case h.from.Cluster != i.Cluster:
+	case h.from.Cluster != i.Cluster && !mutated("T1.cluster-unchecked"):
 		return otherCluster
 	case h.from.Node == 0:
 		return unidentified
 	}
-	if h.to != 0 && h.to != i.Node {
+	if h.to != 0 && h.to != i.Node && !mutated("T1.node-unchecked") {
 		return wrongNode
 	}
 	return accepted

@@ -42,7 +42,9 @@ func (s *session) run() error {
 	err := s.pipe.run()
 	s.running.Lock()
 	for _, cancel := range s.running.cancels {
-		cancel()
+		if !mutated("T3.handlers-left") {
+			cancel()
+		}
 	}
 	s.running.Unlock()
 	s.handlers.Wait()

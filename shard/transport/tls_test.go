@@ -1,7 +1,9 @@
 package transport_test
 
 import (
+	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/shard/transport"
 	"github.com/rowlockdb/rowlock/shard/transport/transporttest"
 )
@@ -107,6 +110,50 @@ func TestStrangeCertificates(t *testing.T) {
 		_, err := transport.Listen(transport.Options{Listen: "127.0.0.1:0", Self: is(clusterA, 1), TLS: &transport.TLS{Dir: ca.dir(c)}})
 		require.ErrorIs(t, err, transport.ErrCertificate, name)
 	}
+}
+
+// TestUsersAreNotNodes: a user's certificate of the right authority is turned
+// away by the node that it calls, and is not taken for the node that was called.
+func TestUsersAreNotNodes(t *testing.T) {
+	ca := newAuthority(t)
+	client := transporttest.Node()
+	client.Subject.CommonName = "alice"
+	pair, roots := loaded(t, ca.dir(client))
+	c := newCluster(t)
+	a := c.listen(1, echo, withTLS(ca.dir(transporttest.Node())))
+
+	conn, err := tls.Dial("tcp", a.Addr(), &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, ServerName: "127.0.0.1"})
+	require.NoError(t, err, "with TLS 1.3 the side that calls learns it afterwards")
+	defer conn.Close()
+	_, err = conn.Read(make([]byte, 1))
+	require.ErrorContains(t, err, "bad certificate")
+
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, conn)
+			conn.Close()
+		}
+	}()
+	_, err = a.Call(soon(t), shard.NodeAddr(l.Addr().String()), nil)
+	require.ErrorIs(t, err, transport.ErrCertificate)
+}
+
+// loaded reads a folder as a program of somebody else would.
+func loaded(t *testing.T, dir string) (tls.Certificate, *x509.CertPool) {
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, transport.CertFile), filepath.Join(dir, transport.KeyFile))
+	require.NoError(t, err)
+	ca, err := os.ReadFile(filepath.Join(dir, transport.CAFile))
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(ca))
+	return pair, roots
 }
 
 // TestNewCertificates: files are replaced while nodes run. New connections use

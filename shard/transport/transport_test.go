@@ -127,11 +127,15 @@ func TestCancel(t *testing.T) {
 func TestHandlersOfALostConnection(t *testing.T) {
 	c := newCluster(t)
 	a := c.listen(1, nil)
-	entered, left := make(chan struct{}), make(chan struct{})
+	entered, left := make(chan struct{}), make(chan error, 1)
+	end := soon(t)
 	c.listen(2, func(ctx context.Context, _ []byte) []byte {
 		close(entered)
-		<-ctx.Done()
-		close(left)
+		select {
+		case <-ctx.Done():
+		case <-end.Done():
+		}
+		left <- ctx.Err()
 		return nil
 	})
 	done := make(chan error, 1)
@@ -142,7 +146,7 @@ func TestHandlersOfALostConnection(t *testing.T) {
 	<-entered
 	require.NoError(t, a.Close())
 	require.ErrorIs(t, <-done, transport.ErrLost)
-	<-left
+	require.ErrorIs(t, <-left, context.Canceled)
 	_, err := a.Call(soon(t), "2", nil)
 	require.ErrorIs(t, err, transport.ErrClosed)
 }
@@ -282,7 +286,7 @@ func TestSilence(t *testing.T) {
 			ended := make(chan error, calls)
 			for range calls {
 				go func() {
-					_, err := a.Call(context.Background(), "2", []byte("hold"))
+					_, err := a.Call(soon(t), "2", []byte("hold"))
 					ended <- err
 				}()
 				<-held
@@ -291,7 +295,7 @@ func TestSilence(t *testing.T) {
 			for range calls {
 				require.ErrorIs(t, <-ended, transport.ErrLost)
 			}
-			_, err := a.Call(context.Background(), "2", nil)
+			_, err := a.Call(soon(t), "2", nil)
 			require.ErrorIs(t, err, transport.ErrUnreachable)
 			p.silence(false, directions...)
 			reaches(t, a, 2)
@@ -313,7 +317,7 @@ func TestFloodOfAStoppedNode(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 64 {
 		wg.Go(func() {
-			_, err := a.Call(context.Background(), "2", make([]byte, 1<<20))
+			_, err := a.Call(soon(t), "2", make([]byte, 1<<20))
 			if !errors.Is(err, transport.ErrLost) && !errors.Is(err, transport.ErrUnreachable) {
 				t.Errorf("call of a stopped node: %v", err)
 			}
