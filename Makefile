@@ -24,7 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
-.PHONY: recovery commit isolation bank large cluster-test
+.PHONY: recovery commit isolation bank large cluster-test rpc
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -100,6 +100,10 @@ BASE ?=
 bank: build
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/bank -binary ./$(BIN)$(if $(BASE),$(comma)$(BASE)) $(ARGS)
 comma := ,
+
+# The transport between nodes beside storj.io/drpc: at least 1.3 times the calls at 64 in flight.
+rpc:
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/rpc
 
 # Transactions of a million rows: they commit, survive kill -9, and leave nothing when rolled back.
 large: build

@@ -60,6 +60,7 @@ var onlyIn = map[string][]string{
 	"github.com/knadh/koanf":               {"cmd/..."},
 	"github.com/jedib0t/go-pretty/v6":      {"cmd/...", "bench/..."},
 	"github.com/reeflective/readline":      {"cmd/..."},
+	"storj.io/drpc":                        {"bench/rpc"},
 }
 
 type goPackage struct {
