@@ -240,8 +240,16 @@ func fillDisk(_ context.Context, w *world) (func(context.Context) error, error) 
 			size /= 4
 		}
 	}
-	w.undo = append(w.undo, func() error { return os.Remove(path) })
-	return w.died(w.victim.Server(), exitFull), f.Close()
+	s := w.victim.Server()
+	return func(ctx context.Context) error {
+		select {
+		case <-s.Ended():
+			w.undo = append(w.undo, func() error { return os.Remove(path) })
+			return w.died(s, exitFull)(ctx)
+		default: // it needs no space: it refuses writes, or others make them
+			return os.Remove(path)
+		}
+	}, f.Close()
 }
 
 // returnDisk brings the data back from the small disk.

@@ -57,7 +57,38 @@ func newBank(ctx context.Context, c *process.Cluster, accounts int, seed uint64)
 			return nil, fmt.Errorf("%.60s: %w", s, err)
 		}
 	}
-	return b, nil
+	return b, known(ctx, c, "bank.log")
+}
+
+// known waits until every node knows a table, and starts a node again that has
+// not heard of it for some seconds.
+func known(ctx context.Context, c *process.Cluster, table string) error {
+	for _, n := range c.Nodes {
+		db, err := process.Open(n.SQL(), "")
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		for begun := time.Now(); ; {
+			_, err := db.ExecContext(ctx, "SELECT 1 FROM "+table+" LIMIT 1")
+			if err == nil {
+				break
+			}
+			if time.Since(begun) > 3*time.Second {
+				if err := n.Kill(); err != nil {
+					return err
+				}
+				if err := n.Start(ctx); err != nil {
+					return err
+				}
+				begun = time.Now()
+			}
+			if err := sleep(ctx, 100*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // again repeats what failed for a reason that a client may retry.

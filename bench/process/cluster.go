@@ -105,7 +105,22 @@ func (c *Cluster) Add(ctx context.Context) (*Node, error) {
 		return nil, err
 	}
 	c.Nodes = append(c.Nodes, n)
+	if id == 1 && c.Network.Cuts() {
+		return n, c.letIn(ctx)
+	}
 	return n, nil
+}
+
+// letIn lets root in from this program's side of the bridge; a new database knows
+// him on the loopback only.
+func (c *Cluster) letIn(ctx context.Context) error {
+	for _, s := range []string{"CREATE USER 'root'@'%'", "GRANT ALL ON *.* TO 'root'@'%' WITH GRANT OPTION"} {
+		words := append(c.Network.Front(1), c.options.Binary, "sql", "--host", "127.0.0.1", "--port", fmt.Sprint(sqlPort), "--execute", s)
+		if err := run(words...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close kills every node and removes the data.
@@ -142,7 +157,11 @@ func (n *Node) Cluster() string {
 // args are those of a start.
 func (n *Node) args() []string {
 	c := n.cluster
-	args := []string{"--data", n.Dir, "--listen", n.SQL(), "--shards", fmt.Sprint(c.options.Shards), "--insecure"}
+	listen := n.SQL()
+	if c.Network.Cuts() {
+		listen = fmt.Sprintf("0.0.0.0:%d", sqlPort) // also on the loopback of its namespace
+	}
+	args := []string{"--data", n.Dir, "--listen", listen, "--shards", fmt.Sprint(c.options.Shards), "--insecure"}
 	if c.clustered {
 		args = append(args, "--cluster", n.Cluster(), "--name", n.Name())
 	}
