@@ -240,6 +240,38 @@ func (n *Node) Members() []Member {
 	return all
 }
 
+// AwaitReplicas waits until every shard has its replicas and an owner.
+func (n *Node) AwaitReplicas(ctx context.Context) error {
+	for !n.shards.Replicated() {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("rowlock: wait for replicas: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// pokeService tells other nodes that the schema, users or variables have changed.
+const pokeService byte = 'P'
+
+// announce pokes the other nodes. They would notice by themselves a moment later,
+// so nobody waits for their answers.
+func (n *Node) announce() {
+	for _, m := range n.shards.Members() {
+		if m.ID == n.ID() || !m.Up {
+			continue
+		}
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if _, err := n.shards.Ask(ctx, m.ID, pokeService, nil); err != nil {
+				n.log.Debug("tell of a change", "node", m.ID, "error", err)
+			}
+		}()
+	}
+}
+
 // SetReplication asks for a number of replicas of every shard; 0 leaves it to the
 // number of nodes: three as soon as there are three.
 func (n *Node) SetReplication(ctx context.Context, replicas int) error {

@@ -192,13 +192,17 @@ func (n *Node) openShards(ctx context.Context) error {
 
 func (n *Node) openServer(context.Context) error {
 	server, err := sqlfront.New(sqlfront.Config{
-		Coordinator: n.coordinator, Logger: n.log, Node: n.ID(), Peers: peers{n.shards},
+		Coordinator: n.coordinator, Logger: n.log, Node: n.ID(), Peers: peers{n.shards}, Admin: n, Announce: n.announce,
 		MaxConnections: uint64(n.options.MaxConnections), Sources: n.sources(),
 	})
 	if err != nil {
 		return err
 	}
 	n.server = server
+	n.shards.Handle(pokeService, func(context.Context, uint64, []byte) ([]byte, error) {
+		server.Poke()
+		return nil, nil
+	})
 	n.onClose("SQL server", server.Close)
 	return nil
 }

@@ -220,6 +220,7 @@ func (n *Node) beat(ctx context.Context) {
 	state, err := callFor[ClusterState](ctx, n.router, System, methodHeartbeat, n.ownReport(ctx))
 	if err != nil {
 		n.c.Logger.Debug("heartbeat", "error", err)
+		n.askAround(ctx)
 		return
 	}
 	if err := n.note(state); err != nil {
@@ -351,6 +352,19 @@ func (n *Node) SetReplication(ctx context.Context, replicas uint64) error {
 // SetState drains a node, makes it leave, or takes either back.
 func (n *Node) SetState(ctx context.Context, node uint64, state MemberState) error {
 	return n.router.call(ctx, System, methodSetting, &SettingRequest{Node: node, State: state}, &Done{})
+}
+
+// Replicated reports whether every shard has its replicas and an owner, as this
+// node last heard.
+func (n *Node) Replicated() bool {
+	s := n.state.Load()
+	want := wantedReplication(s)
+	for _, p := range s.Shards {
+		if p.Owner == 0 || len(p.Voters) != want || len(p.Learners) > 0 {
+			return false
+		}
+	}
+	return len(s.Shards) > len(n.router.shards)
 }
 
 // State returns what this node knows of the cluster. It must not be changed.

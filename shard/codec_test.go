@@ -83,7 +83,7 @@ func samples() map[string]Message {
 		"cluster state":    &sampleState,
 		"take over":        &TakeOverRequest{Epoch: 5, Flush: 1 << 50},
 		"done":             &Done{},
-		"error":            &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Detail: "why"},
+		"error":            &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Owner: 4, Detail: "why"},
 		"result":           &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
 		"owner":            &ownership{Epoch: 4, Node: 1, Process: 99, Sole: true},
 		"leases":           &ownership{Epoch: 4, Node: 1, Process: 99, Owed: time.Second, Lease: 2 * time.Second},

@@ -40,7 +40,7 @@ func (d *Directory) Add(s ID, member NodeAddr) {
 	}
 }
 
-// Found says that a node owns the shard.
+// Found says that a node owns the shard, or is said to.
 func (d *Directory) Found(s ID, owner NodeAddr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -81,6 +81,8 @@ type Error struct {
 	Other storage.TxnID
 	// Participants are the shards of Other's votes (Undecided only).
 	Participants []ID
+	// Owner is the node that may own the shard instead (NotOwner), 0 if none is known.
+	Owner uint64
 	// Detail is for people.
 	Detail string
 }
@@ -119,7 +121,7 @@ func (e *Error) AppendBinary(b []byte) []byte {
 	b = appendUint(b, uint64(e.Shard))
 	b = appendOptional(b, e.Key)
 	b = appendTxn(b, e.Other)
-	b = appendIDs(b, e.Participants)
+	b = appendUint(appendIDs(b, e.Participants), e.Owner)
 	return appendString(b, e.Detail)
 }
 
@@ -127,6 +129,6 @@ func (e *Error) AppendBinary(b []byte) []byte {
 func (e *Error) Decode(b []byte) error {
 	d := newDecoder(b)
 	*e = Error{Code: Code(d.byte()), Shard: ID(d.uint()), Key: d.optional(), Other: d.txn(),
-		Participants: d.ids(), Detail: d.string()}
+		Participants: d.ids(), Owner: d.uint(), Detail: d.string()}
 	return d.done()
 }

@@ -11,7 +11,7 @@ import (
 
 const (
 	// moveEvery is the pause between two looks at what is to be moved.
-	moveEvery = 300 * time.Millisecond
+	moveEvery = 100 * time.Millisecond
 	// stepPatience bounds one step of a move; it is planned again.
 	stepPatience = 15 * time.Second
 )

@@ -13,7 +13,7 @@ const catchUpGap = 500
 
 // moveLimit is how many shards get new replicas at a time: each is a snapshot of
 // a shard on its way.
-const moveLimit = 2
+const moveLimit = 4
 
 // moveStep is one step of one shard's move.
 type moveStep struct {

@@ -176,7 +176,7 @@ func (r *Replica) current() (*tenure, error) {
 
 func (r *Replica) notOwner() error {
 	_, node, _, _ := r.c.Machine.Owner()
-	return &Error{Code: NotOwner, Shard: r.c.Shard, Detail: fmt.Sprintf("last known owner is node %d", node)}
+	return &Error{Code: NotOwner, Shard: r.c.Shard, Owner: node, Detail: fmt.Sprintf("last known owner is node %d", node)}
 }
 
 // at marks a step of the protocol, see ReplicaConfig.Steps.

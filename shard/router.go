@@ -247,10 +247,23 @@ func (r *Router) call(ctx context.Context, s ID, m method, q, response Message) 
 		if !r.elsewhere(s, m, err) {
 			return err
 		}
-		r.directory.Wrong(s, addr)
+		r.mistaken(s, addr, err)
 		if time.Now().After(deadline) || pause(ctx, context.Background(), wait) != nil {
 			return err
 		}
+	}
+}
+
+// mistaken corrects the directory after addr was asked in vain. Who is no owner may
+// know who is; it may also be late, then the next one is asked.
+func (r *Router) mistaken(s ID, addr NodeAddr, err error) {
+	r.directory.Wrong(s, addr)
+	var e *Error
+	if !errors.As(err, &e) || e.Owner == 0 {
+		return
+	}
+	if owner := nodeAddr(e.Owner); owner != addr && (owner != r.self || r.server.Replica(s) != nil) {
+		r.directory.Found(s, owner)
 	}
 }
 

@@ -43,6 +43,8 @@ type Config struct {
 	// or variables: it should have Poke called on the servers of the other nodes,
 	// and return at once. Without it they notice within a tenth of a second.
 	Announce func()
+	// Admin changes the cluster; nil: there is no procedure that does.
+	Admin Admin
 	// Sources feed the tables of the rowlock database.
 	Sources Sources
 

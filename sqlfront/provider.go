@@ -14,8 +14,10 @@ import (
 type Provider struct {
 	server    *Server
 	functions map[string]sql.Function
-	system    *systemDatabase
-	views     []*systemDatabase // performance_schema and sys
+	// procedures are those of the database rowlock, by name in lower case.
+	procedures map[string]procedure
+	system     *systemDatabase
+	views      []*systemDatabase // performance_schema and sys
 }
 
 var (
@@ -24,10 +26,13 @@ var (
 )
 
 func newProvider(s *Server) *Provider {
-	p := &Provider{server: s, functions: map[string]sql.Function{}, system: newSystemDatabase(s)}
+	p := &Provider{server: s, functions: map[string]sql.Function{}, procedures: map[string]procedure{}, system: newSystemDatabase(s)}
 	p.views = newViewDatabases(s)
 	for _, f := range append(wire.Functions(), advisoryFunctions()...) {
 		p.functions[strings.ToLower(f.FunctionName())] = f
+	}
+	for _, f := range s.clusterProcedures() {
+		p.procedures[f.name] = f
 	}
 	return p
 }

@@ -2,6 +2,9 @@
 // one binary.
 //
 //	rowlock start          run a server
+//	rowlock demo           try a cluster in one process
+//	rowlock node           look after the nodes of a cluster
+//	rowlock cert           make the certificates of a cluster
 //	rowlock sql            talk to one
 //	rowlock sqllogictest   run SQL test scripts
 //	rowlock version        say what this is
@@ -81,6 +84,6 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see '%s --help'", err, c.CommandPath())
 	})
-	root.AddCommand(startCommand(), sqlCommand(), sqllogictestCommand(), certCommand(), versionCommand())
+	root.AddCommand(startCommand(), demoCommand(), nodeCommand(), certCommand(), sqlCommand(), sqllogictestCommand(), versionCommand())
 	return root
 }

@@ -91,6 +91,9 @@ func isCommand(line string) bool {
 	if len(words) == 0 {
 		return true
 	}
+	if isDemoCommand(words) {
+		return true
+	}
 	switch strings.ToLower(words[0]) {
 	case "quit", "exit", `\q`, "help", `\h`, `\?`, "?":
 		return len(words) == 1
@@ -116,17 +119,48 @@ func (c *client) typed(line string) (leave bool) {
 	if len(words) == 0 {
 		return false
 	}
+	if isDemoCommand(words) {
+		c.toDemo(words)
+		return false
+	}
 	switch strings.ToLower(words[0]) {
 	case "quit", "exit", `\q`:
 		return true
 	case "help", `\h`, `\?`, "?":
 		fmt.Fprint(c.out, promptHelp)
+		if c.demo != nil {
+			fmt.Fprint(c.out, demoHelp)
+		}
 	case "use":
 		c.interruptible(statement{text: "USE " + quoteName(strings.Trim(words[1], "`"))})
 	case "source", `\.`:
 		c.source(words[1])
 	}
 	return false
+}
+
+// toDemo hands a line to the demo, and finds another node when this one is gone.
+func (c *client) toDemo(words []string) {
+	if c.demo == nil {
+		fmt.Fprintln(c.errors, "ERROR", words[0], "is a command of 'rowlock demo'")
+		return
+	}
+	changed, err := c.demo.do(words)
+	if err != nil {
+		fmt.Fprintln(c.errors, "ERROR", err)
+	}
+	if !changed || c.conn.PingContext(context.Background()) == nil {
+		return
+	}
+	next, err := c.demo.connect()
+	if err != nil {
+		fmt.Fprintln(c.errors, "ERROR", err)
+		return
+	}
+	next.demo, next.database = c.demo, ""
+	c.close()
+	*c = *next
+	fmt.Fprintf(c.errors, "Connected to 127.0.0.1:%d now.\n", c.config.port)
 }
 
 func (c *client) source(path string) {

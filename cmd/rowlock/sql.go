@@ -117,7 +117,8 @@ type client struct {
 	out      io.Writer
 	errors   io.Writer
 	format   resultWriter
-	pretty   bool // a person reads: tables, row counts, times
+	demo     *demo // nil outside of it
+	pretty   bool  // a person reads: tables, row counts, times
 }
 
 func connect(o clientConfig) (*client, error) {
