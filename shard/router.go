@@ -24,14 +24,15 @@ const ownerPatience = 10 * time.Second
 // NotOwner answers are retried inside, at the next member, until the context
 // ends (or for ten seconds, without a deadline). No other error is.
 type Router struct {
-	ring      *ring.Ring
-	shards    []ID
-	self      NodeAddr
-	server    *Server
-	directory *Directory
-	transport Transport
-	encode    bool
-	issued    atomic.Uint64 // largest timestamp seen from the oracle
+	ring       *ring.Ring
+	shards     []ID
+	self       NodeAddr
+	server     *Server
+	directory  *Directory
+	transport  Transport
+	encode     bool
+	timestamps timestamps
+	issued     atomic.Uint64 // largest timestamp seen from the oracle
 }
 
 // Shard returns the data shard of a token.
@@ -52,12 +53,16 @@ func (r *Router) Timestamp(ctx context.Context) (storage.Timestamp, error) {
 			return t, err
 		}
 	}
+	return r.timestamps.draw(ctx, r.drawRemote)
+}
+
+// drawRemote draws n timestamps from the oracle of another node.
+func (r *Router) drawRemote(ctx context.Context, n uint64) (storage.Timestamp, error) {
 	response := &TimestampResponse{}
-	err := r.call(ctx, System, methodTimestamp, &TimestampRequest{Count: 1}, response)
-	if err != nil {
+	if err := r.call(ctx, System, methodTimestamp, &TimestampRequest{Count: int(n)}, response); err != nil {
 		return 0, err
 	}
-	r.see(response.First)
+	r.see(response.First + storage.Timestamp(n-1))
 	return response.First, nil
 }
 
