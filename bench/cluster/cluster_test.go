@@ -24,8 +24,8 @@ func TestFaults(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	chosen := []string{"all killed at once", "paused 1 s", "fsync error"}
-	s := settings{binary: binary, mode: "faults", nodes: 1, shards: 4, accounts: 200, sessions: 2,
+	chosen := []string{faults[0].name, "all killed at once", "paused 1 s", "cut off, both ways", "fsync error"}
+	s := settings{binary: binary, mode: "faults", nodes: 3, shards: 4, accounts: 200, sessions: 2,
 		warm: 2 * time.Second, short: true, verbose: true, seed: 1, chosen: chosen}
 	require.NoError(t, run(ctx, s, t.Output()))
 }

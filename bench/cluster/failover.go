@@ -33,10 +33,11 @@ func (p *program) failover(ctx context.Context) error {
 	rounds := cmp.Or(p.rounds, 50)
 	for round := range rounds {
 		victim := p.cluster.Nodes[round%len(p.cluster.Nodes)]
-		owned, others, err := p.ownedBy(ctx, victim.ID)
+		owners, err := p.owners(ctx)
 		if err != nil {
 			return err
 		}
+		owned, others := split(owners, victim.ID)
 		probes.spare(victim.ID)
 		if err := sleep(ctx, 500*time.Millisecond); err != nil { // what is under way there ends
 			return err
@@ -50,6 +51,9 @@ func (p *program) failover(ctx context.Context) error {
 			wrong = append(wrong, fmt.Errorf("kill %d of node %d: %w", round+1, victim.ID, err))
 		}
 		failed := 0
+		if others, err = p.unmoved(ctx, others, owners); err != nil {
+			return err
+		}
 		for _, s := range others {
 			for _, err := range probes.failures(s, at) {
 				failed++
@@ -84,8 +88,10 @@ func (p *program) mend(ctx context.Context, n *process.Node) error {
 		return err
 	}
 	for begun := time.Now(); time.Since(begun) < 15*time.Second; {
-		if owned, _, err := p.ownedBy(ctx, n.ID); err == nil && len(owned) >= p.shards/(2*len(p.cluster.Nodes)) {
-			return nil
+		if owners, err := p.owners(ctx); err == nil {
+			if owned, _ := split(owners, n.ID); len(owned) >= p.shards/(2*len(p.cluster.Nodes)) {
+				return nil
+			}
 		}
 		if err := sleep(ctx, 200*time.Millisecond); err != nil {
 			return err
@@ -94,14 +100,24 @@ func (p *program) mend(ctx context.Context, n *process.Node) error {
 	return nil
 }
 
-// ownedBy splits the data shards into those of a node and the others.
-func (p *program) ownedBy(ctx context.Context, node int) (owned, others []int, err error) {
+func (p *program) owners(ctx context.Context) (map[int]int, error) {
 	db, err := p.cluster.Any(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer db.Close()
-	owners, err := process.Owners(ctx, db)
+	return process.Owners(ctx, db)
+}
+
+// unmoved leaves out the shards that have another owner now: they were being
+// handed over when the node died.
+func (p *program) unmoved(ctx context.Context, shards []int, before map[int]int) ([]int, error) {
+	now, err := p.owners(ctx)
+	return slices.DeleteFunc(shards, func(s int) bool { return now[s] != before[s] }), err
+}
+
+// split tells the data shards of a node from the others.
+func split(owners map[int]int, node int) (owned, others []int) {
 	for shard, owner := range owners {
 		switch {
 		case shard == 0:
@@ -111,7 +127,7 @@ func (p *program) ownedBy(ctx context.Context, node int) (owned, others []int, e
 			others = append(others, shard)
 		}
 	}
-	return owned, others, err
+	return owned, others
 }
 
 // restart kills all nodes at once under load, again and again.

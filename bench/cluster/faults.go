@@ -267,6 +267,9 @@ func (w *world) returnDisk(ctx context.Context) error {
 	return v.Start(ctx)
 }
 
+// unmount lets go of a small disk that was not returned because something failed.
+func (w *world) unmount() { _ = exec.Command("umount", "-l", w.victim.Dir).Run() }
+
 // loseDisk kills the victim and erases its disk; a new node takes its place.
 func loseDisk(ctx context.Context, w *world) (func(context.Context) error, error) {
 	if err := w.victim.Kill(); err != nil {

@@ -31,6 +31,7 @@ func (p *program) carryOut(ctx context.Context, f fault) (o outcome) {
 	w := &world{Cluster: p.cluster, random: p.random, logf: p.logf}
 	w.choose(ctx, f)
 	if f.prepare != nil {
+		defer w.unmount()
 		if o.wrong = f.prepare(ctx, w); o.wrong != nil {
 			return o
 		}
