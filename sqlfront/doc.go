@@ -57,8 +57,8 @@
 //
 // # What it does not do
 //
-// LOCK TABLES and the metadata locks of statements are those of one gateway; only
-// schema changes reach the others. Events are stored and listed but not executed.
-// FULLTEXT, SPATIAL and VECTOR indexes are refused. FLUSH TABLES WITH READ LOCK
-// locks nothing. Row counts are estimates; COUNT(*) reads the rows.
+// The metadata locks of statements are those of one gateway; schema changes reach
+// the others, and LOCK TABLES and FLUSH TABLES WITH READ LOCK by claims (claim.go).
+// Events are stored and listed but not executed. FULLTEXT, SPATIAL and VECTOR
+// indexes are refused. Row counts are estimates; COUNT(*) reads the rows.
 package sqlfront

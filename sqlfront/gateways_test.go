@@ -78,11 +78,16 @@ type gateways struct {
 	servers []*Server
 }
 
-func newGateways(t *testing.T, n int, config Config) *gateways {
+// newGateways starts n servers, after the setup has run on the first.
+func newGateways(t *testing.T, n int, config Config, setup ...string) *gateways {
 	g := &gateways{hub: newHub(n)}
 	config.Node, config.Peers = 1, &hubPeers{g.hub, 1}
 	g.stack = newStack(t, config)
 	g.servers = []*Server{g.stack.server}
+	db := g.on(1, "root", "")
+	for _, q := range setup {
+		run(t, db, q)
+	}
 	for len(g.servers) < n {
 		g.start(uint64(len(g.servers) + 1))
 	}
@@ -113,4 +118,10 @@ func (g *gateways) on(n int, user, params string) *sql.DB {
 	require.NoError(g.t, err)
 	g.t.Cleanup(func() { db.Close() })
 	return db
+}
+
+// connQuerier is a connection of a pool.
+type connQuerier interface {
+	queryer
+	ExecContext(context.Context, string, ...any) (sql.Result, error)
 }

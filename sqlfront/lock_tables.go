@@ -2,9 +2,11 @@ package sqlfront
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/plan"
@@ -24,6 +26,7 @@ type tableLocks struct {
 	active  bool // also when nothing but temporary tables was named
 	tables  []lockedTable
 	checked uint64 // the last statement that was compared with tables
+	claim   *claim // the same locks on other nodes; nil: there are none
 }
 
 // lockedTable is a table of the list: its tableLock name, the name that statements
@@ -169,25 +172,27 @@ func tablesBelow(ctx *sql.Context, n sql.Node) []string {
 	return names
 }
 
-// acquireTables locks the schemas, then all tables at once. The tables were found
-// before they were locked; they must be there still.
+// acquireTables locks all tables and their schemas at once, on all nodes. The tables
+// were found before they were locked; they must be there still.
 func (s *Session) acquireTables(ctx *sql.Context, modes map[string]catalog.Mode) error {
 	var tables []catalog.Request
 	for name, mode := range modes {
 		tables = append(tables, catalog.Request{Name: name, Mode: mode})
 	}
 	slices.SortFunc(tables, func(a, b catalog.Request) int { return cmp.Compare(a.Name, b.Name) })
-	for _, r := range tables {
-		schema, _, _ := strings.Cut(r.Name, "/")
-		err := s.catalog.locks.Acquire(ctx, &s.locked.holder, schema, catalog.SharedRead, s.metadataWait(ctx))
-		if err != nil {
-			return s.lockTimeout(schema, err)
-		}
-	}
 	if len(tables) == 0 {
 		return nil
 	}
-	if err := s.catalog.locks.AcquireAll(ctx, &s.locked.holder, tables, s.metadataWait(ctx)); err != nil {
+	requests := slices.Clone(tables)
+	for _, r := range tables {
+		schema, _, _ := strings.Cut(r.Name, "/")
+		if r := (catalog.Request{Name: schema, Mode: catalog.SharedRead}); !slices.Contains(requests, r) {
+			requests = append(requests, r)
+		}
+	}
+	var err error
+	s.locked.claim, err = s.server.lockEverywhere(ctx, &s.locked.holder, requests, s.metadataWait(ctx))
+	if err != nil {
 		return s.lockTimeout(tables[0].Name, err)
 	}
 	for _, r := range tables {
@@ -203,8 +208,10 @@ func (s *Session) acquireTables(ctx *sql.Context, modes map[string]catalog.Mode)
 	return nil
 }
 
-// unlockTables is UNLOCK TABLES: it commits, if LOCK TABLES is in force.
+// unlockTables is UNLOCK TABLES: it commits, if LOCK TABLES is in force, and ends
+// FLUSH TABLES WITH READ LOCK, which does not commit.
 func (s *Session) unlockTables(ctx *sql.Context) error {
+	s.releaseGlobal()
 	if !s.locked.active {
 		return nil
 	}
@@ -223,8 +230,28 @@ func (s *Session) commitOpen(ctx *sql.Context) error {
 
 // releaseTables ends LOCK TABLES. No transaction that relied on it is open.
 func (s *Session) releaseTables() {
-	s.catalog.locks.ReleaseAll(&s.locked.holder)
+	s.giveUpTables()
 	s.locked.active, s.locked.tables = false, nil
+}
+
+// giveUpTables gives up the locks of LOCK TABLES, here and on other nodes.
+func (s *Session) giveUpTables() {
+	s.catalog.locks.ReleaseAll(&s.locked.holder)
+	s.server.unclaim(s.locked.claim)
+	s.locked.claim = nil
+}
+
+// stillLocked is nil if what the session has locked holds on all nodes.
+func (s *Session) stillLocked(now time.Time) error {
+	if err := s.locked.claim.check(now); err != nil {
+		return err
+	}
+	for _, c := range s.global.claims {
+		if err := c.check(now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // followChange keeps the list right after a schema change: a table that was
@@ -235,6 +262,11 @@ func (s *Session) followChange(d *schemaChange) {
 		return
 	}
 	left := len(s.locked.tables)
+	defer func() {
+		if s.locked.active {
+			s.server.changeClaim(context.Background(), s.locked.claim, s.locked.holder.Held())
+		}
+	}()
 	for _, gone := range d.changes {
 		if gone.Kind != catalog.KindTable || gone.Value != nil {
 			continue

@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -17,12 +18,16 @@ const (
 	askMetrics      peerKind = 6
 	askReplicas     peerKind = 7
 	askChecksums    peerKind = 8
+	askClaim        peerKind = 9 // hold table locks, or go on holding them
+	askUnclaim      peerKind = 10
+	askClaims       peerKind = 11 // what sessions have locked on all nodes
 )
 
 // peerRequest is a question of one server to another.
 type peerRequest struct {
-	kind peerKind
-	kill killRequest
+	kind  peerKind
+	kill  killRequest
+	claim claimRequest
 }
 
 func (q *peerRequest) fields(c *peerCoder) {
@@ -31,7 +36,11 @@ func (q *peerRequest) fields(c *peerCoder) {
 	switch q.kind {
 	case askKill:
 		q.kill.fields(c)
-	case askProcesses, askTransactions, askShards, askDeadlocks, askMetrics, askReplicas, askChecksums:
+	case askClaim:
+		claimFields(c, &q.claim)
+	case askUnclaim:
+		c.uint(&q.claim.id)
+	case askProcesses, askTransactions, askShards, askDeadlocks, askMetrics, askReplicas, askChecksums, askClaims:
 	default:
 		c.fail()
 	}
@@ -64,6 +73,8 @@ type peerAnswer struct {
 	metrics      []MetricInfo
 	replicas     []ReplicaInfo
 	checksums    []ChecksumInfo
+	claimed      claimResult
+	claims       []claimRequest
 }
 
 func (a *peerAnswer) fields(c *peerCoder) {
@@ -87,6 +98,11 @@ func (a *peerAnswer) fields(c *peerCoder) {
 		elements(c, &a.replicas, replicaFields)
 	case askChecksums:
 		elements(c, &a.checksums, checksumFields)
+	case askClaim:
+		c.byte((*byte)(&a.claimed))
+	case askUnclaim:
+	case askClaims:
+		elements(c, &a.claims, claimFields)
 	default:
 		c.fail()
 	}
@@ -196,4 +212,18 @@ func checksumFields(c *peerCoder, r *ChecksumInfo) {
 	c.uint(&r.Replica)
 	c.uint(&r.Applied)
 	c.uint(&r.Checksum)
+}
+
+func claimFields(c *peerCoder, q *claimRequest) {
+	c.uint(&q.id)
+	c.uint(&q.version)
+	elements(c, &q.requests, func(c *peerCoder, r *catalog.Request) {
+		c.text(&r.Name)
+		c.byte((*byte)(&r.Mode))
+		if r.Mode < catalog.SharedRead || r.Mode > catalog.Exclusive {
+			c.fail()
+		}
+	})
+	c.int64((*int64)(&q.wait))
+	c.bool(&q.renewal)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/txn"
 )
@@ -24,10 +25,13 @@ func peerMessages() (requests []peerRequest, answers []peerAnswer) {
 	at := time.Unix(1700000000, 123456789).UTC()
 	lock := LockInfo{Shard: 3, Transaction: id, Connection: 9, Mode: "X", Lo: []byte("lo"), Hi: []byte{}, Granted: true, Voted: true,
 		Waited: time.Second, Weight: 4, WaitsFor: []storage.TxnID{{Start: 1, Gateway: 2, Seq: 3}}, Statement: "UPDATE t"}
-	for kind := askProcesses; kind <= askChecksums; kind++ {
+	for kind := askProcesses; kind <= askClaims; kind++ {
 		requests = append(requests, peerRequest{kind: kind})
 	}
 	requests[askKill-1].kill = killRequest{connection: 1<<24 + 1, queryOnly: true, anybody: true, user: "root"}
+	claimed := claimRequest{id: 1 << 60, version: 2, requests: []catalog.Request{{Name: "d/t", Mode: catalog.Exclusive}, {Name: "d", Mode: catalog.SharedRead}},
+		wait: time.Second, renewal: true}
+	requests[askClaim-1].claim, requests[askUnclaim-1].claim = claimed, claimRequest{id: 7}
 	point := lock
 	point.Hi = nil
 	answers = []peerAnswer{
@@ -41,6 +45,9 @@ func peerMessages() (requests []peerRequest, answers []peerAnswer) {
 		{kind: askMetrics, metrics: []MetricInfo{{Name: "n", Value: 1.5, Help: "h"}}},
 		{kind: askReplicas, replicas: []ReplicaInfo{{Shard: 1, Node: 2, Replica: 3, Role: "voter", Applied: 4}}},
 		{kind: askChecksums, checksums: []ChecksumInfo{{Shard: 1, Node: 2, Replica: 3, Applied: 4, Checksum: 1 << 63}}},
+		{kind: askClaim, claimed: claimWaits},
+		{kind: askUnclaim},
+		{kind: askClaims, claims: []claimRequest{claimed}},
 	}
 	answers[2].transactions[0].Shards = append(answers[2].transactions[0].Shards, 0, 5)
 	return requests, answers

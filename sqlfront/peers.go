@@ -61,7 +61,7 @@ func (s *Server) ask(ctx context.Context, node uint64, q *peerRequest) (*peerAns
 // the order of node ids. Nodes without one are named in warnings of the statement:
 // what they would have said is missing.
 func (s *Server) gather(ctx context.Context, q *peerRequest) ([]*peerAnswer, error) {
-	own, err := s.answer(ctx, q)
+	own, err := s.answer(ctx, s.config.Node, q)
 	if err != nil {
 		return nil, err
 	}
@@ -108,12 +108,12 @@ func warn(ctx context.Context, text string) {
 }
 
 // answerPeer answers a request of another node.
-func (s *Server) answerPeer(ctx context.Context, _ uint64, body []byte) ([]byte, error) {
+func (s *Server) answerPeer(ctx context.Context, from uint64, body []byte) ([]byte, error) {
 	q, err := decodePeerRequest(body)
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.answer(ctx, q)
+	a, err := s.answer(ctx, from, q)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (s *Server) answerPeer(ctx context.Context, _ uint64, body []byte) ([]byte,
 }
 
 // answer carries a request out.
-func (s *Server) answer(ctx context.Context, q *peerRequest) (*peerAnswer, error) {
+func (s *Server) answer(ctx context.Context, from uint64, q *peerRequest) (*peerAnswer, error) {
 	var err error
 	a := &peerAnswer{kind: q.kind}
 	src := &s.config.Sources
@@ -130,6 +130,12 @@ func (s *Server) answer(ctx context.Context, q *peerRequest) (*peerAnswer, error
 		a.sessions = s.processes()
 	case askKill:
 		a.killed = s.killHere(&q.kill)
+	case askClaim:
+		a.claimed = s.holdClaim(ctx, from, &q.claim)
+	case askUnclaim:
+		s.dropClaim(claimKey{from, q.claim.id})
+	case askClaims:
+		a.claims = s.ownClaims()
 	case askTransactions:
 		a.transactions = s.config.Coordinator.Active()
 	case askShards:

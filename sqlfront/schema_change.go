@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -54,6 +55,9 @@ func (s *Session) change(ctx *sql.Context) (*schemaChange, error) {
 	if err := s.restart(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.lockMode(ctx, globalLock, catalog.SharedWrite); err != nil {
+		return nil, err
+	}
 	s.ddl = &schemaChange{
 		view: s.catalog.snapshot.Load(), tables: map[*catalog.Table]*tableInfo{}, auto: map[catalog.ID]uint64{},
 		fenced: map[catalog.ID]bool{}, renamed: map[string]string{},
@@ -71,10 +75,10 @@ func (s *Session) lockName(ctx *sql.Context, name string, exclusive bool) error 
 
 // lockMode takes a metadata lock of the transaction, unless LOCK TABLES has it.
 func (s *Session) lockMode(ctx *sql.Context, name string, mode catalog.Mode) error {
-	if s.holder.Holds(name, mode) || s.locked.holder.Holds(name, mode) {
+	if s.holder.Holds(name, mode) || s.locked.holder.Holds(name, mode) || s.global.tables.Holds(name, mode) {
 		return nil
 	}
-	if err := s.locked.refuse(name, mode); err != nil {
+	if err := cmp.Or(s.global.refuse(mode), s.locked.refuse(name, mode)); err != nil {
 		return err
 	}
 	return s.lockTimeout(name, s.catalog.locks.Acquire(ctx, &s.holder, name, mode, s.metadataWait(ctx)))
@@ -107,6 +111,9 @@ func (s *Session) lockTable(ctx *sql.Context, database, table string) error {
 	if err := s.checkLocked(ctx); err != nil {
 		return err
 	}
+	if err := s.stillLocked(time.Now()); err != nil {
+		return err
+	}
 	if err := s.lockName(ctx, schemaLock(database), false); err != nil {
 		return err
 	}
@@ -114,13 +121,14 @@ func (s *Session) lockTable(ctx *sql.Context, database, table string) error {
 }
 
 // describing tells whether the statement is SHOW, DESCRIBE or reads
-// information_schema, or LOCK TABLES, which takes its locks when it runs.
+// information_schema, or LOCK TABLES or FLUSH TABLES, which take their locks when
+// they run.
 func (s *Session) describing(ctx *sql.Context) bool {
 	text := ctx.Query()
 	if s.described.text != text {
 		s.described.text = text
 		lower := strings.ToLower(strings.TrimSpace(text))
-		s.described.yes = strings.HasPrefix(lower, "show") || strings.HasPrefix(lower, "lock") || strings.HasPrefix(lower, "desc") ||
+		s.described.yes = strings.HasPrefix(lower, "show") || strings.HasPrefix(lower, "lock") || strings.HasPrefix(lower, "flush") || strings.HasPrefix(lower, "desc") ||
 			strings.Contains(lower, "information_schema")
 	}
 	return s.described.yes

@@ -31,6 +31,7 @@ type Server struct {
 	engine    *sqle.Engine
 	conns     *acceptor
 	numbers   *connectionIDs
+	claims    *claims
 	protocol  *server.Server
 
 	background sync.WaitGroup // rollbacks of ended sessions, garbage removal
@@ -48,7 +49,7 @@ func New(c Config) (*Server, error) {
 	if err := c.defaults(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, conns: newAcceptor(), numbers: newConnectionIDs(c.Node), accepting: make(chan struct{})}
+	s := &Server{config: c, conns: newAcceptor(), numbers: newConnectionIDs(c.Node), claims: newClaims(), accepting: make(chan struct{})}
 	var err error
 	if s.collation, err = sql.ParseCollation("", c.Collation, false); err != nil {
 		return nil, fmt.Errorf("sqlfront: %w", err)
@@ -80,11 +81,15 @@ func New(c Config) (*Server, error) {
 	}
 	if c.Peers != nil {
 		c.Peers.Handle(PeerService, s.answerPeer)
+		s.learnClaims(ctx)
 	}
 	s.catalog.follower.buried = s.garbage.orphaned
 	s.catalog.follower.setSettings(s.catalog.follower.settingsKnown(), s.applySettings)
 	work, stop := context.WithCancel(context.Background())
 	s.stop = stop
+	if c.Peers != nil {
+		s.background.Go(func() { s.tendClaims(work) })
+	}
 	s.background.Go(func() { s.garbage.run(work) })
 	s.background.Go(func() {
 		s.catalog.follower.run(work, func(what string, err error) { c.Logger.Warn(what, "error", err) })
@@ -209,6 +214,7 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	s.conns.closeConnections()
 	s.stop()
+	s.dropAllClaims()
 	done := make(chan struct{})
 	go func() {
 		<-s.accepting

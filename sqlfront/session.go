@@ -26,6 +26,7 @@ type Session struct {
 	ddl    *schemaChange
 	holder catalog.Holder
 	locked tableLocks
+	global globalRead
 	// statement counts commands; begun is the last one that the transaction
 	// was told of.
 	statement, begun uint64
@@ -199,7 +200,8 @@ func (s *Session) SessionEnd() {
 	s.past = nil
 	if tx == nil && len(past) == 0 {
 		s.catalog.locks.ReleaseAll(&s.holder)
-		s.catalog.locks.ReleaseAll(&s.locked.holder)
+		s.giveUpTables()
+		s.releaseGlobal()
 		return
 	}
 	s.server.background.Go(func() {
@@ -210,7 +212,8 @@ func (s *Session) SessionEnd() {
 			tx.txn.Rollback(context.Background())
 		}
 		s.catalog.locks.ReleaseAll(&s.holder)
-		s.catalog.locks.ReleaseAll(&s.locked.holder)
+		s.giveUpTables()
+		s.releaseGlobal()
 	})
 }
 

@@ -144,9 +144,12 @@ func buildControl(ctx *sql.Context, n sql.Node) (sql.RowIter, bool, error) {
 		if !ok {
 			return nil, false, nil
 		}
-		if c.Verb == wire.ControlBegin {
+		switch c.Verb {
+		case wire.ControlBegin:
 			err = s.startExplicit(ctx, c)
-		} else {
+		case wire.ControlFlush:
+			err = s.flushWithReadLock(ctx)
+		default:
 			err = s.complete(ctx, c)
 		}
 	case *plan.LockTables:

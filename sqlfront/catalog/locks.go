@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -355,4 +356,36 @@ func (l *Locks) ReleaseAll(h *Holder) {
 	for name := range h.held {
 		l.release(h, name)
 	}
+}
+
+// Keep gives up what h holds and is not among the requests.
+func (l *Locks) Keep(h *Holder, requests []Request) {
+	keep := map[string]bool{}
+	for _, r := range requests {
+		keep[r.Name] = true
+	}
+	for name := range h.held {
+		if !keep[name] {
+			l.release(h, name)
+		}
+	}
+}
+
+// Missing lists the requests that h does not hold.
+func (h *Holder) Missing(requests []Request) (missing []Request) {
+	for _, r := range requests {
+		if !h.Holds(r.Name, r.Mode) {
+			missing = append(missing, r)
+		}
+	}
+	return missing
+}
+
+// Held lists what h holds, by name.
+func (h *Holder) Held() (held []Request) {
+	for name, mode := range h.held {
+		held = append(held, Request{Name: name, Mode: mode})
+	}
+	slices.SortFunc(held, func(a, b Request) int { return strings.Compare(a.Name, b.Name) })
+	return held
 }

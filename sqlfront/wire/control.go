@@ -24,6 +24,7 @@ const (
 	ControlBegin    ControlVerb = 'b'
 	ControlCommit   ControlVerb = 'c'
 	ControlRollback ControlVerb = 'r'
+	ControlFlush    ControlVerb = 'f' // FLUSH TABLES WITH READ LOCK
 )
 
 // Access is an access mode that was written, or none.

@@ -99,7 +99,28 @@ func rewritten(statement sqlparser.Statement, err error) (sqlparser.Statement, e
 	if err := rewrite(statement); err != nil {
 		return nil, err
 	}
+	if f, ok := statement.(*sqlparser.Flush); ok {
+		return flushLock(f), nil
+	}
 	return statement, nil
+}
+
+// flushLock writes FLUSH TABLES WITH READ LOCK, which the engine takes for nothing at all, as a savepoint (Control), and the one
+// with names of tables as the LOCK TABLES that it is.
+func flushLock(f *sqlparser.Flush) sqlparser.Statement {
+	switch {
+	case f.Option == nil || !f.Option.ReadLock:
+		return f
+	case len(f.Option.Tables) == 0:
+		return &sqlparser.Savepoint{Identifier: Control{Verb: ControlFlush, Access: AccessDefault, Chain: ChoiceDefault, Release: ChoiceDefault}.encode()}
+	}
+	locks := &sqlparser.LockTables{}
+	for _, name := range f.Option.Tables {
+		locks.Tables = append(locks.Tables, &sqlparser.TableAndLockType{Lock: sqlparser.LockRead,
+			Table: &sqlparser.AliasedTableExpr{Expr: name, Auth: sqlparser.AuthInformation{AuthType: sqlparser.AuthType_LOCK,
+				TargetType: sqlparser.AuthTargetType_SingleTableIdentifier, TargetNames: []string{name.DbQualifier.String(), name.Name.String()}}}})
+	}
+	return locks
 }
 
 // rewrite changes the tree below node in place.
