@@ -127,7 +127,7 @@ func (s *Server) answer(ctx context.Context, from uint64, q *peerRequest) (*peer
 	src := &s.config.Sources
 	switch q.kind {
 	case askProcesses:
-		a.sessions = s.processes()
+		a.sessions = s.processes(ctx)
 	case askKill:
 		a.killed = s.killHere(&q.kill)
 	case askClaim:

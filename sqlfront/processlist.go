@@ -27,10 +27,15 @@ type nodeSession struct {
 	info     string
 }
 
-// processes lists the sessions of this server.
-func (s *Server) processes() []nodeSession {
+// processes lists the sessions of this server: those of the statement's process
+// list, if it is a statement that asks.
+func (s *Server) processes(ctx context.Context) []nodeSession {
 	var list []nodeSession
-	for _, p := range s.engine.ProcessList.Processes() {
+	processes := s.engine.ProcessList
+	if c, ok := ctx.(*sql.Context); ok {
+		processes = c.ProcessList
+	}
+	for _, p := range processes.Processes() {
 		var state []string
 		for name, progress := range p.Progress {
 			state = append(state, fmt.Sprintf("%s(%s)", name, progress))
@@ -110,7 +115,7 @@ func (s *Server) fillProcesslist() {
 		}
 		var rows []sql.Row
 		for _, p := range list {
-			rows = append(rows, sql.Row{p.id, p.user, p.host, orNull(p.database), p.command, int32(p.seconds), p.state, orNull(p.info)})
+			rows = append(rows, sql.Row{p.id, p.user, p.host, orNull(p.database), p.command, int32(p.seconds), p.state, p.info})
 		}
 		return sql.RowsToRowIter(rows...), nil
 	}
