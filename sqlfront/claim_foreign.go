@@ -65,6 +65,7 @@ func (s *Server) followLocked(key claimKey, f *foreignClaim, q *claimRequest) *f
 	before := func() {}
 	if f == nil {
 		f = &foreignClaim{}
+		f.holder.From(key.node)
 		s.claims.foreign[key] = f
 	} else {
 		cancel, ended := f.cancel, f.ended

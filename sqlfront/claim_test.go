@@ -99,6 +99,22 @@ func TestLockTablesIsFollowed(t *testing.T) {
 	require.Equal(t, []string{"1"}, query(t, a, "SELECT id FROM d.u"), "the last table is gone, and LOCK TABLES with it")
 }
 
+// Who has a table locked WRITE changes its definition, on all nodes, and keeps it
+// locked under its new name.
+func TestSchemaChangeUnderLockTables(t *testing.T) {
+	g := newGateways(t, 3, Config{}, twoTables...)
+	a, b, c := connection(t, g.on(2, "root", "")), connection(t, g.on(1, "root", "")), connection(t, g.on(3, "root", ""))
+	run(t, a, "USE d", "LOCK TABLES t WRITE, u READ", "ALTER TABLE t ADD COLUMN v INT DEFAULT 7", "CREATE INDEX i ON t (v)",
+		"ALTER TABLE t RENAME w", "INSERT INTO w VALUES (2, 2)")
+	blocked(t, b, "SELECT * FROM d.w")
+	blocked(t, c, "INSERT INTO d.u VALUES (1)")
+	run(t, a, "UNLOCK TABLES")
+	for _, other := range []connQuerier{a, b, c} {
+		require.Equal(t, []string{"1,7", "2,2"}, query(t, other, "SELECT * FROM d.w ORDER BY id"))
+	}
+	run(t, c, "USE d", "ALTER TABLE w DROP COLUMN v")
+}
+
 // A node that is up and does not answer makes LOCK TABLES fail; what it has locked
 // when it falls silent is given up by it, and the session is told.
 func TestLockTablesOfAGatewayThatIsCutOff(t *testing.T) {

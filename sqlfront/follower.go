@@ -335,6 +335,7 @@ func changedWithoutFreeze(old, next *catalog.Snapshot) []string {
 func (f *follower) newProxy(name string, gateway uint64) *proxy {
 	ctx, cancel := context.WithCancel(f.life)
 	p := &proxy{gateway: gateway, cancel: cancel, done: make(chan struct{})}
+	p.holder.From(gateway >> 48) // its node
 	go func() {
 		defer close(p.done)
 		const forever = 1<<63 - 1

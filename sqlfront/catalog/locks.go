@@ -80,10 +80,18 @@ const (
 type Holder struct {
 	held   map[string]Mode
 	beyond *Holder
+	origin uint64
 }
 
 // Within says that h is a transaction of the session whose LOCK TABLES is beyond.
 func (h *Holder) Within(beyond *Holder) { h.beyond = beyond }
+
+// From says that h stands for a session of another node. Two that stand for the
+// same node are not in each other's way: that node has its own locks, and judges.
+func (h *Holder) From(node uint64) { h.origin = node }
+
+// together tells whether two holders stand for one and the same node.
+func (h *Holder) together(o *Holder) bool { return h == o || h.origin != 0 && h.origin == o.origin }
 
 // within tells whether LOCK TABLES is in force for a transaction.
 func (h *Holder) within() bool { return h.beyond != nil && len(h.beyond.held) > 0 }
@@ -249,7 +257,7 @@ func (l *Locks) nameLocked(name string) *lockName {
 // free tells whether the request can be granted now.
 func (n *lockName) free(w *waiter, r Request) bool {
 	for h, g := range n.holders {
-		if h != w.holder && !g.beside(r.Mode) {
+		if !g.beside(r.Mode) && !h.together(w.holder) {
 			return false
 		}
 	}
