@@ -159,10 +159,10 @@ func (n *Node) clusterConfig(c *shard.Config) {
 	c.Self = n.self()
 	c.Changed = n.changed
 	c.DeadAfter = n.options.DeadAfter
+	c.Memory = n.notes()
 	if n.transport == nil {
 		return
 	}
-	c.Memory = n.notes()
 	c.Transport = n.transport
 	c.Serve = func(serve func(context.Context, []byte) []byte) { n.transport.SetHandler(serve) }
 }

@@ -22,16 +22,19 @@ type Memory interface {
 	Save([]byte) error
 }
 
-// remembered is what a node notes down: how often it was opened, and the cluster
-// as it last saw it.
+// remembered is what a node notes down: the numbers of its lives that the registry
+// may have, the present one last, and the cluster as it last saw it.
 type remembered struct {
 	sync.Mutex
-	incarnation uint64
-	saved       []byte
+	lives []uint64
+	saved []byte
 }
 
+// maxLives bounds the lives of which nobody knows whether they were registered.
+const maxLives = 100
+
 // encodeNotes leaves out what changes all the time.
-func encodeNotes(incarnation uint64, s *ClusterState) []byte {
+func encodeNotes(lives []uint64, s *ClusterState) []byte {
 	kept := ClusterState{Cluster: s.Cluster, Ring: s.Ring, Replication: s.Replication, Members: slices.Clone(s.Members)}
 	for i := range kept.Members {
 		kept.Members[i].Up = false
@@ -39,17 +42,21 @@ func encodeNotes(incarnation uint64, s *ClusterState) []byte {
 	for _, p := range s.Shards {
 		kept.Shards = append(kept.Shards, ShardPlace{Shard: p.Shard, ChangeID: p.ChangeID, Voters: p.Voters, Learners: p.Learners})
 	}
-	return kept.AppendBinary(appendUint([]byte{formatVersion}, incarnation))
+	b := appendUint([]byte{formatVersion}, uint64(len(lives)))
+	for _, life := range lives {
+		b = appendUint(b, life)
+	}
+	return kept.AppendBinary(b)
 }
 
-func decodeNotes(b []byte) (incarnation uint64, s ClusterState, err error) {
+func decodeNotes(b []byte) (lives []uint64, s ClusterState, err error) {
 	d := newDecoder(b)
-	incarnation = d.uint()
+	lives = list(&d, (*decoder).uint)
 	if d.byte() != formatVersion {
 		d.fail()
 	}
 	s = d.state()
-	return incarnation, s, d.done()
+	return lives, s, d.done()
 }
 
 // NotedMembers returns the nodes in what a Memory holds. The transport needs them
@@ -62,8 +69,8 @@ func NotedMembers(notes []byte) ([]Member, error) {
 	return s.Members, err
 }
 
-// remember reads the notes and counts this opening before anybody hears of it: a
-// copy of the directory then counts less than the original.
+// remember reads the notes and writes down the number of this life before anybody
+// hears of it: a copy of the directory does not know what the original chose since.
 func (n *Node) remember() error {
 	if n.c.Memory == nil {
 		return nil
@@ -74,11 +81,11 @@ func (n *Node) remember() error {
 	}
 	state := ClusterState{}
 	if len(b) > 0 {
-		if n.memory.incarnation, state, err = decodeNotes(b); err != nil {
+		if n.memory.lives, state, err = decodeNotes(b); err != nil {
 			return fmt.Errorf("decode the notes: %w", err)
 		}
 	}
-	n.memory.incarnation++
+	n.memory.lives = append(n.memory.lives[max(0, len(n.memory.lives)-maxLives):], randomID())
 	n.see(&state)
 	return n.note(&state)
 }
@@ -90,7 +97,7 @@ func (n *Node) note(s *ClusterState) error {
 	}
 	n.memory.Lock()
 	defer n.memory.Unlock()
-	b := encodeNotes(n.memory.incarnation, s)
+	b := encodeNotes(n.memory.lives, s)
 	if bytes.Equal(b, n.memory.saved) {
 		return nil
 	}
@@ -129,12 +136,16 @@ func (n *Node) see(s *ClusterState) {
 // gateway's number.
 func (n *Node) enter(ctx context.Context) error {
 	self := n.c.Self
-	self.ID, self.Host, self.Version, self.Incarnation = n.c.NodeID, n.c.Host.ID(), ProtocolVersion, n.memory.incarnation
-	q := &RegisterRequest{Member: self, Process: n.process, Cluster: n.c.Cluster, Millis: uint64(n.c.Clock().UnixMilli())}
+	self.ID, self.Host, self.Version = n.c.NodeID, n.c.Host.ID(), ProtocolVersion
+	if lives := n.memory.lives; len(lives) > 0 {
+		self.Life = lives[len(lives)-1]
+	}
+	q := &RegisterRequest{Member: self, Process: n.process, Lives: n.memory.lives, Cluster: n.c.Cluster, Millis: uint64(n.c.Clock().UnixMilli())}
 	response, err := n.registered(ctx, q)
 	if err != nil {
 		return err
 	}
+	n.memory.lives = n.memory.lives[max(0, len(n.memory.lives)-1):] // this one is registered
 	n.gateway = n.c.NodeID<<48 | response.Incarnation&(1<<48-1)
 	if n.ring, err = ring.Decode(response.State.Ring); err != nil {
 		return fmt.Errorf("decode the ring: %w", err)
@@ -371,4 +382,4 @@ func (n *Node) Replicated() bool {
 func (n *Node) State() *ClusterState { return n.state.Load() }
 
 // FirstNotes is what the Memory of a node that has joined begins with.
-func FirstNotes(s *ClusterState) []byte { return encodeNotes(0, s) }
+func FirstNotes(s *ClusterState) []byte { return encodeNotes(nil, s) }

@@ -24,7 +24,7 @@ var sampleTxn = storage.TxnID{Start: 1000, Gateway: 1<<48 | 7, Seq: 3}
 var sampleWait = LockInfo{Shard: 3, Txn: sampleTxn, Mode: LockExclusive, Lo: storage.Key("a"), Waiting: true, Since: 5, Statement: "x",
 	BlockedBy: []storage.TxnID{sampleTxn}, Connection: 17, Weight: 3}
 
-var sampleMember = Member{ID: 3, Host: "h", Name: "n", Zone: "z", Cluster: "c:1", SQL: "s:2", Version: 1, State: MemberDraining, Incarnation: 4, Up: true}
+var sampleMember = Member{ID: 3, Host: "h", Name: "n", Zone: "z", Cluster: "c:1", SQL: "s:2", Version: 1, State: MemberDraining, Incarnation: 4, Life: 1 << 63, Up: true}
 
 var sampleState = ClusterState{Cluster: [16]byte{1}, Ring: []byte("ring"), Replication: 3, Members: []Member{sampleMember},
 	Shards: []ShardPlace{{Shard: 1, Owner: 2, Epoch: 3, ChangeID: 4, Voters: []Seat{{1, "h"}}, Learners: []Seat{{2, "i"}}, Removed: []paxos.ReplicaID{7},
@@ -69,7 +69,7 @@ func samples() map[string]Message {
 		"advisory":           &AdvisoryRequest{Op: AdvisoryRelease, Session: AdvisorySession{7, 8}, Connection: 9, Seq: 10, Name: "job", Token: 11, Timeout: -time.Second},
 		"advisory response": &AdvisoryResponse{Stale: true, Holder: &AdvisoryHolder{Session: AdvisorySession{7, 8}, Connection: 9, Token: 10, Since: 11}, Released: 2,
 			Locks: []AdvisoryLock{{Name: "job", Holder: AdvisoryHolder{Token: 3}, Waiters: []AdvisoryWaiter{{AdvisorySession{1, 2}, 3}}}}},
-		"register":          &RegisterRequest{Member: sampleMember, Process: 5, Cluster: [16]byte{1, 15: 16}, Millis: 6},
+		"register":          &RegisterRequest{Member: sampleMember, Process: 5, Lives: []uint64{8, 9}, Cluster: [16]byte{1, 15: 16}, Millis: 6},
 		"register response": &RegisterResponse{ID: 3, Incarnation: 4, State: sampleState},
 		"heartbeat": &HeartbeatRequest{Node: 1, Process: 2, Replicas: []ReplicaReport{{Shard: 1, Replica: 2, Applied: 3, Bytes: 4},
 			{Shard: 2, Replica: 2, Applied: 3, Bytes: 4, Serving: true, Epoch: 5, ChangeID: 6, Voters: []Seat{{1, "h"}}, Learners: []Seat{{2, "i"}}, Removed: []paxos.ReplicaID{7}}}},

@@ -55,6 +55,9 @@ type Member struct {
 	State        MemberState
 	// Incarnation counts the openings of the node's directory.
 	Incarnation uint64
+	// Life is a random number that the latest opening chose, 0 for a node that
+	// keeps no notes. Only the directory that chose it knows it.
+	Life uint64
 	// Up says that the node was heard of a moment ago; it is not stored.
 	Up bool
 }
@@ -64,12 +67,12 @@ func appendMember(b []byte, m *Member) []byte {
 	b = appendString(appendString(b, m.Name), m.Zone)
 	b = appendString(appendString(b, m.Cluster), m.SQL)
 	b = append(appendUint(b, m.Version), byte(m.State))
-	return appendBool(appendUint(b, m.Incarnation), m.Up)
+	return appendBool(appendUint(appendUint(b, m.Incarnation), m.Life), m.Up)
 }
 
 func (d *decoder) member() Member {
 	m := Member{ID: d.uint(), Host: d.string(), Name: d.string(), Zone: d.string(), Cluster: d.string(), SQL: d.string(),
-		Version: d.uint(), State: MemberState(d.byte()), Incarnation: d.uint(), Up: d.bool()}
+		Version: d.uint(), State: MemberState(d.byte()), Incarnation: d.uint(), Life: d.uint(), Up: d.bool()}
 	if m.State > MemberRemoved {
 		d.fail()
 	}

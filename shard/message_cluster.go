@@ -10,6 +10,9 @@ type RegisterRequest struct {
 	Member Member
 	// Process is random for each life of a process.
 	Process uint64
+	// Lives are the numbers one of which the registry should have: what this
+	// directory chose when it was opened before.
+	Lives []uint64
 	// Cluster is zero for a node that joins.
 	Cluster [16]byte
 	// Millis is the node's clock, Unix time.
@@ -96,13 +99,17 @@ type StateRequest struct{}
 // AppendBinary appends the encoding.
 func (m *RegisterRequest) AppendBinary(b []byte) []byte {
 	b = appendUint(appendMember(append(b, formatVersion), &m.Member), m.Process)
+	b = appendUint(b, uint64(len(m.Lives)))
+	for _, life := range m.Lives {
+		b = appendUint(b, life)
+	}
 	return appendUint(append(b, m.Cluster[:]...), m.Millis)
 }
 
 // Decode reads what AppendBinary wrote.
 func (m *RegisterRequest) Decode(b []byte) error {
 	d := newDecoder(b)
-	*m = RegisterRequest{Member: d.member(), Process: d.uint(), Cluster: d.cluster(), Millis: d.uint()}
+	*m = RegisterRequest{Member: d.member(), Process: d.uint(), Lives: list(&d, (*decoder).uint), Cluster: d.cluster(), Millis: d.uint()}
 	return d.done()
 }
 

@@ -136,7 +136,7 @@ func (n *Node) register(ctx context.Context, r *Replica, q *RegisterRequest) (*R
 		}
 		m.ID++
 	}
-	if m.Incarnation == 0 && q.Member.ID != 0 { // a node that does not count by itself
+	if q.Member.ID != 0 {
 		m.Incarnation = old.Incarnation + 1
 	}
 	m.Up = false
@@ -181,8 +181,8 @@ func (n *Node) refusal(q *RegisterRequest, old Member, member bool, known []Memb
 	if h, ok := g.heard[old.ID]; member && ok && h.process != q.Process && now.Sub(h.at) < upFor && old.Cluster != m.Cluster {
 		return fmt.Sprintf("node %d runs already, at %s: this directory is a copy", old.ID, old.Cluster)
 	}
-	if member && m.Incarnation != 0 && m.Incarnation <= old.Incarnation {
-		return fmt.Sprintf("node %d was opened %d times and this directory knows of %d: it is an older copy", old.ID, old.Incarnation, m.Incarnation-1)
+	if member && m.ID != 0 && old.Life != 0 && !slices.Contains(q.Lives, old.Life) {
+		return fmt.Sprintf("node %d was opened since by another directory: this one is an older copy", old.ID)
 	}
 	for _, k := range known {
 		if m.Name != "" && strings.EqualFold(k.Name, m.Name) && k.ID != old.ID && k.State != MemberRemoved {
@@ -342,7 +342,7 @@ func changeRefusal(s *ClusterState, m Member, known bool, to MemberState) string
 		}
 	}
 	if want := wantedReplication(s); left < 1 || left < want && want <= left+1 && s.Replication > uint64(left) {
-		return fmt.Sprintf("%d nodes would be left and %d replicas are asked for: lower rowlock_replication_factor or add a node first", left, s.Replication)
+		return fmt.Sprintf("%d nodes would be left and %d replicas are asked for: lower the replication factor or add a node first", left, s.Replication)
 	}
 	if to != MemberRemoved {
 		return ""

@@ -1,0 +1,196 @@
+package rowlock_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock"
+)
+
+// cluster is nodes of one process that talk over TCP.
+type cluster struct {
+	t     *testing.T
+	nodes []*clusterNode
+}
+
+type clusterNode struct {
+	options rowlock.Options
+	node    *rowlock.Node
+	db      *sql.DB
+}
+
+func newCluster(t *testing.T, nodes int) *cluster {
+	c := &cluster{t: t}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			n.stop()
+		}
+	})
+	for range nodes {
+		n := c.add()
+		require.NoError(t, n.start())
+	}
+	return c
+}
+
+// add prepares a node that joins by way of the first one.
+func (c *cluster) add() *clusterNode {
+	n := &clusterNode{options: rowlock.Options{Dir: filepath.Join(c.t.TempDir(), "node"), Shards: 4, CacheBytes: 8 << 20,
+		Cluster: freeAddress(c.t), Name: fmt.Sprintf("n%d", len(c.nodes)+1)}}
+	if len(c.nodes) > 0 {
+		n.options.Join = []string{c.nodes[0].options.Cluster}
+	}
+	c.nodes = append(c.nodes, n)
+	return n
+}
+
+func freeAddress(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (n *clusterNode) start() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var err error
+	if n.node, err = rowlock.Open(ctx, n.options); err != nil {
+		return err
+	}
+	n.db = sql.OpenDB(n.node.Connector(""))
+	return nil
+}
+
+func (n *clusterNode) stop() {
+	if n.node == nil {
+		return
+	}
+	n.db.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	n.node.Close(ctx)
+	n.node = nil
+}
+
+func (c *cluster) replicated() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, n := range c.nodes {
+		require.NoError(c.t, n.node.AwaitReplicas(ctx))
+	}
+}
+
+func (c *cluster) exec(at int, statement string) {
+	c.t.Helper()
+	_, err := c.nodes[at].db.Exec(statement)
+	require.NoError(c.t, err, statement)
+}
+
+func (c *cluster) one(at int, query string) (v int) {
+	c.t.Helper()
+	require.NoError(c.t, c.nodes[at].db.QueryRow(query).Scan(&v), query)
+	return v
+}
+
+// Three nodes over real sockets and disks: any of them takes any client, one of
+// them stops and nobody loses anything, all of them stop and come back.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	c.replicated()
+	c.exec(0, "CREATE DATABASE d")
+	c.exec(1, "CREATE TABLE d.t (id INT PRIMARY KEY AUTO_INCREMENT, v INT, KEY (v))")
+	for i := range 30 {
+		c.exec(i%3, "INSERT INTO d.t (v) VALUES (1)")
+	}
+	for at := range 3 {
+		require.Equal(t, 30, c.one(at, "SELECT SUM(v) FROM d.t"))
+		require.Equal(t, 3, c.one(at, "SELECT COUNT(*) FROM rowlock.nodes WHERE state = 'up'"))
+		require.Equal(t, 15, c.one(at, "SELECT COUNT(*) FROM rowlock.replicas"))
+	}
+	c.nodes[1].stop()
+	c.exec(0, "UPDATE d.t SET v = v + 1")
+	require.Equal(t, 60, c.one(2, "SELECT SUM(v) FROM d.t"))
+	require.NoError(t, c.nodes[1].start())
+	require.Equal(t, 60, c.one(1, "SELECT SUM(v) FROM d.t"))
+	c.replicated()
+	c.sameEverywhere()
+
+	for _, n := range c.nodes {
+		n.stop()
+	}
+	var all sync.WaitGroup
+	for _, n := range c.nodes {
+		all.Go(func() { require.NoError(t, n.start()) })
+	}
+	all.Wait()
+	for at := range 3 {
+		require.Equal(t, 60, c.one(at, "SELECT SUM(v) FROM d.t"))
+	}
+	c.exec(1, "CALL rowlock.drain_node(1)")
+	require.Eventually(t, func() bool {
+		return c.one(1, "SELECT COUNT(*) FROM rowlock.shards WHERE owner = 1") == 0
+	}, 20*time.Second, 50*time.Millisecond)
+	require.Equal(t, 60, c.one(0, "SELECT SUM(v) FROM d.t"))
+	_, err := c.nodes[0].db.Exec("CALL rowlock.remove_node(1)")
+	require.ErrorContains(t, err, "still has a replica")
+}
+
+// sameEverywhere compares the replicas of every shard that have applied the same.
+func (c *cluster) sameEverywhere() {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool {
+		return c.one(0, "SELECT COUNT(*) FROM (SELECT shard FROM rowlock.checksums GROUP BY shard HAVING COUNT(*) = 3 AND COUNT(DISTINCT applied) = 1) x") == 5
+	}, 20*time.Second, 100*time.Millisecond, "the replicas stand at one index")
+	require.Zero(c.t, c.one(0, "SELECT COUNT(*) FROM (SELECT shard, applied FROM rowlock.checksums GROUP BY shard, applied HAVING COUNT(DISTINCT checksum) > 1) x"))
+}
+
+// What may not come in is told why.
+func TestClusterRefuses(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	joining := func(change func(*rowlock.Options)) error {
+		n := c.add()
+		defer func() { c.nodes = c.nodes[:len(c.nodes)-1] }()
+		change(&n.options)
+		err := n.start()
+		n.stop()
+		return err
+	}
+	require.ErrorContains(t, joining(func(o *rowlock.Options) { o.Name = "N1" }), "has the name")
+	require.ErrorIs(t, joining(func(o *rowlock.Options) { o.Name = "N1" }), rowlock.ErrRefused)
+	require.ErrorContains(t, joining(func(o *rowlock.Options) { o.Cluster = "0.0.0.0:0" }), "loopback")
+	require.Error(t, joining(func(o *rowlock.Options) { o.Cluster = "" }))
+
+	n := c.add()
+	require.NoError(t, n.start())
+	n.stop()
+	copied := filepath.Join(t.TempDir(), "copy")
+	require.NoError(t, os.CopyFS(copied, os.DirFS(n.options.Dir)))
+	require.NoError(t, n.start())
+	original := n.options.Dir
+	n.options.Dir = copied
+	running := n.node
+	n.options.Cluster = freeAddress(t)
+	err := n.start()
+	require.ErrorIs(t, err, rowlock.ErrRefused, "a copy beside the original")
+	n.node = running
+	n.stop()
+	time.Sleep(3500 * time.Millisecond) // it was heard of a moment ago
+	err = n.start()
+	require.ErrorIs(t, err, rowlock.ErrRefused, "an older copy")
+	require.ErrorContains(t, err, "older copy")
+	n.options.Dir, n.options.Cluster = original, freeAddress(t) // a node may get another address
+	require.NoError(t, n.start())
+}
