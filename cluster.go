@@ -104,6 +104,7 @@ func (n *Node) openMembership(ctx context.Context) error {
 	member.Host = n.host.ID()
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		var all error
+		final := true
 		for _, at := range n.options.Join {
 			response, err := shard.Join(ctx, n.transport, shard.NodeAddr(at), member, time.Now())
 			if err == nil {
@@ -113,6 +114,10 @@ func (n *Node) openMembership(ctx context.Context) error {
 				return fmt.Errorf("%w: %w", ErrRefused, err)
 			}
 			all = errors.Join(all, err)
+			final = final && strange(err)
+		}
+		if final {
+			return fmt.Errorf("%w: %w", ErrRefused, all)
 		}
 		select {
 		case <-time.After(wait):
@@ -120,6 +125,11 @@ func (n *Node) openMembership(ctx context.Context) error {
 			return fmt.Errorf("join the cluster: %w", all)
 		}
 	}
+}
+
+// strange tells whether a node cannot be talked to, however long one waits.
+func strange(err error) bool {
+	return errors.Is(err, transport.ErrVersion) || errors.Is(err, transport.ErrCertificate) || errors.Is(err, transport.ErrProtocol)
 }
 
 // becomeMember writes the notes before the identity: what has an identity finds

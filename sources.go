@@ -87,7 +87,7 @@ func (n *Node) checksumRows(context.Context) ([]sqlfront.ChecksumInfo, error) {
 	return rows, err
 }
 
-// metricRows sums the counters of the shards.
+// metricRows sums the counters of the shards and lists those of the peers.
 func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
 	var sum shard.ShardStatus
 	for _, s := range n.shards.Status() {
@@ -97,13 +97,13 @@ func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
 		sum.LockWaits += s.LockWaits
 		sum.Bytes += s.Bytes
 	}
-	return []sqlfront.MetricInfo{
+	return append([]sqlfront.MetricInfo{
 		{Name: "shard_reads", Value: float64(sum.Reads), Help: "read requests answered by shard owners"},
 		{Name: "shard_proposals", Value: float64(sum.Proposals), Help: "commands proposed to replica groups"},
 		{Name: "shard_commits", Value: float64(sum.Commits), Help: "transactions committed, once for each shard"},
 		{Name: "shard_lock_waits", Value: float64(sum.LockWaits), Help: "lock requests that had to wait"},
 		{Name: "shard_bytes", Value: float64(sum.Bytes), Help: "estimated size of all shards"},
-	}, nil
+	}, n.peerMetrics()...), nil
 }
 
 func (n *Node) lockRows(ctx context.Context) ([]sqlfront.LockInfo, error) {

@@ -331,8 +331,17 @@ func (r *Router) unanswered(ctx context.Context, s ID, m method, err error) erro
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return &Error{Code: Unavailable, Shard: s, Detail: err.Error()}
+	return &unreached{&Error{Code: Unavailable, Shard: s, Detail: err.Error()}, err}
 }
+
+// unreached is an Error with what the transport said.
+type unreached struct {
+	said  *Error
+	cause error
+}
+
+func (u *unreached) Error() string   { return u.said.Error() }
+func (u *unreached) Unwrap() []error { return []error{u.said, u.cause} }
 
 // assign copies an answer of the direct path into the caller's response.
 func assign(response, answer Message) {
