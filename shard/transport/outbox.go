@@ -10,6 +10,9 @@ import (
 const (
 	// spareBytes is how much of a buffer is kept for the next batch.
 	spareBytes = 1 << 20
+	// largeBytes is the size from which a frame is copied into a buffer of its
+	// own, without holding the others up.
+	largeBytes = 64 << 10
 	// queuedBytes is how much may wait before answers wait themselves.
 	queuedBytes = 16 << 20
 )
@@ -20,9 +23,12 @@ type outbox struct {
 	wake chan struct{}
 	mu   struct {
 		sync.Mutex
-		buf    []byte
+		queue  [][]byte // of frames; small ones share buffers
+		open   bool     // the last buffer takes more small frames
+		spare  []byte
 		put    uint64 // bytes ever put in
 		sent   uint64 // bytes of them that were written
+		taken  uint64 // bytes of them that the writer has taken
 		debts  []debt
 		closed bool
 		room   sync.Cond
@@ -57,16 +63,24 @@ func (o *outbox) addWithRoom(kind frameKind, id uint64, payload []byte) error {
 func (o *outbox) append(kind frameKind, id uint64, payload []byte, wait bool) (uint64, error) {
 	var space [headerSize]byte
 	head := appendHeader(space[:0], kind, id, payload)
+	var own []byte
+	if len(payload) >= largeBytes {
+		own = append(append(make([]byte, 0, headerSize+len(payload)), head...), payload...)
+	}
 	o.mu.Lock()
-	for wait && len(o.mu.buf) > queuedBytes && !o.mu.closed {
+	for wait && o.mu.put-o.mu.taken > queuedBytes && !o.mu.closed {
 		o.mu.room.Wait()
 	}
 	if o.mu.closed {
 		o.mu.Unlock()
 		return 0, errOutboxClosed
 	}
-	first := len(o.mu.buf) == 0
-	o.mu.buf = append(append(o.mu.buf, head...), payload...)
+	first := len(o.mu.queue) == 0
+	if own != nil {
+		o.mu.queue, o.mu.open = append(o.mu.queue, own), false
+	} else {
+		o.share(head, payload)
+	}
 	o.mu.put += uint64(headerSize + len(payload))
 	mark := o.mu.put
 	o.mu.Unlock()
@@ -74,6 +88,16 @@ func (o *outbox) append(kind frameKind, id uint64, payload []byte, wait bool) (u
 		o.ring()
 	}
 	return mark, nil
+}
+
+// share puts a small frame into the last buffer.
+func (o *outbox) share(head, payload []byte) {
+	if !o.mu.open {
+		o.mu.queue, o.mu.open = append(o.mu.queue, o.mu.spare[:0]), true
+		o.mu.spare = nil
+	}
+	last := &o.mu.queue[len(o.mu.queue)-1]
+	*last = append(append(*last, head...), payload...)
 }
 
 // ring wakes the writer.
@@ -99,41 +123,52 @@ func (o *outbox) after(mark uint64, do func()) {
 
 // write sends batches until the connection fails or the outbox is closed.
 func (o *outbox) write(conn io.Writer) error {
-	var batch []byte
+	var batches [][]byte
 	for range o.wake {
 		runtime.Gosched() // callers that are ready to run put their frames in first
-		if batch = o.swap(batch); batch == nil {
+		batches = o.take(batches)
+		if batches == nil {
 			return errOutboxClosed
 		}
-		if len(batch) == 0 {
-			continue
+		for i, batch := range batches {
+			if _, err := conn.Write(batch); err != nil {
+				return err
+			}
+			o.written(len(batch))
+			o.keep(batch)
+			batches[i] = nil
 		}
-		if _, err := conn.Write(batch); err != nil {
-			return err
-		}
-		o.written(len(batch))
 	}
 	return nil
 }
 
-// swap takes what waits and leaves the old buffer in its place. It returns nil
-// when the outbox is closed.
-func (o *outbox) swap(old []byte) []byte {
-	if cap(old) > spareBytes || old == nil {
-		old = make([]byte, 0, 4<<10)
-	}
+// take returns what waits and leaves an emptied list in its place. It returns
+// nil when the outbox is closed.
+func (o *outbox) take(emptied [][]byte) [][]byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.mu.closed {
 		return nil
 	}
-	batch := o.mu.buf
-	o.mu.buf = old[:0]
-	o.mu.room.Broadcast()
-	if batch == nil {
-		batch = []byte{}
+	taken := o.mu.queue
+	if taken == nil {
+		taken = [][]byte{}
 	}
-	return batch
+	o.mu.queue, o.mu.open, o.mu.taken = emptied[:0], false, o.mu.put
+	o.mu.room.Broadcast()
+	return taken
+}
+
+// keep saves a buffer for frames to come.
+func (o *outbox) keep(buffer []byte) {
+	if cap(buffer) > spareBytes {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if cap(o.mu.spare) < cap(buffer) {
+		o.mu.spare = buffer
+	}
 }
 
 func (o *outbox) written(n int) {
@@ -163,7 +198,7 @@ func (o *outbox) close() {
 	}
 	o.mu.closed = true
 	due := o.mu.debts
-	o.mu.debts, o.mu.buf = nil, nil
+	o.mu.debts, o.mu.queue = nil, nil
 	o.mu.room.Broadcast()
 	o.mu.Unlock()
 	o.ring()

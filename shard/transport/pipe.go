@@ -29,6 +29,9 @@ type pipe struct {
 	take    func(h header, payload []byte) error
 	counted traffic
 	heard   atomic.Uint64
+	// listening is set while the reader waits for bytes. A reader that has not
+	// come to it, for a large frame, is no proof of silence.
+	listening atomic.Bool
 
 	mu struct {
 		sync.Mutex
@@ -80,7 +83,7 @@ func (p *pipe) keepAlive(ended chan struct{}) {
 		case <-ended:
 			return
 		}
-		if heard := p.heard.Load(); heard != last {
+		if heard := p.heard.Load(); heard != last || !p.listening.Load() {
 			last, silent = heard, 0
 		} else if silent++; silent >= silentBeats && !mutated("T3.silence-borne") {
 			p.end(errSilent)
@@ -111,7 +114,9 @@ func (p *pipe) cause() error {
 type counting struct{ *pipe }
 
 func (c counting) Read(b []byte) (int, error) {
+	c.listening.Store(true)
 	n, err := c.conn.Read(b)
+	c.listening.Store(false)
 	if n > 0 {
 		c.heard.Add(1)
 		c.counted.in.Add(uint64(n))
