@@ -51,6 +51,8 @@ func samples() map[string]Message {
 		"vote":               &VoteResponse{State: storage.VoteCommitted, Prepare: 8, Commit: 9, Fenced: true},
 		"resolve":            &ResolveRequest{Txn: sampleTxn, Commit: 10, Wait: true},
 		"close vote":         &CloseVoteRequest{Txn: sampleTxn},
+		"look vote":          &LookVoteRequest{Txn: sampleTxn},
+		"look vote response": &LookVoteResponse{State: storage.VotePrepared, Prepare: 8, Commit: 9, Participants: []ID{1, 2}, Fenced: true},
 		"release":            &ReleaseRequest{Txn: sampleTxn, Keys: []storage.Key{k("a")}},
 		"renew":              &RenewRequest{Gateway: 7, Open: []storage.TxnID{sampleTxn}, Cut: 9, Oldest: storage.MaxTimestamp},
 		"undecided":          &UndecidedRequest{OlderThan: 2 * time.Second},

@@ -362,6 +362,8 @@ func assign(response, answer Message) {
 		*response.(*OldestResponse) = *a
 	case *AdvisoryResponse:
 		*response.(*AdvisoryResponse) = *a
+	case *LookVoteResponse:
+		*response.(*LookVoteResponse) = *a
 	case *WaitsResponse:
 		*response.(*WaitsResponse) = *a
 	case *HeartbeatRequest:

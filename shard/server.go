@@ -103,6 +103,8 @@ func newRequest(m method) Message {
 		return &StageRequest{}
 	case methodTakeOver:
 		return &TakeOverRequest{}
+	case methodLookVote:
+		return &LookVoteRequest{}
 	case methodWaits:
 		return &WaitsRequest{}
 	case methodRegister, methodJoin:
@@ -183,6 +185,8 @@ func (s *Server) Dispatch(ctx context.Context, id ID, q Message) (Message, error
 		return &Done{}, r.Stage(ctx, q)
 	case *TakeOverRequest:
 		return &Done{}, r.TakeOver(ctx, q)
+	case *LookVoteRequest:
+		return r.LookVote(ctx, q)
 	case *WaitsRequest:
 		return r.ReportWaits(q)
 	case *PingRequest:

@@ -53,6 +53,7 @@ const (
 	methodStart
 	methodService
 	methodState
+	methodLookVote
 	methods // how many there are, plus one
 )
 

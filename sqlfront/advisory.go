@@ -25,7 +25,8 @@ func errAdvisoryName(name string) error {
 	return mysql.NewSQLError(3057, "42000", "Incorrect user-level lock name '%s'.", name)
 }
 
-// advisoryFunctions replace the engine's, which know one process only.
+// advisoryFunctions replace the engine's, which know one process only. Beside them
+// are those that tell of transactions.
 func advisoryFunctions() []sql.Function {
 	definitions := []*advisoryFunction{
 		{name: "get_lock", args: 2, typ: types.Int64, eval: getLock},
@@ -34,6 +35,8 @@ func advisoryFunctions() []sql.Function {
 		{name: "is_free_lock", args: 1, typ: types.Int64, eval: isFreeLock},
 		{name: "is_used_lock", args: 1, typ: types.Uint64, eval: isUsedLock},
 		{name: "lock_token", args: 1, typ: types.Uint64, eval: lockToken},
+		{name: "rowlock_transaction_id", args: 0, typ: types.LongText, eval: transactionID},
+		{name: "rowlock_transaction_status", args: 1, typ: types.LongText, text: true, eval: transactionStatus},
 	}
 	var functions []sql.Function
 	for _, f := range definitions {
@@ -47,6 +50,7 @@ type advisoryFunction struct {
 	name string
 	args int
 	typ  sql.Type
+	text bool // the argument is any text, not a name; NULL for NULL
 	eval func(ctx *sql.Context, locks *txn.Advisory, name string, rest []any) (any, error)
 }
 
@@ -134,7 +138,12 @@ func (c *advisoryCall) Eval(ctx *sql.Context, row sql.Row) (any, error) {
 	name := ""
 	if len(values) > 0 {
 		var err error
-		if name, err = advisoryName(ctx, values[0]); err != nil {
+		if c.text {
+			if values[0] == nil {
+				return nil, nil
+			}
+			name = fmt.Sprint(values[0])
+		} else if name, err = advisoryName(ctx, values[0]); err != nil {
 			return nil, err
 		}
 		values = values[1:]

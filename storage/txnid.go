@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"strconv"
+	"strings"
 )
 
 // TxnIDSize is the length in bytes of an encoded [TxnID].
@@ -34,6 +36,22 @@ func (id TxnID) Compare(other TxnID) int {
 // String shows the id as start-gateway-counter in hexadecimal.
 func (id TxnID) String() string {
 	return fmt.Sprintf("%x-%x-%x", uint64(id.Start), id.Gateway, id.Seq)
+}
+
+// ParseTxnID reads what String wrote.
+func ParseTxnID(text string) (TxnID, bool) {
+	parts := strings.Split(text, "-")
+	if len(parts) != 3 {
+		return TxnID{}, false
+	}
+	var n [3]uint64
+	for i, part := range parts {
+		var err error
+		if n[i], err = strconv.ParseUint(part, 16, 64); err != nil {
+			return TxnID{}, false
+		}
+	}
+	return TxnID{Start: Timestamp(n[0]), Gateway: n[1], Seq: n[2]}, true
 }
 
 // Append adds the 24-byte encoding, which sorts bytewise like Compare.

@@ -117,6 +117,10 @@ func (w *trio) CloseVote(ctx context.Context, s shard.ID, q *shard.CloseVoteRequ
 	return ask[*shard.VoteResponse](ctx, w, s, q)
 }
 
+func (w *trio) LookVote(ctx context.Context, s shard.ID, q *shard.LookVoteRequest) (*shard.LookVoteResponse, error) {
+	return ask[*shard.LookVoteResponse](ctx, w, s, q)
+}
+
 func (w *trio) done(ctx context.Context, s shard.ID, q shard.Message) error {
 	_, err := ask[*shard.Done](ctx, w, s, q)
 	return err

@@ -23,6 +23,7 @@ type Router interface {
 	Stage(ctx context.Context, s shard.ID, r *shard.StageRequest) error
 	Resolve(ctx context.Context, s shard.ID, r *shard.ResolveRequest) error
 	CloseVote(ctx context.Context, s shard.ID, r *shard.CloseVoteRequest) (*shard.VoteResponse, error)
+	LookVote(ctx context.Context, s shard.ID, r *shard.LookVoteRequest) (*shard.LookVoteResponse, error)
 	Release(ctx context.Context, s shard.ID, r *shard.ReleaseRequest) error
 	Renew(ctx context.Context, s shard.ID, r *shard.RenewRequest) error
 	Advisory(ctx context.Context, r *shard.AdvisoryRequest) (*shard.AdvisoryResponse, error)
