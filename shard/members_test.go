@@ -258,14 +258,18 @@ func TestSoleEpochEndsUnderLoad(t *testing.T) {
 
 // tryPut writes a row in a transaction of its own; false if that was not acknowledged.
 func (g *growing) tryPut(r *Replica, seq uint64, k, v string) bool {
-	start, _ := g.times.Timestamp(g.ctx())
+	return tryPut(g.ctx(), r, g.times, seq, k, v)
+}
+
+func tryPut(ctx context.Context, r *Replica, times TimestampSource, seq uint64, k, v string) bool {
+	start, _ := times.Timestamp(ctx)
 	id := storage.TxnID{Start: start, Gateway: 9, Seq: seq}
-	granted, err := r.Lock(g.ctx(), &LockRequest{Txn: id, Mode: LockExclusive, Keys: []storage.Key{storage.Key(k)}})
+	granted, err := r.Lock(ctx, &LockRequest{Txn: id, Mode: LockExclusive, Keys: []storage.Key{storage.Key(k)}})
 	if err != nil {
 		return false
 	}
-	floor, _ := g.times.Timestamp(g.ctx())
-	vote, err := r.OnePC(g.ctx(), &OnePCRequest{Txn: id, Token: granted.Token, Floor: floor,
+	floor, _ := times.Timestamp(ctx)
+	vote, err := r.OnePC(ctx, &OnePCRequest{Txn: id, Token: granted.Token, Floor: floor,
 		Writes: []Write{{Key: storage.Key(k), Value: []byte(v)}}})
 	return err == nil && vote.State == storage.VoteCommitted
 }

@@ -264,73 +264,88 @@ type scenario struct {
 	name           string
 	places         int   // see explore.NewSchedules
 	losses, copies int64 // answers that may be lost, proposals that may be doubled
+	leases         bool
 	actors         func(ctx context.Context, w *modelWorld)
 }
 
 var serial = Options{Isolation: Serializable}
 
 var scenarios = []scenario{
-	{"a read and a write", 3, 0, 0, func(ctx context.Context, w *modelWorld) {
+	{"a read and a write", 3, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 0, serial, "x")
 		w.read(ctx, "R1", 0, "x")
 	}},
-	{"a read and a write across owners", 2, 0, 0, func(ctx context.Context, w *modelWorld) {
+	{"a read and a write across owners", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 1, serial, "x")
 		w.read(ctx, "R1", 0, "x")
 		w.take(ctx, 1, 1)
 	}},
-	{"a write, then reads across owners", 2, 0, 0, func(ctx context.Context, w *modelWorld) {
+	{"a write, then reads across owners", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 0, serial, "x")
 		w.read(ctx, "R1", 0, "x")
 		w.read(ctx, "R2", 1, "x")
 		w.take(ctx, 1, 1)
 	}},
-	{"autocommit across owners", 2, 0, 0, func(ctx context.Context, w *modelWorld) {
+	{"autocommit across owners", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 1, Options{Isolation: Serializable, Autocommit: true}, "x")
 		w.read(ctx, "R1", 0, "x")
 		w.take(ctx, 1, 1)
 	}},
-	{"two reads, a write, a new owner", 2, 0, 0, func(ctx context.Context, w *modelWorld) {
+	{"two reads, a write, a new owner", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 1, serial, "x")
 		w.read(ctx, "R1", 0, "x")
 		w.read(ctx, "R2", 0, "x")
 		w.take(ctx, 1, 1)
 	}},
-	{"lost answers and copies", 2, 1, 1, func(ctx context.Context, w *modelWorld) {
+	{"a lease, a read, a write, a new owner", 3, 0, 0, true, func(ctx context.Context, w *modelWorld) {
+		w.increment(ctx, "T1", 1, serial, "x")
+		w.read(ctx, "R1", 0, "x")
+		w.take(ctx, 1, 1)
+		w.passTime(ctx)
+	}},
+	{"a lease and two new owners", 2, 0, 0, true, func(ctx context.Context, w *modelWorld) {
+		w.increment(ctx, "T1", 1, serial, "x")
+		w.read(ctx, "R1", 0, "x")
+		w.read(ctx, "R2", 1, "x")
+		w.take(ctx, 1, 1)
+		w.take(ctx, 1, 0)
+		w.passTime(ctx)
+	}},
+	{"lost answers and copies", 2, 1, 1, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 0, serial, "x")
 		w.read(ctx, "R1", 0, "x")
 		w.increment(ctx, "T2", 1, serial, "x")
 	}},
-	{"two keys, two transactions", 2, 0, 0, func(ctx context.Context, w *modelWorld) {
+	{"two keys, two transactions", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 0, serial, "x", "y")
 		w.increment(ctx, "T2", 1, serial, "x", "y")
 		w.read(ctx, "R1", 0, "x", "y")
 	}},
-	{"two keys across owners", 2, 1, 0, func(ctx context.Context, w *modelWorld) {
+	{"two keys across owners", 2, 1, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 0, serial, "x", "y")
 		w.take(ctx, 1, 1)
 		w.read(ctx, "R1", 1, "x", "y")
 	}},
-	{"autocommit beside a reader's lock", 2, 0, 0, func(ctx context.Context, w *modelWorld) {
+	{"autocommit beside a reader's lock", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 0, serial, "?x", "y")
 		w.increment(ctx, "T2", 1, Options{Isolation: Serializable, Autocommit: true}, "x")
 		w.read(ctx, "R1", 0, "x", "y")
 	}},
-	{"autocommit that reads what is newer", 2, 0, 0, func(ctx context.Context, w *modelWorld) {
+	{"autocommit that reads what is newer", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 0, serial, "x")
 		w.increment(ctx, "T2", 1, Options{Isolation: Serializable, Autocommit: true}, "?x", "x2")
 		w.read(ctx, "R1", 0, "x", "x2")
 	}},
-	{"an interval and an insert", 2, 0, 0, func(ctx context.Context, w *modelWorld) {
+	{"an interval and an insert", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.count(ctx, "T1", "x", "z")
 		w.increment(ctx, "T2", 1, serial, "x2", "y")
 	}},
-	{"leases lapse", 2, 0, 0, func(ctx context.Context, w *modelWorld) {
+	{"leases lapse", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 0, serial, "!x")
 		w.increment(ctx, "T2", 1, serial, "x")
 		w.lapse(ctx, 1)
 	}},
-	{"locks lost with their owner", 2, 0, 0, func(ctx context.Context, w *modelWorld) {
+	{"locks lost with their owner", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 0, serial, "!x")
 		w.increment(ctx, "T2", 1, serial, "x")
 		w.take(ctx, 1, 1)
@@ -341,7 +356,7 @@ var scenarios = []scenario{
 func play(t *testing.T, e *modelEngine, s *scenario, choose func([]string) int) (failure error) {
 	synctest.Test(t, func(t *testing.T) {
 		stage := explore.NewStage(choose)
-		w, err := newModelWorld(e, stage)
+		w, err := newModelWorld(e, stage, s.leases)
 		require.NoError(t, err)
 		defer w.close()
 		w.losses.Store(s.losses)
@@ -391,6 +406,9 @@ func TestReplicasModelScripts(t *testing.T) {
 			[]string{"T1 > lock check", "R1 > max_ts", "T1", "R1"}},
 		{"the old owner has not applied what deposes it", "two reads, a write, a new owner",
 			[]string{"R2", "B takes 1", "commit begin-epoch", "apply at 1B", "answer begin-epoch", "B takes 1",
+				"T1", "commit one-phase", "apply at 1B", "answer one-phase", "T1", "R1"}},
+		{"the old owner has a lease and has not applied what deposes it", "a lease, a read, a write, a new owner",
+			[]string{"B takes 1", "commit begin-epoch", "apply at 1B", "answer begin-epoch", "B takes 1",
 				"T1", "commit one-phase", "apply at 1B", "answer one-phase", "T1", "R1"}},
 		{"a read while an outcome is unknown", "lost answers and copies",
 			[]string{"T1", "lose the answer of one-phase", "R1"}},

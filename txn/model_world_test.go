@@ -31,6 +31,8 @@ type modelWorld struct {
 	losses, copies atomic.Int64 // how many answers may still be lost, proposals doubled
 	free           atomic.Bool  // the beginning and the end: nothing waits for the stage
 
+	lease   atomic.Int64 // what the clock of leases is ahead of the bubble's
+	began   time.Time
 	tso     atomic.Uint64
 	clock   atomic.Uint64 // counts the events of histories
 	elapsed atomic.Int64  // added to the clocks of replicas
@@ -104,12 +106,17 @@ func (e *modelEngine) outside(f func()) {
 }
 
 // newModelWorld opens the shards, with A as their owners, and two gateways: the
-// first believes in A, the second in B.
-func newModelWorld(e *modelEngine, stage *explore.Stage) (*modelWorld, error) {
+// first believes in A, the second in B. With leases, A has one.
+func newModelWorld(e *modelEngine, stage *explore.Stage, leases bool) (*modelWorld, error) {
 	w := &modelWorld{stage: stage, engine: e, logs: map[shard.ID]*modelLog{}, replicas: map[shard.ID][]*shard.Replica{},
 		spaces: map[shard.ID][]*storage.Space{}}
 	w.free.Store(true)
 	w.tso.Store(1 << 20)
+	w.began = time.Now()
+	policy := shard.LeasePolicy{Clock: w.leaseClock}
+	if leases {
+		policy.Length = modelLease
+	}
 	for s := shard.ID(1); s <= 2; s++ {
 		l := &modelLog{w: w, shard: s, proposed: map[string]int{}, voters: 2}
 		w.logs[s] = l
@@ -123,10 +130,14 @@ func newModelWorld(e *modelEngine, stage *explore.Stage) (*modelWorld, error) {
 			l.replicas = append(l.replicas, g)
 			w.spaces[s] = append(w.spaces[s], space)
 			w.replicas[s] = append(w.replicas[s], shard.NewReplica(shard.ReplicaConfig{Shard: s, Node: uint64(i + 1),
-				Process: uint64(100 + i), Space: space, Machine: m, Group: g, Times: w, Clock: w.now,
+				Process: uint64(100 + i), Space: space, Machine: m, Group: g, Times: w, Clock: w.now, Lease: policy,
 				Steps: func(ctx context.Context, step string) { w.stage.At(ctx, step+" at "+g.name()) }}))
 		}
 		if err := w.replicas[s][0].BecomeOwner(context.Background()); err != nil {
+			return nil, err
+		}
+		read := &shard.ReadRequest{At: w.Issued(), Keys: []storage.Key{storage.Key("x")}}
+		if _, err := w.replicas[s][0].Read(context.Background(), read); err != nil {
 			return nil, err
 		}
 	}
@@ -146,6 +157,25 @@ func newModelCoordinator(router Router, gateway uint64) *Coordinator {
 	c.resolver = newResolver(c)
 	c.recoverer = newRecoverer(c.life, c)
 	return c
+}
+
+// modelLease is how long leases are where a scenario has them.
+const modelLease = time.Second
+
+func (w *modelWorld) leaseClock() time.Duration {
+	return time.Since(w.began) + time.Duration(w.lease.Load())
+}
+
+// passTime lets the clock of leases jump, as an actor: a lease that is held ends in
+// between, and so does a wait for one. The bubble's time passes by itself, but only
+// when nothing else can happen.
+func (w *modelWorld) passTime(ctx context.Context) {
+	w.stage.Go(ctx, "time", func(ctx context.Context) {
+		for range 4 {
+			w.stage.At(ctx, "passes")
+			w.lease.Add(int64(modelLease/2 + 1))
+		}
+	})
 }
 
 func (w *modelWorld) now() time.Time { return time.Now().Add(time.Duration(w.elapsed.Load())) }
