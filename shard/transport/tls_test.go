@@ -180,3 +180,25 @@ func TestNewCertificates(t *testing.T) {
 	after.write(dirs[0], transporttest.Node())
 	reaches(t, a, 2)
 }
+
+// TestTwoAuthorities: while an authority is replaced, nodes of both talk.
+func TestTwoAuthorities(t *testing.T) {
+	before, after := newAuthority(t), newAuthority(t)
+	dirs := []string{before.dir(transporttest.Node()), after.dir(transporttest.Node())}
+	var both []byte
+	for _, dir := range dirs {
+		ca, err := os.ReadFile(filepath.Join(dir, transport.CAFile))
+		require.NoError(t, err)
+		both = append(both, ca...)
+	}
+	c := newCluster(t)
+	nodes := make([]*transport.Transport, len(dirs))
+	for i, dir := range dirs {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, transport.CAFile), both, 0o600))
+		nodes[i] = c.listen(uint64(i+1), echo, withTLS(dir))
+	}
+	_, err := nodes[0].Call(soon(t), "2", nil)
+	require.NoError(t, err)
+	_, err = nodes[1].Call(soon(t), "1", nil)
+	require.NoError(t, err)
+}
