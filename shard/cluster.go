@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowlockdb/rowlock/paxos"
@@ -88,6 +89,41 @@ func (n *Node) remember() error {
 	n.memory.lives = append(n.memory.lives[max(0, len(n.memory.lives)-maxLives):], randomID())
 	n.see(&state)
 	return n.note(&state)
+}
+
+// checkLife asks the other nodes, before any replica runs, whether this directory is
+// the node's latest: an older copy has forgotten votes that it gave. Who does not
+// answer at once says nothing.
+func (n *Node) checkLife(ctx context.Context) error {
+	lives := n.memory.lives
+	if len(lives) == 0 {
+		return nil
+	}
+	var refused atomic.Pointer[Error]
+	var wg sync.WaitGroup
+	for _, m := range n.state.Load().Members {
+		if m.ID == n.c.NodeID || m.State == MemberRemoved {
+			continue
+		}
+		wg.Go(func() {
+			bounded, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			state := &ClusterState{}
+			if n.router.callNode(bounded, nodeAddr(m.ID), System, methodState, &StateRequest{}, state) != nil {
+				return
+			}
+			self, known := state.Member(n.c.NodeID)
+			if known && self.Life != 0 && !slices.Contains(lives, self.Life) {
+				refused.Store(&Error{Code: Refused, Shard: System,
+					Detail: fmt.Sprintf("node %d was opened since by another directory: this one is an older copy", n.c.NodeID)})
+			}
+		})
+	}
+	wg.Wait()
+	if e := refused.Load(); e != nil {
+		return e
+	}
+	return nil
 }
 
 // note writes the notes down if they say something new.

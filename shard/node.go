@@ -177,6 +177,9 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.remember(); err != nil {
 		return err
 	}
+	if err := n.checkLife(ctx); err != nil {
+		return err
+	}
 	founding := len(stored) == 0 && len(n.state.Load().Members) == 0
 	if founding {
 		stored = []paxos.Stored{{Group: groupOf(System), Replica: paxos.ReplicaID(n.c.NodeID)}}
