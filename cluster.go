@@ -24,10 +24,13 @@ import (
 // ErrRefused: the cluster does not take this node; the error says why.
 var ErrRefused = errors.New("rowlock: the cluster refuses this node")
 
-// clusterElection is the election timeout of a node that may have peers, in ticks:
-// half a second to a second, from the first group on. The groups of a node that
-// is alone elect themselves sooner.
-const clusterElection = 50
+// The tick of a node that may have peers, which is the same on all of them, and its
+// election timeout in ticks: half a second to a second. The groups of a node that
+// is alone elect themselves sooner; a shorter tick costs an idle node its time.
+const (
+	clusterTick     = 25 * time.Millisecond
+	clusterElection = 20
+)
 
 // joinPatience is how long a new node asks the nodes of Options.Join in turn.
 const joinPatience = time.Minute

@@ -136,7 +136,7 @@ func (n *Node) openEngine(context.Context) error {
 func (n *Node) openHost(context.Context) error {
 	o := dragon.Options{Dir: n.LogDir(), Logger: n.log, Failed: n.fail}
 	if n.transport != nil {
-		o.Wire, o.Resolve, o.Election = n.transport, n.nodeOf, clusterElection
+		o.Wire, o.Resolve, o.RTT, o.Election = n.transport, n.nodeOf, clusterTick, clusterElection
 	}
 	if n.options.adjustLog != nil {
 		n.options.adjustLog(&o)
