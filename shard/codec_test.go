@@ -63,6 +63,8 @@ func samples() map[string]Message {
 		"waits response":     &WaitsResponse{Epoch: 7, Step: 9, Verdicts: []WaitVerdict{{Shard: 3, Epoch: 2, ID: 9, Members: []LockInfo{sampleWait}}}},
 		"timestamp":          &TimestampRequest{Count: 5},
 		"timestamp response": &TimestampResponse{First: 6},
+		"sequence":           &SequenceRequest{ID: 1, Start: 2, Least: 3, Count: 4, Exact: true},
+		"sequence response":  &SequenceResponse{First: 7},
 		"fence":              &FenceRequest{Below: 5},
 		"schema":             &SchemaRequest{Table: 5, Version: 6},
 		"collect":            &CollectRequest{Below: 5},

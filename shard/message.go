@@ -268,6 +268,18 @@ type TimestampRequest struct{ Count int }
 // TimestampResponse is the first of Count consecutive timestamps.
 type TimestampResponse struct{ First storage.Timestamp }
 
+// SequenceRequest takes Count values of the counter ID, none below Least; 0 only
+// looks, or moves the counter up to Least. Start is the first value of a counter
+// that was never used. Exact stores the next value itself: nobody is expected to
+// ask for more soon.
+type SequenceRequest struct {
+	ID, Start, Least, Count uint64
+	Exact                   bool
+}
+
+// SequenceResponse is the first of the values taken, or the next one.
+type SequenceResponse struct{ First uint64 }
+
 // FenceRequest raises the shard's fence to Below.
 type FenceRequest struct{ Below storage.Timestamp }
 

@@ -361,6 +361,31 @@ func (m *TimestampRequest) Decode(b []byte) error {
 }
 
 // AppendBinary appends the encoding.
+func (m *SequenceRequest) AppendBinary(b []byte) []byte {
+	b = appendUint(appendUint(append(b, formatVersion), m.ID), m.Start)
+	return appendBool(appendUint(appendUint(b, m.Least), m.Count), m.Exact)
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *SequenceRequest) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = SequenceRequest{ID: d.uint(), Start: d.uint(), Least: d.uint(), Count: d.uint(), Exact: d.bool()}
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
+func (m *SequenceResponse) AppendBinary(b []byte) []byte {
+	return appendUint(append(b, formatVersion), m.First)
+}
+
+// Decode reads what AppendBinary wrote.
+func (m *SequenceResponse) Decode(b []byte) error {
+	d := newDecoder(b)
+	*m = SequenceResponse{First: d.uint()}
+	return d.done()
+}
+
+// AppendBinary appends the encoding.
 func (m *TimestampResponse) AppendBinary(b []byte) []byte {
 	return appendUint(append(b, formatVersion), uint64(m.First))
 }

@@ -137,6 +137,8 @@ type tenure struct {
 	// owner who handed the shard over with its locks.
 	tokenEpoch uint64
 
+	sequences sequences // system shard only
+
 	closing atomic.Bool // closeAbandoned is at work
 
 	mu struct {

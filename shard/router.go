@@ -194,6 +194,24 @@ func (r *Router) Advisory(ctx context.Context, q *AdvisoryRequest) (*AdvisoryRes
 	return callFor[AdvisoryResponse](ctx, r, System, methodAdvisory, q)
 }
 
+// Sequence takes values of a counter. After an error values may have been taken,
+// which nobody else gets.
+func (r *Router) Sequence(ctx context.Context, q *SequenceRequest) (uint64, error) {
+	if local := r.local(System); local != nil && !r.encode {
+		if response, err := local.Sequence(ctx, q); CodeOf(err) != NotOwner {
+			if err != nil {
+				return 0, err
+			}
+			return response.First, nil
+		}
+	}
+	response, err := callFor[SequenceResponse](ctx, r, System, methodSequence, q)
+	if err != nil {
+		return 0, err
+	}
+	return response.First, nil
+}
+
 // RaiseSchema raises the least acceptable version of a table's schema on every
 // shard, the system shard included (H11). When it returns nil, no transaction
 // that planned with an older version can vote any more.

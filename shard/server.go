@@ -107,6 +107,8 @@ func newRequest(m method) Message {
 		return &LookVoteRequest{}
 	case methodWaits:
 		return &WaitsRequest{}
+	case methodSequence:
+		return &SequenceRequest{}
 	case methodRegister, methodJoin:
 		return &RegisterRequest{}
 	case methodHeartbeat:
@@ -149,6 +151,8 @@ func (s *Server) Dispatch(ctx context.Context, id ID, q Message) (Message, error
 	case *TimestampRequest:
 		t, err := r.Timestamps(ctx, uint64(max(q.Count, 1)))
 		return &TimestampResponse{First: t}, err
+	case *SequenceRequest:
+		return r.Sequence(ctx, q)
 	case *ReadRequest:
 		return r.Read(ctx, q)
 	case *LockRequest:

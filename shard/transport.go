@@ -54,6 +54,7 @@ const (
 	methodService
 	methodState
 	methodLookVote
+	methodSequence
 	methods // how many there are, plus one
 )
 

@@ -13,153 +13,188 @@ import (
 	"github.com/rowlockdb/rowlock/txn"
 )
 
-// autoBatch is how far ahead a counter is persisted. A crash loses at most this
-// many values; a clean shutdown none.
-const autoBatch = 1000
-
-// autoCounters hands out AUTO_INCREMENT values, one counter per table, in order
-// for all sessions of the process. The stored value is an upper bound of what
-// was handed out, written before.
+// autoCounters hand out AUTO_INCREMENT values. Those of stored tables are counters
+// of the system shard, in order for all gateways: every statement asks for its
+// values when it needs them, and requests for one table that come while another is
+// under way go together. Only a session that asks for it (the variable
+// rowlock_auto_increment_cache) takes values ahead, whose order is then that of the
+// ranges. Counters of temporary tables are kept here.
 type autoCounters struct {
 	coordinator *txn.Coordinator
 	mu          struct {
 		sync.Mutex
-		tables map[catalog.ID]*autoCounter
+		temporary map[catalog.ID]uint64 // table: next value
+		queues    map[catalog.ID]*autoQueue
 	}
 }
 
-type autoCounter struct {
-	token     chan struct{} // held by who loads or extends the counter
-	next      uint64        // 0: not loaded
-	limit     uint64        // values below it are covered by the stored one
-	temporary bool          // nothing is stored
+// autoQueue is what this gateway knows of one counter.
+type autoQueue struct {
+	busy    bool
+	waiting []*autoRequest
+	legacy  uint64 // where a counter of an earlier version of this program starts; 0: not read
+	cached  uint64 // values taken ahead: from cached on, up to ahead
+	ahead   uint64
+}
+
+// autoRequest waits for one value.
+type autoRequest struct {
+	value uint64
+	err   error
+	done  chan struct{}
 }
 
 func (a *autoCounters) init(c *txn.Coordinator) {
 	a.coordinator = c
-	a.mu.tables = map[catalog.ID]*autoCounter{}
+	a.mu.temporary, a.mu.queues = map[catalog.ID]uint64{}, map[catalog.ID]*autoQueue{}
 }
 
-func (a *autoCounters) counter(id catalog.ID, temporary bool) *autoCounter {
+// forget drops what is known of a temporary table's counter.
+func (a *autoCounters) forget(id catalog.ID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c := a.mu.tables[id]
-	if c == nil {
-		c = &autoCounter{token: make(chan struct{}, 1), temporary: temporary}
-		a.mu.tables[id] = c
-	}
-	return c
-}
-
-// reset sets or (0) forgets a counter after its stored value was changed.
-func (a *autoCounters) reset(id catalog.ID, next uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if next == 0 {
-		delete(a.mu.tables, id)
-		return
-	}
-	a.mu.tables[id] = &autoCounter{token: make(chan struct{}, 1), next: next, limit: next}
+	delete(a.mu.temporary, id)
 }
 
 // setTemporary sets the counter of a temporary table.
 func (a *autoCounters) setTemporary(id catalog.ID, next uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.mu.tables[id] = &autoCounter{token: make(chan struct{}, 1), next: next, limit: math.MaxUint64, temporary: true}
+	a.mu.temporary[id] = next
 }
 
-// with runs f while no other session uses the counter. f sees it loaded.
-func (a *autoCounters) with(ctx context.Context, info *tableInfo, f func(*autoCounter) error) error {
-	c := a.counter(info.desc.ID, info.temporary)
-	select {
-	case c.token <- struct{}{}:
-		defer func() { <-c.token }()
-	case <-ctx.Done():
-		return ctx.Err()
+// counterID is the number of a table's counter. It changes when the counter is set
+// anew, so that this happens with the schema change or not at all.
+func (t *tableInfo) counterID() catalog.ID {
+	if t.desc.AutoID != 0 {
+		return t.desc.AutoID
 	}
-	if c.next == 0 {
-		if err := a.load(ctx, c, info.desc.ID); err != nil {
-			return err
+	return t.desc.ID
+}
+
+func (a *autoCounters) queueLocked(id catalog.ID) *autoQueue {
+	q := a.mu.queues[id]
+	if q == nil {
+		q = &autoQueue{}
+		a.mu.queues[id] = q
+	}
+	return q
+}
+
+// ask takes values of a table's counter, or moves it.
+func (a *autoCounters) ask(ctx context.Context, info *tableInfo, r txn.SequenceRequest) (uint64, error) {
+	r.ID, r.Start = uint64(info.counterID()), info.desc.AutoFirst
+	if info.desc.AutoID == 0 {
+		var err error
+		if r.Start, err = a.legacyStart(ctx, info.desc.ID); err != nil {
+			return 0, err
 		}
 	}
-	return f(c)
+	v, err := a.coordinator.Sequence(ctx, &r)
+	if err != nil {
+		return 0, numbered(err)
+	}
+	return v, nil
 }
 
-func (a *autoCounters) load(ctx context.Context, c *autoCounter, id catalog.ID) error {
-	if c.temporary {
-		c.next, c.limit = 1, math.MaxUint64
-		return nil
+// legacyStart is the bound that an earlier version of this program has stored.
+func (a *autoCounters) legacyStart(ctx context.Context, id catalog.ID) (uint64, error) {
+	a.mu.Lock()
+	start := a.queueLocked(id).legacy
+	a.mu.Unlock()
+	if start != 0 {
+		return start, nil
 	}
-	tx := a.begin()
+	tx := a.coordinator.Begin(txn.Options{Isolation: txn.RepeatableRead, ReadOnly: true, Label: "auto increment"})
 	defer tx.Rollback(ctx)
-	next := uint64(1)
-	if _, err := record(ctx, tx, idKey(keyAuto, id), &next); err != nil {
-		return err
+	start = 1
+	if _, err := peekRecord(ctx, tx, idKey(keyAuto, id), &start); err != nil {
+		return 0, fmt.Errorf("auto increment of table %d: %w", id, err)
 	}
-	c.next, c.limit = next, next
-	return nil
+	a.mu.Lock()
+	a.queueLocked(id).legacy = start
+	a.mu.Unlock()
+	return start, nil
 }
 
-func (a *autoCounters) begin() *txn.Txn {
-	return a.coordinator.Begin(txn.Options{Isolation: txn.ReadCommitted, Label: "auto increment"})
+// one takes the next value, together with whoever else waits for one here.
+func (a *autoCounters) one(ctx context.Context, info *tableInfo, ahead uint64) (uint64, error) {
+	id := info.counterID()
+	a.mu.Lock()
+	q := a.queueLocked(id)
+	if q.cached < q.ahead && ahead > 1 {
+		q.cached++
+		v := q.cached - 1
+		a.mu.Unlock()
+		return v, nil
+	}
+	if ahead > 1 {
+		a.mu.Unlock()
+		return a.refill(ctx, info, ahead)
+	}
+	r := &autoRequest{done: make(chan struct{})}
+	q.waiting = append(q.waiting, r)
+	lead := !q.busy
+	q.busy = true
+	a.mu.Unlock()
+	if lead {
+		a.serve(context.WithoutCancel(ctx), info, q)
+	}
+	select {
+	case <-r.done:
+		return r.value, r.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 }
 
-// cover persists an upper bound of next.
-func (a *autoCounters) cover(ctx context.Context, c *autoCounter, id catalog.ID) error {
-	if c.next <= c.limit {
-		return nil
+// serve asks for as many values as are waited for. What comes meanwhile is served
+// by somebody else, so that nobody works for others for long.
+func (a *autoCounters) serve(ctx context.Context, info *tableInfo, q *autoQueue) {
+	a.mu.Lock()
+	batch := q.waiting
+	q.waiting = nil
+	a.mu.Unlock()
+	first, err := a.ask(ctx, info, txn.SequenceRequest{Count: uint64(len(batch))})
+	for i, r := range batch {
+		if r.value, r.err = first+uint64(i), err; r.value < first {
+			r.value = math.MaxUint64
+		}
+		close(r.done)
 	}
-	limit := c.next + autoBatch
-	if limit < c.next {
-		limit = math.MaxUint64
+	a.mu.Lock()
+	q.busy = len(q.waiting) > 0
+	more := q.busy
+	a.mu.Unlock()
+	if more {
+		go a.serve(ctx, info, q)
 	}
-	if err := a.store(ctx, id, limit); err != nil {
-		return err
-	}
-	c.limit = limit
-	return nil
 }
 
-func (a *autoCounters) store(ctx context.Context, id catalog.ID, next uint64) error {
-	var err error
-	for range 10 {
-		tx := a.begin()
-		if err = putRecord(ctx, tx, idKey(keyAuto, id), next); err == nil {
-			err = tx.Commit(ctx)
-		}
-		if err == nil {
-			return nil
-		}
-		tx.Rollback(ctx)
-		if !retriable(err) {
-			break
-		}
+// refill takes a range ahead and returns its first value.
+func (a *autoCounters) refill(ctx context.Context, info *tableInfo, ahead uint64) (uint64, error) {
+	first, err := a.ask(ctx, info, txn.SequenceRequest{Count: ahead})
+	if err != nil {
+		return 0, err
 	}
-	return fmt.Errorf("auto increment of table %d: %w", id, err)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if q := a.queueLocked(info.counterID()); first >= q.ahead {
+		q.cached, q.ahead = first+1, max(first+ahead, first)
+	}
+	return first, nil
 }
 
 // flush stores the exact values, for a shutdown without gaps.
-func (a *autoCounters) flush(ctx context.Context, known func(catalog.ID) bool) error {
-	a.mu.Lock()
-	counters := map[catalog.ID]*autoCounter{}
-	for id, c := range a.mu.tables {
-		counters[id] = c
-	}
-	a.mu.Unlock()
-	for id, c := range counters {
-		select {
-		case c.token <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
+func (a *autoCounters) flush(ctx context.Context, tables []*tableInfo) error {
+	for _, info := range tables {
+		a.mu.Lock()
+		_, used := a.mu.queues[info.counterID()]
+		a.mu.Unlock()
+		if !used {
+			continue
 		}
-		var err error
-		if !c.temporary && c.next != 0 && c.limit != c.next && known(id) {
-			err = a.store(ctx, id, c.next)
-			c.limit = c.next
-		}
-		<-c.token
-		if err != nil {
+		if _, err := a.ask(ctx, info, txn.SequenceRequest{Exact: true}); err != nil {
 			return err
 		}
 	}
@@ -173,19 +208,69 @@ func (s *Session) autoNext(ctx *sql.Context, info *tableInfo, given any) (uint64
 		s.ddl.auto[info.desc.ID] = max(set, v+1)
 		return v, err
 	}
-	var value uint64
-	err := s.catalog.auto.with(ctx, info, func(c *autoCounter) error {
-		var err error
-		if value, err = advanceAuto(ctx, c.next, given); err != nil {
-			return err
+	if info.temporary {
+		return s.autoTemporary(ctx, info, given)
+	}
+	if given == nil {
+		v, err := s.catalog.auto.one(ctx, info, s.autoAhead(ctx))
+		if err == nil && !info.autoInRange(ctx, v) {
+			v = info.autoLast(ctx, v) // the insert meets a duplicate, as in MySQL
 		}
-		if value < c.next || !info.autoInRange(ctx, value) {
-			return nil // a value out of range fails the statement later
+		return v, err
+	}
+	v, err := advanceAuto(ctx, 0, given)
+	if err != nil || v == 0 || !info.autoInRange(ctx, v) {
+		return v, err // a value out of range fails the statement later
+	}
+	_, err = s.catalog.auto.ask(ctx, info, txn.SequenceRequest{Least: info.autoAfter(ctx, v)})
+	s.catalog.auto.used(info)
+	return v, err
+}
+
+// used remembers that the counter is to be flushed.
+func (a *autoCounters) used(info *tableInfo) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.queueLocked(info.counterID())
+}
+
+// autoAhead is how many values the session takes at once.
+func (s *Session) autoAhead(ctx *sql.Context) uint64 {
+	v, err := s.GetSessionVariable(ctx, "rowlock_auto_increment_cache")
+	if err != nil {
+		return 1
+	}
+	n, _, err := types.Uint64.Convert(ctx, v)
+	if err != nil || n == nil {
+		return 1
+	}
+	return n.(uint64)
+}
+
+// autoTemporary is autoNext of a temporary table.
+func (s *Session) autoTemporary(ctx *sql.Context, info *tableInfo, given any) (uint64, error) {
+	a := &s.catalog.auto
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next := max(a.mu.temporary[info.desc.ID], 1)
+	v, err := advanceAuto(ctx, next, given)
+	if err == nil && v >= next && info.autoInRange(ctx, v) {
+		a.mu.temporary[info.desc.ID] = info.autoAfter(ctx, v)
+	}
+	return v, err
+}
+
+// autoLast is the largest value of the column below v, which is beyond its range.
+func (t *tableInfo) autoLast(ctx *sql.Context, v uint64) uint64 {
+	low, high := uint64(0), v // low is in range, high is not
+	for high-low > 1 {
+		if middle := low + (high-low)/2; t.autoInRange(ctx, middle) {
+			low = middle
+		} else {
+			high = middle
 		}
-		c.next = info.autoAfter(ctx, value)
-		return s.catalog.auto.cover(ctx, c, info.desc.ID)
-	})
-	return value, err
+	}
+	return low
 }
 
 // autoAfter is the value after v, or v itself at the end of the column's range:
@@ -238,12 +323,12 @@ func (s *Session) autoPeek(ctx *sql.Context, info *tableInfo) (uint64, error) {
 	if info.desc.AutoColumn() < 0 {
 		return 0, nil
 	}
-	var next uint64
-	err := s.catalog.auto.with(ctx, info, func(c *autoCounter) error {
-		next = c.next
-		return nil
-	})
-	return next, err
+	if info.temporary {
+		s.catalog.auto.mu.Lock()
+		defer s.catalog.auto.mu.Unlock()
+		return max(s.catalog.auto.mu.temporary[info.desc.ID], 1), nil
+	}
+	return s.catalog.auto.ask(ctx, info, txn.SequenceRequest{})
 }
 
 // autoSetter is ALTER TABLE .. AUTO_INCREMENT = n.

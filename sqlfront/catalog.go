@@ -166,13 +166,18 @@ func (c *Catalog) info(schema *catalog.Schema, desc *catalog.Table) (*tableInfo,
 	return info, nil
 }
 
-// known tells of table ids whether they are in the newest snapshot.
-func (c *Catalog) known() func(catalog.ID) bool {
-	ids := map[catalog.ID]bool{}
+// counted are the tables of the newest snapshot that have an AUTO_INCREMENT column.
+func (c *Catalog) counted() []*tableInfo {
+	var out []*tableInfo
 	for _, schema := range c.snapshot.Load().Schemas() {
-		for _, t := range schema.Tables {
-			ids[t.ID] = true
+		for _, desc := range schema.Tables {
+			if desc.AutoColumn() < 0 {
+				continue
+			}
+			if info, err := c.info(schema, desc); err == nil {
+				out = append(out, info)
+			}
 		}
 	}
-	return func(id catalog.ID) bool { return ids[id] }
+	return out
 }

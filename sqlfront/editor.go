@@ -6,6 +6,7 @@ import (
 
 	"github.com/dolthub/go-mysql-server/sql"
 
+	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -259,7 +260,7 @@ func (e *editor) writes(ctx *sql.Context, out []write, i int, row sql.Row) ([]wr
 		out = append(out, write{row: i, at: home, home: home, index: info.primary, conflict: true, value: value})
 	}
 	for _, x := range info.indexes {
-		if e.only != nil && x.id != e.only.id {
+		if e.only != nil && x.id != e.only.id || x.state == catalog.IndexDeleteOnly && !mutated("H11.delete-only-adds") {
 			continue
 		}
 		at, conflict, err := x.entryLocation(ctx, row, home)

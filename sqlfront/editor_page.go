@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"github.com/dolthub/go-mysql-server/sql"
 
+	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -125,8 +126,10 @@ func (e *editor) applyOne(ctx *sql.Context, p *page, c *change) error {
 		return sql.ErrDeleteRowNotFound.New()
 	}
 	leaves := make(map[string]bool, len(c.before))
-	for _, w := range c.before {
-		leaves[string(w.at.key)] = true
+	for i, w := range c.before {
+		if i == 0 || w.index.state == catalog.IndexPublic || w.index.owns(w.home, p.rows[string(w.at.key)]) {
+			leaves[string(w.at.key)] = true
+		}
 	}
 	for _, w := range c.after {
 		found := p.rows[string(w.at.key)]

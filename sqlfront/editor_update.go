@@ -129,15 +129,20 @@ func (e *editor) Update(ctx *sql.Context, old, next sql.Row) error {
 }
 
 // changedOnly leaves out the index entries that stay as they are: they need
-// neither a write nor a lock. The row itself, the first of both, stays in.
+// neither a write nor a lock. The row itself, the first of both, stays in. An
+// index that only removes has no entry in after.
 func changedOnly(before, after []write) (was, is []write) {
-	same := func(a, b write) bool {
-		return bytes.Equal(a.at.key, b.at.key) && bytes.Equal(a.value, b.value)
-	}
 	was, is = before[:1:1], after[:1:1]
-	for i := 1; i < len(before); i++ {
-		if !same(before[i], after[i]) {
-			was, is = append(was, before[i]), append(is, after[i])
+	next := 1
+	for _, old := range before[1:] {
+		if next >= len(after) || after[next].index != old.index {
+			was = append(was, old)
+			continue
+		}
+		now := after[next]
+		next++
+		if !bytes.Equal(old.at.key, now.at.key) || !bytes.Equal(old.value, now.value) {
+			was, is = append(was, old), append(is, now)
 		}
 	}
 	return was, is

@@ -224,6 +224,9 @@ func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
 	if err := s.datePublic(ctx, d); err != nil {
 		return err
 	}
+	if err := s.nameCounters(ctx, d); err != nil {
+		return err
+	}
 	version, err := s.writeChange(ctx, tx, d)
 	if err != nil {
 		return err
@@ -254,10 +257,23 @@ func (s *Session) commitChange(ctx *sql.Context, tx *txn.Txn) error {
 	}
 	d.frozen, d.database = nil, ""
 	s.settleChange(ctx, version)
-	for table, next := range d.auto {
-		s.catalog.auto.reset(table, next)
-	}
 	s.server.garbage.wake()
+	return nil
+}
+
+// nameCounters gives the tables whose counters are set anew new counters.
+func (s *Session) nameCounters(ctx context.Context, d *schemaChange) error {
+	for _, c := range d.changes {
+		desc, ok := c.Value.(*catalog.Table)
+		if !ok || desc == nil || d.auto[desc.ID] == 0 {
+			continue
+		}
+		id, err := s.catalog.newID(ctx)
+		if err != nil {
+			return err
+		}
+		desc.AutoID, desc.AutoFirst = id, d.auto[desc.ID]
+	}
 	return nil
 }
 
@@ -401,14 +417,8 @@ func (s *Session) writeData(ctx *sql.Context, tx *txn.Txn, d *schemaChange) erro
 			return err
 		}
 	}
-	for table, next := range d.auto {
-		var err error
-		if next == 0 {
-			err = deleteRecord(ctx, tx, idKey(keyAuto, table))
-		} else {
-			err = putRecord(ctx, tx, idKey(keyAuto, table), next)
-		}
-		if err != nil {
+	for table := range d.auto { // of an earlier version of this program
+		if err := deleteRecord(ctx, tx, idKey(keyAuto, table)); err != nil {
 			return err
 		}
 	}

@@ -232,7 +232,7 @@ func (s *Server) Close(ctx context.Context) error {
 	if err := s.catalog.follower.leave(ctx); err != nil {
 		s.config.Logger.Warn("other gateways will wait for this one once", "error", err)
 	}
-	err := s.catalog.auto.flush(ctx, s.catalog.known())
+	err := s.catalog.auto.flush(ctx, s.catalog.counted())
 	if err != nil {
 		return fmt.Errorf("sqlfront: close: %w", err)
 	}

@@ -193,7 +193,7 @@ func (t *Table) GetIndexes(ctx *sql.Context) ([]sql.Index, error) {
 		out = append(out, &Index{table: info, index: info.primary})
 	}
 	for _, x := range info.indexes {
-		if t.usable(ctx, x) {
+		if x.state == catalog.IndexPublic && t.usable(ctx, x) {
 			out = append(out, &Index{table: info, index: x})
 		}
 	}

@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/sqlfront/codec"
 	"github.com/rowlockdb/rowlock/storage"
+	"github.com/rowlockdb/rowlock/txn"
 )
 
 // tableInfo is a descriptor compiled for use: the engine's schema and the
@@ -44,6 +46,7 @@ type indexInfo struct {
 	comment string
 	unique  bool
 	primary bool
+	state   catalog.IndexState
 	public  storage.Timestamp // snapshots below it do not show everything
 	columns []int             // schema positions
 	prefix  []uint16
@@ -166,7 +169,7 @@ func (t *tableInfo) compilePlacement() error {
 
 func (t *tableInfo) index(x catalog.Index) (*indexInfo, error) {
 	index := &indexInfo{
-		id: x.ID, name: x.Name, comment: x.Comment, unique: x.Unique, public: x.Public, start: dataPrefix(x.ID),
+		id: x.ID, name: x.Name, comment: x.Comment, unique: x.Unique, public: x.Public, start: dataPrefix(x.ID), state: x.State,
 	}
 	var columns []codec.KeyColumn
 	prefixed := false
@@ -231,6 +234,16 @@ func (x *indexInfo) covers(positions []int) bool {
 		}
 	}
 	return true
+}
+
+// owns tells whether what is found at the key of a row's entry is that entry. A
+// unique index that is not complete may hold another row's there.
+func (x *indexInfo) owns(home location, found txn.Row) bool {
+	if !found.Found || x.state == catalog.IndexPublic || !x.unique {
+		return found.Found
+	}
+	at, _, err := decodeEntry(catalog.ID(binary.BigEndian.Uint64(home.key)), found.Value)
+	return err == nil && bytes.Equal(at.key, home.key)
 }
 
 // byName finds an index by name in any case, the primary one included.

@@ -110,7 +110,7 @@ func (t *temporaryTables) drop(s *Session, database, name string) bool {
 		return false
 	}
 	delete(t.tables, tableLock(database, name))
-	s.catalog.auto.reset(info.desc.ID, 0)
+	s.catalog.auto.forget(info.desc.ID)
 	s.server.garbage.abandon(dataOf(info.desc))
 	return true
 }
@@ -118,7 +118,7 @@ func (t *temporaryTables) drop(s *Session, database, name string) bool {
 // dropAll ends all of them with the session.
 func (t *temporaryTables) dropAll(s *Session) {
 	for _, info := range t.tables {
-		s.catalog.auto.reset(info.desc.ID, 0)
+		s.catalog.auto.forget(info.desc.ID)
 		s.server.garbage.abandon(dataOf(info.desc))
 	}
 	t.tables = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -243,4 +244,58 @@ func TestUsersChangedOnTwoGateways(t *testing.T) {
 	}
 	require.NoError(t, s.server.catalog.follower.refresh(context.Background()))
 	require.Equal(t, []string{"40"}, query(t, a, "SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'u%'"))
+}
+
+// AUTO_INCREMENT values ascend over all gateways: what is taken after another one
+// was is larger, wherever.
+func TestAutoIncrementOfTwoGateways(t *testing.T) {
+	s, g, a, b := twoGateways(t, "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, v INT)")
+	insert := func(db *sql.DB) int64 {
+		t.Helper()
+		r, err := db.Exec("INSERT INTO t (v) VALUES (0)")
+		require.NoError(t, err)
+		id, err := r.LastInsertId()
+		require.NoError(t, err)
+		return id
+	}
+	for i := range int64(10) {
+		require.Equal(t, 2*i+1, insert(a))
+		require.Equal(t, 2*i+2, insert(b))
+	}
+	run(t, b, "INSERT INTO t VALUES (100, 0)")
+	require.EqualValues(t, 101, insert(a), "a value that was given on the other gateway")
+	run(t, a, "ALTER TABLE t AUTO_INCREMENT = 200")
+	require.EqualValues(t, 200, insert(b))
+	run(t, b, "TRUNCATE TABLE t")
+	require.EqualValues(t, 1, insert(a))
+	require.EqualValues(t, 2, insert(b))
+	var group sync.WaitGroup
+	for _, db := range []*sql.DB{a, b, a, b} {
+		group.Go(func() {
+			last := int64(0)
+			for range 100 {
+				r, err := db.Exec("INSERT INTO t (v) VALUES (1), (2)")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if id, _ := r.LastInsertId(); id <= last {
+					t.Errorf("%d after %d", id, last)
+				} else {
+					last = id
+				}
+			}
+		})
+	}
+	group.Wait()
+	require.Equal(t, []string{"802,802"}, query(t, a, "SELECT COUNT(*), MAX(id) FROM t"))
+
+	ahead := connection(t, b)
+	run(t, ahead, "SET rowlock_auto_increment_cache = 10", "INSERT INTO t (v) VALUES (1)", "INSERT INTO t (v) VALUES (1)")
+	require.EqualValues(t, 813, insert(a), "behind the range")
+	require.Equal(t, []string{"803", "804"}, query(t, b, "SELECT id FROM t WHERE id > 802 AND id < 813"))
+	g.stop()
+	s.stop()
+	s.start()
+	require.EqualValues(t, 814, insert(s.db("app", "")), "a stop in good order leaves no gap")
 }

@@ -146,6 +146,10 @@ func (w *trio) Advisory(ctx context.Context, q *shard.AdvisoryRequest) (*shard.A
 	return ask[*shard.AdvisoryResponse](ctx, w, shard.System, q)
 }
 
+func (w *trio) Sequence(context.Context, *shard.SequenceRequest) (uint64, error) {
+	return 0, errors.New("no counters here")
+}
+
 func (w *trio) RaiseSchema(context.Context, uint64, uint64) error {
 	return errors.New("no schemas here")
 }

@@ -27,6 +27,7 @@ type Router interface {
 	Release(ctx context.Context, s shard.ID, r *shard.ReleaseRequest) error
 	Renew(ctx context.Context, s shard.ID, r *shard.RenewRequest) error
 	Advisory(ctx context.Context, r *shard.AdvisoryRequest) (*shard.AdvisoryResponse, error)
+	Sequence(ctx context.Context, r *shard.SequenceRequest) (uint64, error)
 	RaiseSchema(ctx context.Context, table, version uint64) error
 	Undecided(ctx context.Context, s shard.ID, olderThan time.Duration) ([]shard.UndecidedVote, error)
 }

@@ -22,6 +22,19 @@ func (t *Txn) Uses(table, version uint64) {
 // ReadAt is the snapshot that plain reads use, 0 while none is fixed.
 func (t *Txn) ReadAt() storage.Timestamp { return t.snapshot }
 
+// SequenceRequest asks for values of a counter.
+type SequenceRequest = shard.SequenceRequest
+
+// Sequence takes values of a counter of the system shard .
+// No transaction is involved: values of one that is rolled back are lost.
+func (c *Coordinator) Sequence(ctx context.Context, q *SequenceRequest) (uint64, error) {
+	first, err := c.router.Sequence(ctx, q)
+	if err != nil {
+		return 0, convert(err, storage.TxnID{}, shard.System)
+	}
+	return first, nil
+}
+
 // RaiseSchema makes a version the least acceptable one of a table on every
 // shard. When it returns nil, no transaction that was planned with an older one
 // can commit any more. After an error that holds for some shards.

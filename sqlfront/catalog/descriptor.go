@@ -50,6 +50,10 @@ type Table struct {
 	Indexes     []Index      `json:"indexes,omitempty"`
 	Checks      []Check      `json:"checks,omitempty"`
 	ForeignKeys []ForeignKey `json:"foreign_keys,omitempty"`
+	// AutoID names the AUTO_INCREMENT counter, whose first value is AutoFirst. 0 is
+	// a counter named like the table, which starts at 1.
+	AutoID    ID     `json:"auto_id,omitempty"`
+	AutoFirst uint64 `json:"auto_first,omitempty"`
 	// Frozen is the gateway that is about to change the table: no other uses it
 	// until the next version is there. 0: none.
 	Frozen uint64 `json:"frozen,omitempty"`
@@ -92,7 +96,20 @@ type Index struct {
 	// Public is the timestamp from which on a snapshot shows all entries.
 	Public  storage.Timestamp `json:"public,omitempty"`
 	Comment string            `json:"comment,omitempty"`
+	// State is how far an index has come that is being added or dropped.
+	State IndexState `json:"state,omitempty"`
 }
+
+// IndexState says who keeps an index. Gateways may use a table with two
+// neighbouring states at the same time, in either direction.
+type IndexState string
+
+// The states of an index, between one that is not there and one that is.
+const (
+	IndexPublic     IndexState = ""       // read and written
+	IndexWriteOnly  IndexState = "write"  // written, but not complete: nobody reads it
+	IndexDeleteOnly IndexState = "delete" // what leaves it is removed, nothing is added
+)
 
 // Check is a CHECK constraint.
 type Check struct {
