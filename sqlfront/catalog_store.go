@@ -25,6 +25,7 @@ const (
 	keyGlobals = "sql/global/"  // variable: SET PERSIST
 	// keySettings counts changes of users and persisted variables.
 	keySettings = "sql/settings"
+	keyJobs     = "sql/job/"     // id: jobRecord
 	keyGateways = "sql/gateway/" // gateway: gatewayRecord
 )
 

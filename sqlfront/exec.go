@@ -45,6 +45,8 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 		}
 	case *plan.AddColumn:
 		return addAtOnce(ctx, n)
+	case *plan.AlterIndex:
+		return alterOnline(ctx, n)
 	case *plan.Distinct:
 		return b.buildDistinct(ctx, n, row)
 	case *setNode:

@@ -23,6 +23,8 @@ type Provider struct {
 var (
 	_ sql.CollatedDatabaseProvider = (*Provider)(nil)
 	_ sql.FunctionProvider         = (*Provider)(nil)
+
+	_ sql.ExternalStoredProcedureProvider = (*Provider)(nil)
 )
 
 func newProvider(s *Server) *Provider {

@@ -34,6 +34,7 @@ type Server struct {
 	claims    *claims
 	protocol  *server.Server
 
+	jobs       *jobRunner
 	background sync.WaitGroup // rollbacks of ended sessions, garbage removal
 	stop       context.CancelFunc
 	accepting  chan struct{} // closed when the protocol server has returned
@@ -83,6 +84,7 @@ func New(c Config) (*Server, error) {
 		c.Peers.Handle(PeerService, s.answerPeer)
 		s.learnClaims(ctx)
 	}
+	s.jobs = newJobRunner(s)
 	s.catalog.follower.buried = s.garbage.orphaned
 	s.catalog.follower.setSettings(s.catalog.follower.settingsKnown(), s.applySettings)
 	work, stop := context.WithCancel(context.Background())
@@ -91,6 +93,7 @@ func New(c Config) (*Server, error) {
 		s.background.Go(func() { s.tendClaims(work) })
 	}
 	s.background.Go(func() { s.garbage.run(work) })
+	s.background.Go(func() { s.jobs.run(work) })
 	s.background.Go(func() {
 		s.catalog.follower.run(work, func(what string, err error) { c.Logger.Warn(what, "error", err) })
 	})

@@ -209,6 +209,14 @@ func newSystemDatabase(s *Server) *systemDatabase {
 		}
 		return a.metrics
 	})
+	add(d, "jobs", s.catalog.jobs, []systemColumn{
+		{"id", types.Uint64}, {"kind", types.LongText}, {"statement", types.LongText}, {"database_name", types.LongText},
+		{"table_name", types.LongText}, {"state", types.LongText}, {"rows_done", types.Uint64}, {"rows_total", types.Uint64},
+		{"started", types.DatetimeMaxPrecision}, {"node", types.Uint64}, {"error", types.LongText},
+	}, func(j jobRecord) sql.Row {
+		return sql.Row{uint64(j.ID), j.Kind, j.Statement, j.Database, j.Table, string(j.State), j.Done, max(j.Total, j.Done),
+			j.Started.UTC(), j.Gateway >> 48, j.Error}
+	})
 	add(d, "metrics", metrics, []systemColumn{
 		{"name", types.LongText}, {"value", types.Float64}, {"help", types.LongText}, {"node", types.Uint64},
 	}, func(r MetricInfo) sql.Row { return sql.Row{r.Name, r.Value, r.Help, r.Node} })
