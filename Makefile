@@ -24,7 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
-.PHONY: recovery commit isolation bank large cluster-test rpc
+.PHONY: recovery commit isolation bank large cluster-test rpc ddl
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -113,6 +113,10 @@ large: build
 NODES ?= 3
 cluster-test: build
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/cluster -binary ./$(BIN) -nodes $(NODES) $(ARGS)
+
+# Schema changes of a table of a million rows under load, one with a kill -9 of the node that runs it.
+ddl: build
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/ddl -binary ./$(BIN) -nodes $(NODES) $(ARGS)
 
 clean:
 	rm -rf bin

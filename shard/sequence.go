@@ -100,7 +100,7 @@ func (r *Replica) loadSequence(s *sequence, q *SequenceRequest) error {
 // boundSequence stores a bound that covers next.
 func (r *Replica) boundSequence(ctx context.Context, s *sequence, q *SequenceRequest, next uint64) error {
 	bound := next
-	if !q.Exact && !mutated("sequence.bound-below") {
+	if !q.Exact {
 		if bound += sequenceAhead; bound < next {
 			bound = math.MaxUint64
 		}

@@ -59,6 +59,10 @@ func alterOnline(ctx *sql.Context, n *plan.AlterIndex) (sql.RowIter, error) {
 	if err := s.commitOpen(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.lockMode(ctx, globalLock, catalog.SharedWrite); err != nil {
+		return nil, err
+	}
+	defer s.catalog.locks.Release(&s.holder, globalLock)
 	if err := s.runJob(ctx, j, edit); err != nil {
 		return nil, err
 	}

@@ -129,7 +129,7 @@ func (j *indexJob) step(ctx context.Context) (bool, error) {
 	switch {
 	case j.record.Undo && state == catalog.IndexPublic:
 		return true, j.setState(ctx, schema, desc, catalog.IndexWriteOnly)
-	case j.record.Undo && state == catalog.IndexWriteOnly && !mutated("H11.no-delete-only"):
+	case j.record.Undo && state == catalog.IndexWriteOnly:
 		return true, j.setState(ctx, schema, desc, catalog.IndexDeleteOnly)
 	case j.record.Undo:
 		return false, j.remove(ctx, schema, desc)
@@ -283,6 +283,11 @@ func (j *indexJob) fill(ctx context.Context, schema *catalog.Schema, desc *catal
 	if j.record.Rows != desc.Rows {
 		j.record.Rows, j.record.Position, j.record.Done = desc.Rows, nil, 0
 	}
+	if j.record.Position == nil {
+		if err := j.count(ctx, info); err != nil {
+			return false, err
+		}
+	}
 	x := info.byName(j.record.Index)
 	rows, err := j.page(ctx, info)
 	if err != nil {
@@ -297,6 +302,26 @@ func (j *indexJob) fill(ctx context.Context, schema *catalog.Schema, desc *catal
 		}
 		if err := pause(ctx); err != nil {
 			return false, err
+		}
+	}
+}
+
+// count tells how many rows there are to go through, for who watches.
+func (j *indexJob) count(ctx context.Context, info *tableInfo) error {
+	tx := j.catalog.reader("index")
+	defer tx.Rollback(ctx)
+	cursor, err := tx.Scan(ctx, txn.Scan{Lo: info.primary.start, Hi: keycodec.PrefixEnd(info.primary.start)})
+	if err != nil {
+		return err
+	}
+	defer cursor.Close()
+	for n := uint64(0); ; n++ {
+		_, ok, err := cursor.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return j.change(ctx, func(r *jobRecord) { r.Total = n })
 		}
 	}
 }

@@ -21,6 +21,7 @@ const (
 	askClaim        peerKind = 9 // hold table locks, or go on holding them
 	askUnclaim      peerKind = 10
 	askClaims       peerKind = 11 // what sessions have locked on all nodes
+	askPoke         peerKind = 12 // look for schema changes, users and variables
 )
 
 // peerRequest is a question of one server to another.
@@ -41,6 +42,7 @@ func (q *peerRequest) fields(c *peerCoder) {
 	case askUnclaim:
 		c.uint(&q.claim.id)
 	case askProcesses, askTransactions, askShards, askDeadlocks, askMetrics, askReplicas, askChecksums, askClaims:
+	case askPoke:
 	default:
 		c.fail()
 	}
@@ -100,7 +102,7 @@ func (a *peerAnswer) fields(c *peerCoder) {
 		elements(c, &a.checksums, checksumFields)
 	case askClaim:
 		c.byte((*byte)(&a.claimed))
-	case askUnclaim:
+	case askUnclaim, askPoke:
 	case askClaims:
 		elements(c, &a.claims, claimFields)
 	default:

@@ -25,7 +25,7 @@ func peerMessages() (requests []peerRequest, answers []peerAnswer) {
 	at := time.Unix(1700000000, 123456789).UTC()
 	lock := LockInfo{Shard: 3, Transaction: id, Connection: 9, Mode: "X", Lo: []byte("lo"), Hi: []byte{}, Granted: true, Voted: true,
 		Waited: time.Second, Weight: 4, WaitsFor: []storage.TxnID{{Start: 1, Gateway: 2, Seq: 3}}, Statement: "UPDATE t"}
-	for kind := askProcesses; kind <= askClaims; kind++ {
+	for kind := askProcesses; kind <= askPoke; kind++ {
 		requests = append(requests, peerRequest{kind: kind})
 	}
 	requests[askKill-1].kill = killRequest{connection: 1<<24 + 1, queryOnly: true, anybody: true, user: "root"}
@@ -48,6 +48,7 @@ func peerMessages() (requests []peerRequest, answers []peerAnswer) {
 		{kind: askClaim, claimed: claimWaits},
 		{kind: askUnclaim},
 		{kind: askClaims, claims: []claimRequest{claimed}},
+		{kind: askPoke},
 	}
 	answers[2].transactions[0].Shards = append(answers[2].transactions[0].Shards, 0, 5)
 	return requests, answers

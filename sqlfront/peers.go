@@ -107,6 +107,16 @@ func warn(ctx context.Context, text string) {
 	}
 }
 
+// tellPeers has the other nodes look for what this one has changed. Nobody waits for
+// it: they look by themselves before long.
+func (s *Server) tellPeers() {
+	for _, p := range s.others() {
+		if p.Up {
+			go s.ask(context.Background(), p.ID, &peerRequest{kind: askPoke})
+		}
+	}
+}
+
 // answerPeer answers a request of another node.
 func (s *Server) answerPeer(ctx context.Context, from uint64, body []byte) ([]byte, error) {
 	q, err := decodePeerRequest(body)
@@ -148,6 +158,8 @@ func (s *Server) answer(ctx context.Context, from uint64, q *peerRequest) (*peer
 		a.replicas, err = fromSource(ctx, src.Replicas)
 	case askChecksums:
 		a.checksums, err = fromSource(ctx, src.Checksums)
+	case askPoke:
+		s.Poke()
 	default:
 		return nil, errPeerFormat
 	}

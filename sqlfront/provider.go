@@ -23,8 +23,6 @@ type Provider struct {
 var (
 	_ sql.CollatedDatabaseProvider = (*Provider)(nil)
 	_ sql.FunctionProvider         = (*Provider)(nil)
-
-	_ sql.ExternalStoredProcedureProvider = (*Provider)(nil)
 )
 
 func newProvider(s *Server) *Provider {
@@ -33,7 +31,7 @@ func newProvider(s *Server) *Provider {
 	for _, f := range append(wire.Functions(), advisoryFunctions()...) {
 		p.functions[strings.ToLower(f.FunctionName())] = f
 	}
-	for _, f := range s.clusterProcedures() {
+	for _, f := range append(s.clusterProcedures(), s.schemaProcedures()...) {
 		p.procedures[f.name] = f
 	}
 	return p

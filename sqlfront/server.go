@@ -66,6 +66,9 @@ func New(c Config) (*Server, error) {
 	if s.catalog, err = openCatalog(ctx, c.Coordinator, c.Announce); err != nil {
 		return nil, err
 	}
+	if c.Peers != nil && c.Announce == nil {
+		s.catalog.follower.told = s.tellPeers
+	}
 	if err := s.applyPersisted(ctx); err != nil {
 		return nil, err
 	}

@@ -26,21 +26,12 @@ func mayAssign(ctx *sql.Context, n *plan.Set) error {
 	if !global {
 		return nil
 	}
-	if sessionOf(ctx).administrates(ctx) {
+	users := sessionOf(ctx).server.engine.Analyzer.Catalog.MySQLDb
+	if !users.Enabled() ||
+		users.UserHasPrivileges(ctx, sql.NewPrivilegedOperation(sql.PrivilegeCheckSubject{}, sql.PrivilegeType_Super)) ||
+		users.UserHasPrivileges(ctx, sql.NewDynamicPrivilegedOperation("system_variables_admin")) {
 		return nil
 	}
-	return errNotAdministrator()
-}
-
-// administrates tells whether the account may change what concerns all sessions.
-func (s *Session) administrates(ctx *sql.Context) bool {
-	users := s.server.engine.Analyzer.Catalog.MySQLDb
-	return !users.Enabled() ||
-		users.UserHasPrivileges(ctx, sql.NewPrivilegedOperation(sql.PrivilegeCheckSubject{}, sql.PrivilegeType_Super)) ||
-		users.UserHasPrivileges(ctx, sql.NewDynamicPrivilegedOperation("system_variables_admin"))
-}
-
-func errNotAdministrator() error {
 	return mysql.NewSQLError(1227, "42000",
 		"Access denied; you need (at least one of) the SUPER or SYSTEM_VARIABLES_ADMIN privilege(s) for this operation")
 }

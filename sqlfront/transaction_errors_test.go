@@ -97,7 +97,7 @@ func TestSystemViews(t *testing.T) {
 	db := s.db("rowlock", "")
 	require.Equal(t, []string{"1,0.5"}, query(t, db, "SELECT shard, share FROM shards"))
 	require.Equal(t, []string{"1"}, query(t, db, "SELECT owner FROM rowlock.shards WHERE shard = 1"))
-	require.Equal(t, []string{"advisory_locks", "checksums", "deadlocks", "innodb_status", "lock_waits", "locks", "metrics", "moves", "nodes",
+	require.Equal(t, []string{"advisory_locks", "checksums", "deadlocks", "innodb_status", "jobs", "lock_waits", "locks", "metrics", "moves", "nodes",
 		"replicas", "sessions", "shards", "transactions"}, query(t, db, "SHOW TABLES"))
 	_, err := db.Exec("CREATE VIEW v AS SELECT 1")
 	require.Error(t, err)

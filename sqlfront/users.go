@@ -28,7 +28,7 @@ func (g grantStore) Persist(ctx *sql.Context, data []byte) error {
 		if version, err = countSettings(ctx, tx); err != nil {
 			return err
 		}
-		if version != known+1 && !mutated("grants.overwritten") {
+		if version != known+1 {
 			return errOutdated
 		}
 		return putRecord(ctx, tx, systemKey(keyUsers), data)
