@@ -14,6 +14,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/progress"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 // nodeConfig is what the flags of the node commands say.
@@ -187,27 +188,27 @@ func (o *nodeConfig) list(out io.Writer) error {
 
 // until shows how a node empties.
 func (o *nodeConfig) until(out io.Writer, what, id string, done func(nodeState) bool) error {
-	return o.watch(out, what, func(nodes []nodeState) (left, total uint64, ready bool) {
+	return o.watch(out, what, func(nodes []nodeState) (left uint64, ready bool) {
 		for _, n := range nodes {
 			if fmt.Sprint(n.id) == id {
-				return n.owned + n.replicas, 0, done(n)
+				return n.owned + n.replicas, done(n)
 			}
 		}
-		return 0, 0, true
+		return 0, true
 	})
 }
 
 // settled shows how replicas move until nothing does any more.
 func (o *nodeConfig) settled(out io.Writer) error {
 	calm := 0
-	return o.watch(out, "replicas in their places", func([]nodeState) (left, total uint64, ready bool) {
+	return o.watch(out, "replicas in their places", func([]nodeState) (left uint64, ready bool) {
 		moves, err := o.moves()
 		if err != nil || moves > 0 {
 			calm = 0
-			return uint64(max(moves, 1)), 0, false
+			return uint64(max(moves, 1)), false
 		}
 		calm++
-		return 0, 0, calm > 5
+		return 0, calm > 5
 	})
 }
 
@@ -223,16 +224,32 @@ func (o *nodeConfig) moves() (n int, err error) {
 	return n, err
 }
 
-// watch draws a bar from what was left at first to nothing.
-func (o *nodeConfig) watch(out io.Writer, what string, look func([]nodeState) (left, total uint64, ready bool)) error {
-	bar := progress.NewWriter()
-	bar.SetOutputWriter(out)
-	bar.SetUpdateFrequency(200 * time.Millisecond)
-	bar.SetAutoStop(true)
+// watch draws a bar from what was left at first to nothing. Where no person looks it
+// says only what it came to.
+func (o *nodeConfig) watch(out io.Writer, what string, look func([]nodeState) (left uint64, ready bool)) error {
 	tracker := &progress.Tracker{Message: what}
-	bar.AppendTracker(tracker)
-	go bar.Render()
-	defer bar.Stop()
+	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		bar := progress.NewWriter()
+		bar.SetOutputWriter(out)
+		bar.SetUpdateFrequency(200 * time.Millisecond)
+		bar.AppendTracker(tracker)
+		go bar.Render()
+		defer func() {
+			time.Sleep(300 * time.Millisecond) // the bar's last picture
+			bar.Stop()
+		}()
+	} else {
+		defer func() {
+			if tracker.IsDone() && !tracker.IsErrored() {
+				fmt.Fprintln(out, what+": done")
+			}
+		}()
+	}
+	return o.follow(tracker, look)
+}
+
+// follow looks until it is done.
+func (o *nodeConfig) follow(tracker *progress.Tracker, look func([]nodeState) (left uint64, ready bool)) error {
 	var first uint64
 	for deadline := time.Now().Add(o.wait); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		nodes, err := o.nodes()
@@ -240,16 +257,15 @@ func (o *nodeConfig) watch(out io.Writer, what string, look func([]nodeState) (l
 			tracker.MarkAsErrored()
 			return err
 		}
-		left, _, ready := look(nodes)
+		left, ready := look(nodes)
 		first = max(first, left)
 		tracker.UpdateTotal(int64(max(first, 1)))
 		tracker.SetValue(int64(first - left))
 		if ready {
 			tracker.MarkAsDone()
-			time.Sleep(300 * time.Millisecond) // the bar's last picture
 			return nil
 		}
 	}
 	tracker.MarkAsErrored()
-	return fmt.Errorf("%s: not done after %s; it goes on, see rowlock.moves", what, o.wait)
+	return fmt.Errorf("%s: not done after %s; it goes on, see rowlock.moves", tracker.Message, o.wait)
 }
