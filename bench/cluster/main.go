@@ -34,6 +34,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -85,7 +86,7 @@ func main() {
 	flag.Uint64Var(&s.seed, "seed", 1, "seed of load and victims")
 	flag.StringVar(&s.dir, "dir", "", "where the data goes, to be kept; empty: a temporary directory")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, s, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "cluster:", err)

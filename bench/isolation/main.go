@@ -12,7 +12,8 @@
 //	ddl            columns and indexes come and go during the load; table and indexes agree
 //
 // With -kill the server is killed and started again meanwhile, so that some
-// outcomes stay unknown.
+// outcomes stay unknown. With -nodes 3 three servers form a cluster, sessions go
+// through all of them, and nodes are also paused and, where this is root, cut off.
 //
 //	go run ./bench/isolation -binary bin/rowlock
 //	go run ./bench/isolation -dsn 'root@tcp(127.0.0.1:3306)/' -modes append -levels serializable
@@ -28,6 +29,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -41,6 +43,7 @@ type settings struct {
 	lists        int
 	length       int
 	shards       int
+	nodes        int
 	least        float64
 	kill         time.Duration
 	seed         uint64
@@ -58,13 +61,14 @@ func main() {
 	flag.IntVar(&s.lists, "lists", 64, "lists or registers in use at a time; a quarter of them takes half of the operations")
 	flag.IntVar(&s.length, "length", 100, "writes to one of them, before a fresh one takes its place")
 	flag.IntVar(&s.shards, "shards", 16, "shards of the server")
+	flag.IntVar(&s.nodes, "nodes", 1, "servers, which form one cluster")
 	flag.Float64Var(&s.least, "least", 0, "least rate of commits per second of the load append")
-	flag.DurationVar(&s.kill, "kill", 0, "longest time between two kills of the server; 0 = none")
+	flag.DurationVar(&s.kill, "kill", 0, "longest time between two kills of the server, in a cluster also pauses and partitions; 0 = none")
 	flag.Uint64Var(&s.seed, "seed", uint64(time.Now().UnixNano()), "seed of the load")
 	flag.IntVar(&s.examples, "examples", 2, "examples of each anomaly to print")
 	flag.Parse()
 	s.modes, s.levels = strings.Split(*modes, ","), strings.Split(*chosen, ",")
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, s, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "isolation:", err)

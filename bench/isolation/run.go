@@ -36,6 +36,7 @@ type execution struct {
 	level    level
 	database string
 
+	calm                        atomic.Int64 // commits while nothing was broken
 	clock                       atomic.Int64 // orders begins and ends over all sessions
 	committed, aborted, unknown atomic.Int64
 	numbers                     [1 << 16]atomic.Int64 // errors of the server
@@ -68,6 +69,9 @@ func (r *execution) count(outcome history.Outcome, err error) (history.Outcome, 
 	switch outcome {
 	case history.Committed:
 		r.committed.Add(1)
+		if n := r.target.nemesis; n != nil && n.calm() {
+			r.calm.Add(1)
+		}
 	case history.Aborted:
 		r.aborted.Add(1)
 	default:
@@ -77,7 +81,7 @@ func (r *execution) count(outcome history.Outcome, err error) (history.Outcome, 
 	r.numbers[number].Add(1)
 	usual := []uint16{deadlock, lockTimeout, duplicateKey}
 	if r.kill > 0 {
-		usual = append(usual, 0, unknownOutcome)
+		usual = append(usual, 0, unknownOutcome, unavailable, stopping)
 	}
 	if r.mode == "ddl" {
 		usual = append(usual, definition)
@@ -144,11 +148,23 @@ func (r *execution) prepare(ctx context.Context, l load) error {
 
 // load runs the sessions until enough is committed.
 func (r *execution) load(ctx context.Context, l load) error {
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	killing, stop := context.WithCancel(ctx)
 	defer stop()
 	killed := make(chan error, 1)
 	if r.kill > 0 {
-		go func() { killed <- r.target.killing(killing, rand.New(rand.NewPCG(r.seed, 1<<32))) }()
+		if r.target.cluster != nil {
+			r.target.nemesis = &nemesis{cluster: r.target.cluster, between: r.kill, counts: map[string]int{},
+				random: rand.New(rand.NewPCG(r.seed, uint64(len(r.mode)+len(r.level.name))))}
+		}
+		go func() {
+			err := r.target.killing(killing, rand.New(rand.NewPCG(r.seed, 1<<32)))
+			if err != nil {
+				giveUp()
+			}
+			killed <- err
+		}()
 	} else {
 		killed <- nil
 	}
@@ -190,15 +206,22 @@ func (r *execution) print(out io.Writer) int {
 			fmt.Fprintf(out, ", %d × %d", n, number)
 		}
 	}
-	if r.kill > 0 {
+	wrong := r.wrong
+	if n := r.target.nemesis; n != nil {
+		done, quiet := n.report()
+		calm := float64(r.calm.Load()) / quiet.Seconds()
+		fmt.Fprintf(out, "%s; %.0f/s while nothing was broken (%v)", done, calm, quiet.Round(time.Second))
+		if r.mode == "append" && calm < r.least {
+			wrong = append(wrong, fmt.Sprintf("%.0f commits per second while nothing was broken; at least %.0f were asked for", calm, r.least))
+		}
+	} else if r.kill > 0 {
 		fmt.Fprintf(out, ", killed %d times so far", r.target.kills)
 	}
 	fmt.Fprintf(out, "\n  found: %s; checked in %v\n", r.found, r.checked.Round(time.Millisecond))
-	wrong := r.wrong
 	for _, text := range r.mu.strange {
 		wrong = append(wrong, "error: "+text)
 	}
-	if r.mode == "append" && rate < r.least {
+	if r.mode == "append" && r.target.nemesis == nil && rate < r.least {
 		wrong = append(wrong, fmt.Sprintf("%.0f commits per second; at least %.0f were asked for", rate, r.least))
 	}
 	for _, text := range wrong {

@@ -19,6 +19,8 @@ const (
 	indexThere     = 1061
 	duplicateKey   = 1062
 	notThere       = 1091
+	unavailable    = 1030
+	stopping       = 1053
 	unknownOutcome = 1180
 	lockTimeout    = 1205
 	deadlock       = 1213
@@ -39,6 +41,7 @@ type session struct {
 	random *rand.Rand
 	db     *sql.DB
 	conn   *sql.Conn
+	turn   int // how often it has connected
 	txns   []history.Txn
 }
 
@@ -60,7 +63,8 @@ func (s *session) ready(ctx context.Context) error {
 }
 
 func (s *session) connect(ctx context.Context) error {
-	config := s.target.where(s.database)
+	s.turn++
+	config := s.target.where(s.database, max(s.id, 0)+s.turn)
 	if config == nil {
 		return errors.New("no server")
 	}

@@ -22,6 +22,9 @@ type target struct {
 	kills    int
 	config   *mysql.Config // of a server that runs already
 
+	cluster *process.Cluster // nil: one server
+	nemesis *nemesis         // of the cluster under load; nil: none
+
 	mu     sync.Mutex
 	server *process.Server // nil between two lives
 }
@@ -38,6 +41,11 @@ func (s settings) open(ctx context.Context) (*target, error) {
 		}
 		t.config = config
 		return t, nil
+	}
+	if s.nodes > 1 {
+		var err error
+		t.cluster, err = process.NewCluster(ctx, process.ClusterOptions{Binary: s.binary, Nodes: s.nodes, Shards: s.shards})
+		return t, err
 	}
 	dir, err := os.MkdirTemp("", "rowlock-isolation-")
 	if err != nil {
@@ -62,10 +70,22 @@ func (t *target) start(ctx context.Context) error {
 	return nil
 }
 
-// where is what a client connects with, or nil while there is no server.
-func (t *target) where(database string) *mysql.Config {
+// silence is how long a session waits for a node of a cluster: it may be paused or
+// cut off.
+const silence = 10 * time.Second
+
+// where is what a client connects with, or nil while there is no server. Of a
+// cluster it is one node after the other.
+func (t *target) where(database string, turn int) *mysql.Config {
 	config := mysql.NewConfig()
-	if t.config != nil {
+	if t.cluster != nil {
+		node := t.cluster.Nodes[turn%len(t.cluster.Nodes)]
+		if !node.Running() {
+			return nil
+		}
+		config.Net, config.Addr, config.User = "tcp", node.SQL(), "root"
+		config.ReadTimeout = silence
+	} else if t.config != nil {
 		config = t.config.Clone()
 	} else {
 		t.mu.Lock()
@@ -84,8 +104,11 @@ func (t *target) where(database string) *mysql.Config {
 }
 
 // killing kills the server and starts it again until ctx ends; then the server
-// is there.
+// is there. In a cluster it does more than that.
 func (t *target) killing(ctx context.Context, random *rand.Rand) error {
+	if t.cluster != nil {
+		return t.nemesis.run(ctx)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -108,6 +131,9 @@ func (t *target) killing(ctx context.Context, random *rand.Rand) error {
 }
 
 func (t *target) close() {
+	if t.cluster != nil {
+		t.cluster.Close()
+	}
 	if t.server != nil {
 		t.server.Kill()
 	}

@@ -211,6 +211,30 @@ func (n *Node) Running() bool {
 	}
 }
 
+// Died tells how the node ended by itself, nil if it did not.
+func (n *Node) Died() error {
+	s := n.Server()
+	if s == nil {
+		return nil
+	}
+	select {
+	case <-s.Ended():
+		said := s.Said()
+		return fmt.Errorf("node %d ended by itself with exit code %d: %s", n.ID, s.Wait(), said[:min(len(said), 4000)])
+	default:
+		return nil
+	}
+}
+
+// Died tells which nodes ended by themselves, and how.
+func (c *Cluster) Died() error {
+	var errs []error
+	for _, n := range c.Nodes {
+		errs = append(errs, n.Died())
+	}
+	return errors.Join(errs...)
+}
+
 // Kill ends the node's process as a crash would.
 func (n *Node) Kill() error {
 	n.mu.Lock()
