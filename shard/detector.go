@@ -28,7 +28,7 @@ type detector struct {
 	epoch     uint64
 	step      uint64
 	reports   map[uint64]*waitReport
-	suspected map[waitName]suspicion // by the victim-to-be
+	suspected map[string]suspicion // by the cycle: one wait may be in several
 	verdicts  map[waitName][]reportedWait
 }
 
@@ -61,7 +61,7 @@ type suspicion struct {
 }
 
 func newDetector(epoch uint64) *detector {
-	return &detector{epoch: epoch, reports: map[uint64]*waitReport{}, suspected: map[waitName]suspicion{},
+	return &detector{epoch: epoch, reports: map[uint64]*waitReport{}, suspected: map[string]suspicion{},
 		verdicts: map[waitName][]reportedWait{}}
 }
 
@@ -109,9 +109,9 @@ func (d *detector) forget(now time.Time) {
 			delete(d.verdicts, name)
 		}
 	}
-	for name, s := range d.suspected {
+	for key, s := range d.suspected {
 		if slices.ContainsFunc(s.members, func(m waitName) bool { return !present[m] }) {
-			delete(d.suspected, name)
+			delete(d.suspected, key)
 		}
 	}
 }
@@ -188,9 +188,10 @@ func (d *detector) suspect(cycle []reportedWait) {
 	slices.SortFunc(s.members, func(a, b waitName) int {
 		return cmp.Or(cmp.Compare(a.shard, b.shard), cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.id, b.id))
 	})
-	old, known := d.suspected[victim]
-	if !known || !slices.Equal(old.members, s.members) {
-		d.suspected[victim] = s
+	key := s.key()
+	old, known := d.suspected[key]
+	if !known {
+		d.suspected[key] = s
 		old = s
 	}
 	unconfirmed := func(m reportedWait) bool { return m.report.seen < old.step }
@@ -198,7 +199,16 @@ func (d *detector) suspect(cycle []reportedWait) {
 		return
 	}
 	d.verdicts[victim] = cycle
-	delete(d.suspected, victim)
+	delete(d.suspected, key)
+}
+
+// key names a cycle, wherever it is entered.
+func (s *suspicion) key() string {
+	b := make([]byte, 0, 24*len(s.members))
+	for _, m := range s.members {
+		b = appendUint(appendUint(appendUint(b, uint64(m.shard)), m.epoch), m.id)
+	}
+	return string(b)
 }
 
 func compareVictims(a, b reportedWait) int {

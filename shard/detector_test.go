@@ -222,3 +222,21 @@ func TestVerdictOfAnotherEpochIsVoid(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
 }
+
+// One wait may close several cycles at a time: that they are found in turns must
+// not put the confirmation of each of them off for ever.
+func TestDetectorConfirmsCyclesFoundInTurns(t *testing.T) {
+	now := time.Unix(1000, 0)
+	d := newDetector(1)
+	both := edge(1, 11, 1, 2, 0)
+	both.BlockedBy = append(both.BlockedBy, txnNumbered(3))
+	nodes := []*reportingNode{{d: d, id: 1}, {d: d, id: 2}, {d: d, id: 3}}
+	waits := []ReportedWait{both, edge(2, 22, 2, 1, 5), edge(3, 33, 3, 1, 5)}
+	var victims []uint64
+	for round := 0; round < 6 && len(victims) == 0; round++ {
+		for i, n := range nodes {
+			victims = append(victims, n.send(now, waits[i])...)
+		}
+	}
+	require.Equal(t, []uint64{11}, victims)
+}
