@@ -4,7 +4,9 @@ package rowlock
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/rowlockdb/rowlock/shard"
@@ -106,19 +108,26 @@ func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
 	}, n.peerMetrics()...), nil
 }
 
+// lockRows asks the owners of all shards at once. What one of them does not tell in
+// a second is missing beside the error.
 func (n *Node) lockRows(ctx context.Context) ([]sqlfront.LockInfo, error) {
-	var rows []sqlfront.LockInfo
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
 	router := n.shards.Router()
-	for _, id := range append([]shard.ID{shard.System}, router.DataShards()...) {
-		held, err := router.Locks(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range held {
+	ids := append([]shard.ID{shard.System}, router.DataShards()...)
+	held, errs := make([][]shard.LockInfo, len(ids)), make([]error, len(ids))
+	var asked sync.WaitGroup
+	for i, id := range ids {
+		asked.Go(func() { held[i], errs[i] = router.Locks(ctx, id) })
+	}
+	asked.Wait()
+	var rows []sqlfront.LockInfo
+	for i, id := range ids {
+		for _, l := range held[i] {
 			rows = append(rows, lockRow(id, l))
 		}
 	}
-	return rows, nil
+	return rows, errors.Join(errs...)
 }
 
 func lockRow(id shard.ID, l shard.LockInfo) sqlfront.LockInfo {
