@@ -108,6 +108,7 @@ func TestLockToken(t *testing.T) {
 func TestAdvisoryLocksEndWithTheirSession(t *testing.T) {
 	s := newStack(t, Config{})
 	db := s.db("", "")
+	db.SetMaxIdleConns(-1) // a connection that was killed is not used again
 	b := connection(t, db)
 	for name, end := range map[string]func(*sql.Conn){
 		"disconnect": func(c *sql.Conn) {
