@@ -94,6 +94,7 @@ isolation: build
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/isolation -binary ./$(BIN) -modes append -transactions 100000 -least $(LEAST)
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/isolation -binary ./$(BIN) -modes register,bank,fork,monotonic,unique,autoincrement,ddl -transactions 10000
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/isolation -binary ./$(BIN) -transactions 2000 -kill 3s
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/isolation -binary ./$(BIN) -nodes 3 -modes append,bank,register -transactions 3000 -kill 6s -least 50
 
 # Transfers from 8 and 32 sessions; the money is counted. BASE=path/of/another/rowlock measures that one in turn.
 BASE ?=
