@@ -57,7 +57,7 @@ type Node struct {
 // NewCluster starts the nodes, the first alone and the others by joining it, and
 // waits until every shard has all the replicas that it should have.
 func NewCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
-	c := &Cluster{options: o}
+	c := &Cluster{options: o, Nodes: make([]*Node, 0, o.Nodes+o.Spare)} // clients read it while it grows
 	help, err := exec.CommandContext(ctx, o.Binary, "start", "--help").CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", o.Binary, err)

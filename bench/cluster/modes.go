@@ -1,8 +1,0 @@
-package main
-
-import (
-	"context"
-	"errors"
-)
-
-func (p *program) grow(ctx context.Context) error { return errors.New("not yet") }
