@@ -34,4 +34,8 @@ var (
 	// been dropped (it lost data that it had promised to keep). The replica
 	// cannot be started: remove it and add a new one under a new id.
 	ErrBehind = errors.New("paxos: state machine is behind its log")
+	// ErrRemoved: the replica's own log says that its group has removed it. It never
+	// runs again; what is stored of it can be purged. A replica that was removed
+	// while it was down may not know it yet, and starts.
+	ErrRemoved = errors.New("paxos: replica was removed from its group")
 )

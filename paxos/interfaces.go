@@ -92,7 +92,8 @@ type Submitter interface {
 type Host interface {
 	// Start starts a replica and returns when its state machine is open. The
 	// host closes the state machine when the replica stops, and also when
-	// Start fails after it was opened.
+	// Start fails after it was opened. Errors to decide by: ErrRunning, ErrClosed,
+	// ErrForeign, ErrBehind, ErrRemoved.
 	Start(spec GroupSpec, sm StateMachine) (Group, error)
 	// Stop stops a replica and closes its state machine. Its data stays.
 	Stop(g GroupID) error

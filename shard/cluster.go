@@ -194,7 +194,11 @@ func (n *Node) enter(ctx context.Context) error {
 // starts, the system shard has no owner for a while.
 func (n *Node) registered(ctx context.Context, q *RegisterRequest) (*RegisterResponse, error) {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		response, err := callFor[RegisterResponse](ctx, n.router, System, methodRegister, q)
+		var response *RegisterResponse
+		_, err := n.router.likely(System)
+		if err == nil {
+			response, err = callFor[RegisterResponse](ctx, n.router, System, methodRegister, q)
+		}
 		if code := CodeOf(err); err == nil || code != NotOwner && code != Unavailable && code != Unknown {
 			return response, err
 		}
@@ -360,15 +364,22 @@ func (n *Node) serveShard(ctx context.Context, r *Replica, q Message) (Message, 
 }
 
 // startAdded starts a replica that was added to its group; one that runs stays.
-// What an earlier replica of the same shard left here is removed first.
+// What an earlier replica of the same shard left here is removed first. A request
+// may come late, when the replica was removed again: numbers ascend, and one that
+// was purged must never run again, for it has forgotten its votes.
 func (n *Node) startAdded(q *StartRequest) error {
 	n.local.starting.Lock()
 	defer n.local.starting.Unlock()
-	if r := n.replica(q.Shard); r != nil {
-		if r.c.Group.Replica() == q.Replica {
-			return nil
-		}
+	if r := n.replica(q.Shard); r != nil && r.c.Group.Replica() == q.Replica {
+		return nil
+	} else if r != nil {
 		return &Error{Code: Unavailable, Shard: q.Shard, Detail: "another replica runs here still"}
+	}
+	if !n.local.open {
+		return &Error{Code: Unavailable, Shard: q.Shard, Detail: "the node is not open"}
+	}
+	if place, _ := n.state.Load().Place(q.Shard); q.Replica <= n.local.purged[q.Shard] || slices.Contains(place.Removed, q.Replica) {
+		return &Error{Code: Refused, Shard: q.Shard, Detail: fmt.Sprintf("replica %d was removed", q.Replica)}
 	}
 	stored, err := n.c.Host.Stored()
 	if err != nil {
@@ -376,13 +387,21 @@ func (n *Node) startAdded(q *StartRequest) error {
 	}
 	spec := paxos.GroupSpec{Group: groupOf(q.Shard), Replica: q.Replica, Join: true, Learner: true}
 	for _, s := range stored {
-		if s.Group != spec.Group {
-			continue
-		}
-		if s.Replica == q.Replica {
+		switch {
+		case s.Group != spec.Group:
+		case s.Replica > q.Replica:
+			return &Error{Code: Refused, Shard: q.Shard, Detail: fmt.Sprintf("replica %d is here, which is later than %d", s.Replica, q.Replica)}
+		case s.Replica == q.Replica:
 			spec = paxos.GroupSpec{Group: s.Group, Replica: s.Replica, Restart: true}
-		} else if err := n.purge(q.Shard, s.Replica); err != nil {
-			return err
+		default:
+			if err := n.purge(q.Shard, s.Replica); err != nil {
+				return err
+			}
+		}
+	}
+	if spec.Join {
+		if err := n.c.Engine.Space(uint64(q.Shard)).Destroy(); err != nil { // of a purge that was cut short
+			return fmt.Errorf("remove what is left of shard %d: %w", q.Shard, err)
 		}
 	}
 	return n.startReplica(q.Shard, spec)

@@ -26,6 +26,7 @@ type testCluster struct {
 
 	mu    sync.Mutex
 	nodes map[string]*testNode // by number in decimal
+	hosts map[uint64]func(paxos.Host) paxos.Host
 }
 
 type testNode struct {
@@ -87,7 +88,11 @@ func (c *testCluster) tryStart(n *testNode) error {
 	n.engine, err = storage.Open(storage.Options{Dir: "data", FS: n.fs})
 	require.NoError(c.t, err)
 	n.host = c.network.Host(fmt.Sprintf("host%d", n.id))
-	node, err := shard.Open(c.ctx(), shard.Config{NodeID: n.id, Engine: n.engine, Host: n.host, Shards: 4, Transport: c,
+	host := n.host
+	if wrap := c.hosts[n.id]; wrap != nil {
+		host = wrap(host)
+	}
+	node, err := shard.Open(c.ctx(), shard.Config{NodeID: n.id, Engine: n.engine, Host: host, Shards: 4, Transport: c,
 		Logger:       slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.id),
 		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, DeadAfter: 4 * time.Second,
 		Self: shard.Member{Name: fmt.Sprintf("n%d", n.id), Cluster: fmt.Sprintf("address%d", n.id)}})

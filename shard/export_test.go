@@ -1,6 +1,32 @@
 package shard
 
-import "context"
+import (
+	"context"
+
+	"github.com/rowlockdb/rowlock/paxos"
+)
 
 // DropLapsed runs the sweep for lapsed leases now.
 func (n *Node) DropLapsed() { n.dropLapsed(context.Background()) }
+
+// StartAdded asks the node to start a replica.
+func (n *Node) StartAdded(s ID, r paxos.ReplicaID) error {
+	return n.startAdded(&StartRequest{Shard: s, Replica: r})
+}
+
+// Replica returns the number of the replica that runs here, 0 for none.
+func (n *Node) Replica(s ID) paxos.ReplicaID {
+	if r := n.replica(s); r != nil {
+		return r.c.Group.Replica()
+	}
+	return 0
+}
+
+// MayStart reports whether a replica could be started at this moment.
+func (n *Node) MayStart() bool {
+	if !n.local.starting.TryLock() {
+		return false
+	}
+	defer n.local.starting.Unlock()
+	return n.local.open
+}

@@ -14,9 +14,13 @@ import (
 
 // localReplicas are the replicas that run on a node. Readers never wait.
 type localReplicas struct {
-	sync.Mutex            // changes
-	starting   sync.Mutex // one startAdded at a time
-	now        atomic.Pointer[map[ID]*Replica]
+	sync.Mutex // changes
+	// starting is held where replicas are started or removed for good, across I/O on
+	// purpose: what is stored of one shard's replicas must not change meanwhile.
+	starting sync.Mutex
+	open     bool                   // the stored replicas run, others may be added; under starting
+	purged   map[ID]paxos.ReplicaID // the last that was removed here; under starting
+	now      atomic.Pointer[map[ID]*Replica]
 }
 
 func (l *localReplicas) get(s ID) *Replica {
@@ -62,6 +66,13 @@ func (l *localReplicas) remove(r *Replica) {
 	})
 }
 
+// admit says whether replicas may be added and removed for good.
+func (l *localReplicas) admit(open bool) {
+	l.starting.Lock()
+	defer l.starting.Unlock()
+	l.open = open
+}
+
 // replica returns this node's replica of a shard, nil if it has none.
 func (n *Node) replica(s ID) *Replica { return n.local.get(s) }
 
@@ -83,6 +94,11 @@ func (n *Node) startReplica(s ID, spec paxos.GroupSpec) error {
 // dropReplica ends a replica that its group has removed, and its data. It may be
 // repeated.
 func (n *Node) dropReplica(r *Replica) error {
+	n.local.starting.Lock()
+	defer n.local.starting.Unlock()
+	if !n.local.open || n.replica(r.c.Shard) != r {
+		return nil
+	}
 	group := groupOf(r.c.Shard)
 	r.Close()
 	if err := n.c.Host.Stop(group); err != nil && !isNotRunning(err) {
@@ -94,13 +110,18 @@ func (n *Node) dropReplica(r *Replica) error {
 
 // purge removes what is stored of a replica that does not run.
 func (n *Node) purge(s ID, replica paxos.ReplicaID) error {
-	// The data first: a log without data can be purged again, data without a log
-	// would be taken for another replica's.
-	if err := n.c.Engine.Space(uint64(s)).Destroy(); err != nil {
-		return fmt.Errorf("remove the data of shard %d: %w", s, err)
+	if n.local.purged == nil {
+		n.local.purged = make(map[ID]paxos.ReplicaID)
 	}
+	n.local.purged[s] = max(n.local.purged[s], replica)
+	// The log first: a log whose data is gone could not be started any more, nor
+	// the node with it. Data without a log is nobody's, and is removed before
+	// another replica comes (startAdded).
 	if err := n.c.Host.Purge(groupOf(s), replica); err != nil {
 		return fmt.Errorf("remove the log of shard %d: %w", s, err)
+	}
+	if err := n.c.Engine.Space(uint64(s)).Destroy(); err != nil {
+		return fmt.Errorf("remove the data of shard %d: %w", s, err)
 	}
 	n.c.Logger.Info("replica removed", "shard", uint64(s), "replica", uint64(replica))
 	return nil

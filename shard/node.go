@@ -185,7 +185,11 @@ func (n *Node) open(ctx context.Context) error {
 		stored = []paxos.Stored{{Group: groupOf(System), Replica: paxos.ReplicaID(n.c.NodeID)}}
 	}
 	for _, s := range stored {
-		if err := n.startReplica(shardOf(s.Group), n.spec(s, founding)); err != nil {
+		err := n.startReplica(shardOf(s.Group), n.spec(s, founding))
+		if errors.Is(err, paxos.ErrRemoved) { // the last opening ended before it could be purged
+			err = n.purge(shardOf(s.Group), s.Replica)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -205,6 +209,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.found(ctx); err != nil {
 		return err
 	}
+	n.local.admit(true)
 	n.sweep(heartbeatEvery, n.beat)
 	n.sweep(moveEvery, n.moveReplicas)
 	if err := n.succeed(ctx); err != nil {
@@ -295,6 +300,7 @@ func (n *Node) Server() *Server { return n.router.server }
 func (n *Node) Close(ctx context.Context) error {
 	n.end()
 	n.sweeps.Wait()
+	n.local.admit(false)
 	replicas := n.local.all()
 	for _, r := range replicas {
 		r.Close()

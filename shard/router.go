@@ -262,19 +262,28 @@ func callFor[R any, M interface {
 func (r *Router) call(ctx context.Context, s ID, m method, q, response Message) error {
 	deadline := time.Now().Add(ownerPatience)
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		addr, ok := r.directory.Owner(s)
-		if !ok {
-			return &Error{Code: NotOwner, Shard: s, Detail: "no node is known to have a replica"}
+		addr, err := r.likely(s)
+		if err == nil {
+			if err = r.callNode(ctx, addr, s, m, q, response); !r.elsewhere(s, m, err) {
+				return err
+			}
+			r.mistaken(s, addr, err)
+		} else if r.transport == nil {
+			return err // nobody will tell of one
 		}
-		err := r.callNode(ctx, addr, s, m, q, response)
-		if !r.elsewhere(s, m, err) {
-			return err
-		}
-		r.mistaken(s, addr, err)
 		if time.Now().After(deadline) || pause(ctx, context.Background(), wait) != nil {
 			return err
 		}
 	}
+}
+
+// likely returns the node to ask first. A node that has just come in hears of the
+// shards a moment later.
+func (r *Router) likely(s ID) (NodeAddr, error) {
+	if addr, ok := r.directory.Owner(s); ok {
+		return addr, nil
+	}
+	return "", &Error{Code: NotOwner, Shard: s, Detail: "no node is known to have a replica"}
 }
 
 // mistaken corrects the directory after addr was asked in vain. Who is no owner may

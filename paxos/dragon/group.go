@@ -100,8 +100,11 @@ func (g *group) start(spec paxos.GroupSpec, sm paxos.StateMachine) error {
 	g.session = nh.GetNoOPSession(uint64(g.id))
 	user, err := nh.GetNodeUser(uint64(g.id))
 	if err != nil {
-		// The replica was removed from its group before it was even up.
+		// The replica applied its own removal before it was even up.
 		<-m.closed
+		if errors.Is(err, dragonboat.ErrShardNotFound) && m.err == nil {
+			return fmt.Errorf("replica %d: %w", spec.Replica, paxos.ErrRemoved)
+		}
 		return errors.Join(err, m.err)
 	}
 	g.user = user

@@ -118,6 +118,7 @@ func describe(err error) error {
 		{dragonboat.ErrShardNotInitialized, paxos.ErrNotSent},
 		{dragonboat.ErrTimeoutTooSmall, paxos.ErrNotSent},
 		{dragonboat.ErrTimeout, paxos.ErrNotSent}, // only reads report it this way
+		{dragonboat.ErrReplicaRemoved, paxos.ErrRemoved},
 		{dragonboat.ErrPayloadTooBig, paxos.ErrTooLarge},
 		{dragonboat.ErrShardAlreadyExist, paxos.ErrRunning},
 		{logstore.ErrLocked, paxos.ErrLocked},

@@ -116,7 +116,7 @@ func (h *host) checkSpec(g *group, spec paxos.GroupSpec) error {
 	case g.purged[spec.Replica]:
 		return fmt.Errorf("memory: start group %d: replica %d was purged", spec.Group, spec.Replica)
 	case slices.Contains(g.members.Removed, spec.Replica):
-		return fmt.Errorf("memory: start group %d: replica %d was removed", spec.Group, spec.Replica)
+		return fmt.Errorf("memory: start group %d: replica %d: %w", spec.Group, spec.Replica, paxos.ErrRemoved)
 	case spec.Restart && g.started[spec.Replica] != h.id:
 		return fmt.Errorf("memory: start group %d: replica %d never ran here", spec.Group, spec.Replica)
 	case !spec.Join && !spec.Restart && !maps.Equal(g.founders, spec.Members):
