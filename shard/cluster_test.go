@@ -293,3 +293,13 @@ func TestClusterGrowsAndShrinks(t *testing.T) {
 	require.Eventually(t, func() bool { return held(5) == 0 && settled(c.node(1).node.State(), 3) }, 30*time.Second, 20*time.Millisecond)
 	require.Equal(t, "v", c.read(4, 3, "k"))
 }
+
+// A node that has joined serves every shard from the moment when Open returns.
+func TestJoinedNodeKnowsTheShards(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 2)
+	for s := shard.ID(1); s <= 4; s++ {
+		require.Empty(t, c.read(2, s, "k"))
+		require.NotEmpty(t, c.node(2).node.State().Shards)
+	}
+}
