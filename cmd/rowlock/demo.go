@@ -75,7 +75,7 @@ func runDemo(nodes int, keep string, out io.Writer) error {
 		d.dir = dir
 	}
 	defer d.close()
-	kept, err := filepath.Glob(filepath.Join(d.dir, "node*"))
+	kept, err := filepath.Glob(filepath.Join(d.dir, "node*.addresses"))
 	if err != nil {
 		return err
 	}

@@ -91,8 +91,8 @@ func isCommand(line string) bool {
 	if len(words) == 0 {
 		return true
 	}
-	if isDemoCommand(words) {
-		return true
+	if strings.HasPrefix(words[0], `\`) {
+		return true // known or not: no statement begins so
 	}
 	switch strings.ToLower(words[0]) {
 	case "quit", "exit", `\q`, "help", `\h`, `\?`, "?":
@@ -134,7 +134,11 @@ func (c *client) typed(line string) (leave bool) {
 	case "use":
 		c.interruptible(statement{text: "USE " + quoteName(strings.Trim(words[1], "`"))})
 	case "source", `\.`:
-		c.source(words[1])
+		if len(words) == 2 {
+			c.source(words[1])
+		}
+	default:
+		fmt.Fprintf(c.errors, "ERROR %s is no command, or wants other arguments; type help\n", words[0])
 	}
 	return false
 }
