@@ -72,9 +72,7 @@ func (w *trio) dieAfterVoting(co *txn.Coordinator, router *mortal, everywhere bo
 		}
 		return nil
 	})
-	router.life.Lock()
-	router.life.dead = true // no renewals either
-	router.life.Unlock()
+	router.kill() // no renewals either
 	go func() { _ = tx.Commit(context.Background()) }()
 	want := int32(1)
 	if everywhere {
@@ -151,9 +149,7 @@ func TestGatewayOfAnotherNodeIsGone(t *testing.T) {
 	require.NoError(t, err)
 
 	// The durable locks have a new owner, which never heard of the gateway.
-	dead.life.Lock()
-	dead.life.dead = true
-	dead.life.Unlock()
+	dead.kill()
 	w.crash(1)
 	w.handOver(shard.System)
 

@@ -23,6 +23,15 @@ type mortal struct {
 		armed, dead bool
 		left        int // messages until death
 	}
+	renewals sync.WaitGroup // on their way
+}
+
+// kill ends the gateway. No renewal of its arrives after the call.
+func (m *mortal) kill() {
+	m.life.Lock()
+	m.life.dead = true
+	m.life.Unlock()
+	m.renewals.Wait()
 }
 
 func (m *mortal) arm(n int) {
@@ -53,9 +62,16 @@ func (m *mortal) step() (before, after bool) {
 }
 
 func (m *mortal) Renew(ctx context.Context, s shard.ID, q *shard.RenewRequest) error {
-	if m.isDead() {
+	m.life.Lock()
+	dead := m.life.dead
+	if !dead {
+		m.renewals.Add(1)
+	}
+	m.life.Unlock()
+	if dead {
 		return errLost
 	}
+	defer m.renewals.Done()
 	return m.Router.Renew(ctx, s, q)
 }
 
