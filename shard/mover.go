@@ -4,14 +4,17 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowlockdb/rowlock/paxos"
 )
 
 const (
-	// moveEvery is the pause between two looks at what is to be moved.
-	moveEvery = 100 * time.Millisecond
+	// moveEvery is the pause between two looks at what is to be moved, stepEvery
+	// that after a step.
+	moveEvery = 500 * time.Millisecond
+	stepEvery = 50 * time.Millisecond
 	// stepPatience bounds one step of a move; it is planned again.
 	stepPatience = 15 * time.Second
 )
@@ -20,18 +23,28 @@ const (
 // anew elsewhere.
 const DefaultDeadAfter = 10 * time.Minute
 
-// moveReplicas takes the next steps of all moves, if this node owns the system
-// shard. The plan is made anew each time from what the groups say.
+// moveReplicas takes steps of moves until there is none to take, if this node owns
+// the system shard. The plan is made anew each time from what the groups say.
 func (n *Node) moveReplicas(ctx context.Context) {
+	for n.takeSteps(ctx) {
+		if pause(ctx, n.life, stepEvery) != nil {
+			return
+		}
+	}
+}
+
+// takeSteps takes the next step of every move and reports whether there was one.
+func (n *Node) takeSteps(ctx context.Context) bool {
 	r := n.replica(System)
 	if r == nil || r.serving.Load() == nil {
-		return
+		return false
 	}
 	steps, err := n.planMoves(ctx, r)
 	if err != nil {
 		n.c.Logger.Debug("plan moves", "error", err)
-		return
+		return false
 	}
+	var taken atomic.Bool
 	var wg sync.WaitGroup
 	for _, step := range steps {
 		if step.seat == nil && step.start == nil {
@@ -44,11 +57,13 @@ func (n *Node) moveReplicas(ctx context.Context) {
 			if err != nil && ctx.Err() == nil {
 				n.c.Logger.Warn("move", "step", step.String(), "error", err)
 			} else if err == nil {
+				taken.Store(true)
 				n.c.Logger.Info("move", "step", step.String())
 			}
 		})
 	}
 	wg.Wait()
+	return taken.Load()
 }
 
 func (n *Node) planMoves(ctx context.Context, r *Replica) ([]moveStep, error) {

@@ -60,8 +60,7 @@ func newBank(ctx context.Context, c *process.Cluster, accounts int, seed uint64)
 	return b, known(ctx, c, "bank.log")
 }
 
-// known waits until every node knows a table, and starts a node again that has
-// not heard of it for some seconds.
+// known fails unless every node knows a table: CREATE TABLE returns when they do.
 func known(ctx context.Context, c *process.Cluster, table string) error {
 	for _, n := range c.Nodes {
 		db, err := process.Open(n.SQL(), "")
@@ -69,23 +68,12 @@ func known(ctx context.Context, c *process.Cluster, table string) error {
 			return err
 		}
 		defer db.Close()
-		for begun := time.Now(); ; {
+		err = again(ctx, func() error {
 			_, err := db.ExecContext(ctx, "SELECT 1 FROM "+table+" LIMIT 1")
-			if err == nil {
-				break
-			}
-			if time.Since(begun) > 3*time.Second {
-				if err := n.Kill(); err != nil {
-					return err
-				}
-				if err := n.Start(ctx); err != nil {
-					return err
-				}
-				begun = time.Now()
-			}
-			if err := sleep(ctx, 100*time.Millisecond); err != nil {
-				return err
-			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("%s after it was made elsewhere: %w", n.SQL(), err)
 		}
 	}
 	return nil

@@ -209,7 +209,7 @@ func (g *group) config(spec paxos.GroupSpec) config.Config {
 		PreVote:             true,
 		OrderedConfigChange: true,
 		ElectionRTT:         election,
-		HeartbeatRTT:        max(1, election/10),
+		HeartbeatRTT:        max(1, election/5),
 		SnapshotEntries:     o.SnapshotEntries,
 		CompactionOverhead:  overhead,
 		MaxInMemLogSize:     maxUnapplied,
