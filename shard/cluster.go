@@ -86,19 +86,30 @@ func (n *Node) remember() error {
 			return fmt.Errorf("decode the notes: %w", err)
 		}
 	}
-	n.memory.lives = append(n.memory.lives[max(0, len(n.memory.lives)-maxLives):], randomID())
+	n.memory.lives = append(rememberedLives(n.memory.lives), randomID())
 	n.see(&state)
 	return n.note(&state)
 }
 
+// rememberedLives keeps the number of lives that were begun in vain within bounds. The
+// first is the last that the registry has answered to, and most likely has still.
+func rememberedLives(lives []uint64) []uint64 {
+	if len(lives) < maxLives {
+		return lives
+	}
+	return append(lives[:1:1], lives[len(lives)-maxLives+2:]...)
+}
+
 // checkLife asks the other nodes, before any replica runs, whether this directory is
 // the node's latest: an older copy has forgotten votes that it gave. Who does not
-// answer at once says nothing.
+// answer at once says nothing, nor does a picture that is not newer than the notes:
+// openings are numbered, and numbers of former lives are forgotten.
 func (n *Node) checkLife(ctx context.Context) error {
 	lives := n.memory.lives
 	if len(lives) == 0 {
 		return nil
 	}
+	noted, _ := n.state.Load().Member(n.c.NodeID)
 	var refused atomic.Pointer[Error]
 	var wg sync.WaitGroup
 	for _, m := range n.state.Load().Members {
@@ -113,7 +124,7 @@ func (n *Node) checkLife(ctx context.Context) error {
 				return
 			}
 			self, known := state.Member(n.c.NodeID)
-			if known && self.Life != 0 && !slices.Contains(lives, self.Life) {
+			if known && self.Incarnation > noted.Incarnation && self.Life != 0 && !slices.Contains(lives, self.Life) {
 				refused.Store(&Error{Code: Refused, Shard: System,
 					Detail: fmt.Sprintf("node %d was opened since by another directory: this one is an older copy", n.c.NodeID)})
 			}
@@ -268,7 +279,7 @@ func (n *Node) awaitOwners(ctx context.Context) error {
 func (n *Node) beat(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	state, err := callFor[ClusterState](ctx, n.router, System, methodHeartbeat, n.ownReport(ctx))
+	state, err := callFor[ClusterState](ctx, n.router, System, methodHeartbeat, n.promptReport(ctx))
 	if err != nil {
 		n.c.Logger.Debug("heartbeat", "error", err)
 		n.askAround(ctx)
@@ -289,6 +300,14 @@ func (n *Node) ownReport(ctx context.Context) *HeartbeatRequest {
 	return q
 }
 
+// promptReport leaves the members of a shard out that cannot tell them now: one without
+// a majority must not keep the node from being heard.
+func (n *Node) promptReport(ctx context.Context) *HeartbeatRequest {
+	ctx, cancel := context.WithTimeout(ctx, heartbeatEvery)
+	defer cancel()
+	return n.ownReport(ctx)
+}
+
 // report is what a heartbeat says of a replica.
 func (r *Replica) report(ctx context.Context) ReplicaReport {
 	report := ReplicaReport{Shard: r.c.Shard, Replica: r.c.Group.Replica(), Applied: uint64(r.c.Group.Applied())}
@@ -296,6 +315,7 @@ func (r *Replica) report(ctx context.Context) ReplicaReport {
 	if t == nil {
 		return report
 	}
+	report.Serving, report.Epoch = true, t.epoch
 	seated := r.seated.Load()
 	if seated == nil {
 		m, err := r.c.Group.Membership(ctx)
@@ -307,7 +327,6 @@ func (r *Replica) report(ctx context.Context) ReplicaReport {
 	}
 	place := ShardPlace{}
 	place.setMembership(*seated)
-	report.Serving, report.Epoch = true, t.epoch
 	report.ChangeID, report.Voters, report.Learners, report.Removed = place.ChangeID, place.Voters, place.Learners, place.Removed
 	report.Bytes, _ = r.c.Space.Size()
 	return report

@@ -27,6 +27,7 @@ type testCluster struct {
 	mu    sync.Mutex
 	nodes map[string]*testNode // by number in decimal
 	hosts map[uint64]func(paxos.Host) paxos.Host
+	lose  func(request []byte) bool
 }
 
 type testNode struct {
@@ -55,8 +56,11 @@ func (n *notes) Save(b []byte) error   { n.Lock(); defer n.Unlock(); n.b = b; re
 // Call implements shard.Transport.
 func (c *testCluster) Call(ctx context.Context, to shard.NodeAddr, request []byte) ([]byte, error) {
 	c.mu.Lock()
-	n := c.nodes[string(to)]
+	n, lose := c.nodes[string(to)], c.lose
 	c.mu.Unlock()
+	if lose != nil && lose(request) {
+		return nil, fmt.Errorf("the request to node %s is lost", to)
+	}
 	if n == nil || n.node == nil {
 		return nil, fmt.Errorf("node %s is down: %w", to, shard.ErrNotSent)
 	}
@@ -302,4 +306,36 @@ func TestJoinedNodeKnowsTheShards(t *testing.T) {
 		require.Empty(t, c.read(2, s, "k"))
 		require.NotEmpty(t, c.node(2).node.State().Shards)
 	}
+}
+
+// A request to join that is delivered again does not start the count of a node's
+// openings anew: no two of them may have the same gateway.
+func TestJoinAgain(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 2)
+	first := c.node(2).node.Gateway()
+	response, err := shard.Join(c.ctx(), c, "1", shard.Member{Host: "host2", Name: "n2", Cluster: "address2"}, time.Now())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, response.ID)
+	c.start(c.crash(2))
+	require.Greater(t, c.node(2).node.Gateway(), first)
+}
+
+// A lost answer about advisory locks does not keep a node from opening.
+func TestOpenThoughAnAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 2)
+	n := c.crash(2)
+	lost := false
+	c.mu.Lock()
+	c.lose = func(request []byte) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		first := shard.IsAdvisory(request) && !lost
+		lost = lost || first
+		return first
+	}
+	c.mu.Unlock()
+	c.start(n)
+	require.True(t, lost)
 }

@@ -70,17 +70,29 @@
 // asking anybody, is over and applied before a second voter is proposed, and none
 // begins while a change of its own could still come true (H14).
 //
+// # A cluster
+//
+// Records of the system shard say which nodes there are and how many replicas are
+// wanted; where the replicas are is known to their groups alone. Each node reports
+// what its replicas do to the system shard's owner (registrar), which plans from that
+// one step of each move at a time (mover) and may forget it all. Nothing that must be
+// right depends on a report, or on who is believed to be up. The numbers of nodes,
+// of a shard's replicas and of a node's openings ascend and are never used again; a
+// replica that was purged never runs again.
+//
 // # What protects what
 //
 // A tenure is an owner's memory for one epoch and dies with it. tenure.mu
 // guards the tables of transactions and gateways; the lock table has a mutex of
 // its own and is called with tenure.mu held where a check and a change must be
-// one step, never when the call may wait. Order: Replica.takeover, tenure.mu,
+// one step, never when the call may wait. Order: localReplicas.starting,
+// registrar, Replica.takeover, tenure.mu,
 // resolver.mu or garbage.mu, the lock table's. Machine's registers are written
 // by the applying goroutine alone and published through atomics.
 //
 // # What is not done
 //
 // This package does not decide transactions: a coordinator or a recoverer above
-// it does. It does not yet move shards by itself (Node.HandOver is told to).
+// it does. It moves replicas, never a row from one shard to another:
+// the number of shards is fixed.
 package shard

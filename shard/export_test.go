@@ -30,3 +30,6 @@ func (n *Node) MayStart() bool {
 	defer n.local.starting.Unlock()
 	return n.local.open
 }
+
+// IsAdvisory reports whether an encoded request is about advisory locks.
+func IsAdvisory(request []byte) bool { return method(request[1]) == methodAdvisory }

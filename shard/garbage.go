@@ -106,6 +106,9 @@ func (r *Replica) run(ctx context.Context, c *Command) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if c.Epoch != 0 && c.Epoch != t.epoch {
+		return Result{}, r.notOwner() // it was computed from what another owner may have changed since
+	}
 	c.Epoch = t.epoch
 	result, err := r.proposeUntilKnown(ctx, c)
 	switch {
@@ -131,6 +134,13 @@ func (r *Replica) PutRecord(ctx context.Context, name string, value []byte, ifAb
 		return slices.Clone(result.Value), nil
 	}
 	return value, nil
+}
+
+// replaceRecord stores a record that was computed from what was stored in an epoch,
+// if nobody else has owned the shard since.
+func (r *Replica) replaceRecord(ctx context.Context, epoch uint64, name string, value []byte) error {
+	_, err := r.run(ctx, &Command{Kind: KindPutRecord, Epoch: epoch, Name: name, Value: value})
+	return err
 }
 
 // Collect removes dead versions and vote markers below a timestamp that is at

@@ -10,6 +10,10 @@ import (
 // voted are dropped. Gateways renew every second.
 const leaseTTL = 5 * time.Second
 
+// forgetAfter is how long a gateway has been silent when it is forgotten, if nothing
+// of its own is left.
+const forgetAfter = time.Minute
+
 // lapseCheck is the pace at which owners look for lapsed leases.
 const lapseCheck = 250 * time.Millisecond
 
@@ -35,6 +39,7 @@ type gateway struct {
 	oldest     storage.Timestamp
 	reported   bool // oldest is stated
 	dead       bool // found to be an earlier life of this node
+	said       bool // its silence was reported
 }
 
 // over reports whether the gateway said that the transaction has ended (H16).
@@ -51,6 +56,9 @@ func (g *gateway) over(id storage.TxnID) bool {
 type holders struct {
 	txns     map[storage.TxnID]*holder
 	gateways map[uint64]*gateway
+	// forgotten is at least the generation of every gateway that was forgotten: should
+	// one of them come back, its old tokens are void (H2).
+	forgotten uint64
 }
 
 func newHolders() holders {
@@ -62,7 +70,7 @@ func (h *holders) gateway(id uint64, now func() time.Time) *gateway {
 	g := h.gateways[id]
 	if g == nil {
 		at := now()
-		g = &gateway{renewed: at, heard: at, generation: 1}
+		g = &gateway{renewed: at, heard: at, generation: h.forgotten + 1}
 		h.gateways[id] = g
 	}
 	return g
@@ -73,7 +81,7 @@ func (h *holders) gateway(id uint64, now func() time.Time) *gateway {
 func (h *holders) renew(q *RenewRequest, now func() time.Time) {
 	g := h.gateway(q.Gateway, now)
 	g.renewed = now()
-	g.heard = g.renewed
+	g.heard, g.said = g.renewed, false
 	if q.Oldest != 0 {
 		g.oldest, g.reported = q.Oldest, true
 	}
@@ -105,6 +113,40 @@ func (h *holders) lapsed(now time.Time, keep uint64) []uint64 {
 		}
 	}
 	return ids
+}
+
+// forgetLocked removes the gateways that have been silent for long and have nothing here,
+// so that neither the dead nor their numbers pile up.
+func (t *tenure) forgetLocked(lapsed []uint64, now time.Time) {
+	h := &t.mu.holders
+	for _, id := range lapsed {
+		if g := h.gateways[id]; now.Sub(g.heard) > forgetAfter && !t.holdsLocked(id) {
+			if !mutated("H2.forgotten-generation") {
+				h.forgotten = max(h.forgotten, g.generation)
+			}
+			delete(h.gateways, id)
+		}
+	}
+}
+
+// holdsLocked reports whether a transaction of the gateway is known here.
+func (t *tenure) holdsLocked(gateway uint64) bool {
+	for id := range t.mu.txns {
+		if id.Gateway == gateway {
+			return true
+		}
+	}
+	for id := range t.mu.proposals {
+		if id.Gateway == gateway {
+			return true
+		}
+	}
+	for id := range t.mu.voted {
+		if id.Gateway == gateway {
+			return true
+		}
+	}
+	return false
 }
 
 // oldest returns the smallest timestamp that a gateway has reported in use.

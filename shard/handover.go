@@ -191,6 +191,9 @@ func (t *tenure) handed(flush uint64) *handedTable {
 	for id, g := range t.mu.gateways {
 		h.header.Gateways = append(h.header.Gateways, handedGateway{Gateway: id, Generation: g.generation})
 	}
+	if t.mu.forgotten > 0 {
+		h.header.Gateways = append(h.header.Gateways, handedGateway{Generation: t.mu.forgotten})
+	}
 	slices.SortFunc(h.header.Gateways, func(a, b handedGateway) int { return cmp.Compare(a.Gateway, b.Gateway) })
 	var last *keptLocks
 	for _, l := range t.table.All() { // ordered by owner
@@ -318,6 +321,10 @@ func (r *Replica) inherit(t *tenure, h heritage, m storage.Timestamp) error {
 	if header != nil {
 		t.tokenEpoch = header.TokenEpoch
 		for _, g := range header.Gateways {
+			if g.Gateway == 0 {
+				t.mu.forgotten = g.Generation
+				continue
+			}
 			t.mu.gateway(g.Gateway, r.c.Clock).generation = g.Generation
 		}
 	}

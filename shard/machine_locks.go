@@ -27,7 +27,8 @@ type flushHeader struct {
 	Gateways   []handedGateway
 }
 
-// handedGateway is the drop generation of one gateway (H2).
+// handedGateway is the drop generation of one gateway (H2); that of gateway 0, which
+// does not exist, is holders.forgotten.
 type handedGateway struct{ Gateway, Generation uint64 }
 
 // handedLocks is a part of one transaction's locks in a FlushLocks command.

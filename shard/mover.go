@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,12 +45,18 @@ func (n *Node) takeSteps(ctx context.Context) bool {
 		n.c.Logger.Debug("plan moves", "error", err)
 		return false
 	}
+	steps = slices.DeleteFunc(steps, func(s moveStep) bool { return s.seat == nil && s.start == nil })
+	if len(steps) == 0 {
+		return false
+	}
+	// A planner that was deposed does not know what the next has done since.
+	t, err := r.current()
+	if err != nil || r.prove(ctx, t) != nil {
+		return false
+	}
 	var taken atomic.Bool
 	var wg sync.WaitGroup
 	for _, step := range steps {
-		if step.seat == nil && step.start == nil {
-			continue
-		}
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, stepPatience)
 			defer cancel()

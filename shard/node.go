@@ -110,7 +110,7 @@ type Node struct {
 // Engine and Host, after Close, or after an error.
 func Open(ctx context.Context, c Config) (*Node, error) {
 	c.setDefaults()
-	if c.NodeID == 0 || c.NodeID >= 1<<16 {
+	if c.NodeID == 0 || c.NodeID > maxNode {
 		return nil, fmt.Errorf("open node: id %d is not between 1 and 65535", c.NodeID)
 	}
 	n := &Node{c: c, process: randomID(), graph: locks.NewWaitGraph()}
@@ -270,16 +270,20 @@ func (n *Node) makeRing(ctx context.Context) error {
 	return nil
 }
 
-// succeed frees the advisory locks of the node's former lives.
+// succeed frees the advisory locks of the node's former lives. It may be repeated.
 func (n *Node) succeed(ctx context.Context) error {
 	if mutated("H16.advisory-lives") {
 		return nil
 	}
-	_, err := n.router.Advisory(ctx, &AdvisoryRequest{Op: AdvisorySucceed, Session: AdvisorySession{Gateway: n.gateway}})
-	if err != nil {
-		return fmt.Errorf("free the advisory locks of former lives: %w", err)
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+		_, err := n.router.Advisory(ctx, &AdvisoryRequest{Op: AdvisorySucceed, Session: AdvisorySession{Gateway: n.gateway}})
+		if code := CodeOf(err); err == nil || code != NotOwner && code != Unavailable && code != Unknown || pause(ctx, n.life, wait) != nil {
+			if err != nil {
+				err = fmt.Errorf("free the advisory locks of former lives: %w", err)
+			}
+			return err
+		}
 	}
-	return nil
 }
 
 // Router returns the node's router.

@@ -125,6 +125,11 @@ func (n *Node) register(ctx context.Context, r *Replica, q *RegisterRequest) (*R
 	if why := n.refusal(q, old, member, known, g, now); why != "" {
 		return nil, &Error{Code: Refused, Shard: System, Detail: why}
 	}
+	if member && q.Member.ID == 0 && old.Incarnation > 0 {
+		// A request to join that came late, or again: the node has been open since,
+		// and what it said of itself then counts.
+		return n.admission(r, g, old, now)
+	}
 	if member {
 		m.ID, m.State = old.ID, old.State
 		if m.State == MemberDraining { // it is back from its restart
@@ -140,10 +145,15 @@ func (n *Node) register(ctx context.Context, r *Replica, q *RegisterRequest) (*R
 		m.Incarnation = old.Incarnation + 1
 	}
 	m.Up = false
-	if err := putMember(ctx, r, known, m); err != nil {
+	if err := g.putMember(ctx, r, known, m); err != nil {
 		return nil, err
 	}
 	g.heard[m.ID] = heardOf{at: now, process: q.Process}
+	return n.admission(r, g, m, now)
+}
+
+// admission is the answer to a node that is a member now.
+func (n *Node) admission(r *Replica, g *registrar, m Member, now time.Time) (*RegisterResponse, error) {
 	state, err := n.clusterState(r, g, now)
 	if err != nil {
 		return nil, err
@@ -160,6 +170,9 @@ func findMember(known []Member, m Member) (Member, bool) {
 	return Member{}, false
 }
 
+// maxNode is the highest number of a node.
+const maxNode = 1<<16 - 1
+
 // refusal says why a node may not come in; empty if it may.
 func (n *Node) refusal(q *RegisterRequest, old Member, member bool, known []Member, g *registrar, now time.Time) string {
 	m := q.Member
@@ -171,6 +184,8 @@ func (n *Node) refusal(q *RegisterRequest, old Member, member bool, known []Memb
 		return fmt.Sprintf("its data belongs to cluster %x, this is cluster %x", q.Cluster, n.c.Cluster)
 	case gap.Abs() > maxClockGap:
 		return fmt.Sprintf("its clock is %s away from the cluster's", gap.Abs().Round(time.Second))
+	case m.ID == 0 && !member && len(known) > 0 && known[len(known)-1].ID == maxNode:
+		return fmt.Sprintf("all %d numbers of nodes are used up", maxNode)
 	case m.ID != 0 && !member && len(known) > 0:
 		return fmt.Sprintf("no node has number %d", m.ID)
 	case member && old.State == MemberRemoved:
@@ -207,7 +222,7 @@ func (n *Node) registrarOf(ctx context.Context, r *Replica) (*registrar, time.Ti
 	defer func() { n.registrar.asked = now }()
 	if n.registrar.epoch != t.epoch {
 		n.registrar.enter(t.epoch, now)
-		n.registrar.take(n.ownReport(ctx), now)
+		n.registrar.take(n.promptReport(ctx), now)
 	}
 	return &n.registrar, now, nil
 }
@@ -301,19 +316,26 @@ func (n *Node) setting(ctx context.Context, r *Replica, q *SettingRequest) error
 		if q.Replication > maxReplication {
 			return &Error{Code: Refused, Shard: System, Detail: fmt.Sprintf("%d replicas; 1 to %d are possible", q.Replication, maxReplication)}
 		}
-		_, err := r.PutRecord(ctx, recordReplication, appendUint([]byte{formatVersion}, q.Replication), false)
-		return err
+		return g.put(ctx, r, recordReplication, appendUint([]byte{formatVersion}, q.Replication))
 	}
 	m, ok := state.Member(q.Node)
 	if why := changeRefusal(state, m, ok, q.State); why != "" {
 		return &Error{Code: Refused, Shard: System, Detail: why}
 	}
 	m.State = q.State
-	return putMember(ctx, r, state.Members, m)
+	return g.putMember(ctx, r, state.Members, m)
+}
+
+// put stores what was computed from the records of the registrar's epoch. Heartbeats
+// wait meanwhile, so it does not wait for a majority for long.
+func (g *registrar) put(ctx context.Context, r *Replica, name string, value []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	return r.replaceRecord(ctx, g.epoch, name, value)
 }
 
 // putMember stores the registry with one member new or changed.
-func putMember(ctx context.Context, r *Replica, known []Member, m Member) error {
+func (g *registrar) putMember(ctx context.Context, r *Replica, known []Member, m Member) error {
 	all := append(slices.DeleteFunc(slices.Clone(known), func(k Member) bool { return k.ID == m.ID }), m)
 	slices.SortFunc(all, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	b := appendUint([]byte{formatVersion}, uint64(len(all)))
@@ -321,7 +343,7 @@ func putMember(ctx context.Context, r *Replica, known []Member, m Member) error 
 		all[i].Up = false
 		b = appendMember(b, &all[i])
 	}
-	if _, err := r.PutRecord(ctx, recordMembers, b, false); err != nil {
+	if err := g.put(ctx, r, recordMembers, b); err != nil {
 		return fmt.Errorf("store node %d: %w", m.ID, err)
 	}
 	return nil

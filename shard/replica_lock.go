@@ -462,7 +462,17 @@ func (r *Replica) dropLapsed(t *tenure, own uint64) []uint64 {
 		return nil
 	}
 	r.dropLocked(t, func(id storage.TxnID) bool { return slices.Contains(lapsed, id.Gateway) })
-	r.c.Logger.Warn("gateway leases lapsed, their locks are dropped", "shard", uint64(r.c.Shard), "gateways", lapsed)
+	var fresh []uint64
+	for _, id := range lapsed {
+		if g := t.mu.gateways[id]; !g.said {
+			g.said = true
+			fresh = append(fresh, id)
+		}
+	}
+	if len(fresh) > 0 {
+		r.c.Logger.Warn("gateway leases lapsed, their locks are dropped", "shard", uint64(r.c.Shard), "gateways", fresh)
+	}
+	t.forgetLocked(lapsed, r.c.Clock())
 	return lapsed
 }
 
