@@ -15,7 +15,7 @@ import (
 // lockIn takes an exclusive lock through a node's router and waits for it.
 func (c *testCluster) lockIn(node int, id storage.TxnID, s shard.ID, key string) error {
 	_, err := c.node(node).node.Router().Lock(c.ctx(), s, &shard.LockRequest{Txn: id, Mode: shard.LockExclusive,
-		Keys: []storage.Key{storage.Key(key)}, Timeout: 20 * time.Second})
+		Keys: []storage.Key{storage.Key(key)}, Timeout: time.Minute})
 	return err
 }
 
@@ -39,9 +39,10 @@ func TestDeadlocksOverNodes(t *testing.T) {
 	}
 	for round := range 4 {
 		if round >= 2 { // another node finds them from here on
-			from := system().Owner
-			to := from%3 + 1
-			require.NoError(t, c.node(int(from)).node.HandOver(c.ctx(), shard.System, shard.NodeAddr(fmt.Sprint(to))))
+			require.Eventually(t, func() bool { // the picture of node 1 may be a beat old
+				from := system().Owner
+				return c.node(int(from)).node.HandOver(c.ctx(), shard.System, shard.NodeAddr(fmt.Sprint(from%3+1))) == nil
+			}, 2*time.Minute, 20*time.Millisecond)
 		}
 		var shards []shard.ID
 		owners := map[uint64]bool{}

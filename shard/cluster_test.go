@@ -56,15 +56,19 @@ func (n *notes) Save(b []byte) error   { n.Lock(); defer n.Unlock(); n.b = b; re
 // Call implements shard.Transport.
 func (c *testCluster) Call(ctx context.Context, to shard.NodeAddr, request []byte) ([]byte, error) {
 	c.mu.Lock()
-	n, lose := c.nodes[string(to)], c.lose
+	var node *shard.Node
+	if n := c.nodes[string(to)]; n != nil {
+		node = n.node
+	}
+	lose := c.lose
 	c.mu.Unlock()
 	if lose != nil && lose(request) {
 		return nil, fmt.Errorf("the request to node %s is lost", to)
 	}
-	if n == nil || n.node == nil {
+	if node == nil {
 		return nil, fmt.Errorf("node %s is down: %w", to, shard.ErrNotSent)
 	}
-	return n.node.Server().Serve(ctx, request), nil
+	return node.Server().Serve(ctx, request), nil
 }
 
 func newTestCluster(t testing.TB, nodes int) *testCluster {
@@ -78,7 +82,7 @@ func newTestCluster(t testing.TB, nodes int) *testCluster {
 }
 
 func (c *testCluster) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	c.t.Cleanup(cancel)
 	return ctx
 }
@@ -174,7 +178,7 @@ func settled(s *shard.ClusterState, want int, owners ...uint64) bool {
 
 func (c *testCluster) settle(at int, want int, owners ...uint64) {
 	c.t.Helper()
-	require.Eventually(c.t, func() bool { return settled(c.node(at).node.State(), want, owners...) }, 30*time.Second, 20*time.Millisecond,
+	require.Eventually(c.t, func() bool { return settled(c.node(at).node.State(), want, owners...) }, 2*time.Minute, 20*time.Millisecond,
 		"%+v", c.node(at).node.State())
 }
 
@@ -193,7 +197,7 @@ func (c *testCluster) write(at int, s shard.ID, key, value string) {
 		require.NoError(c.t, err)
 		vote, err := r.OnePC(c.ctx(), s, &shard.OnePCRequest{Txn: id, Floor: floor, Token: lock.Token, Writes: put(key, value)})
 		return err == nil && vote.State == storage.VoteCommitted
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 func (c *testCluster) read(at int, s shard.ID, key string) string {
@@ -279,22 +283,24 @@ func TestClusterGrowsAndShrinks(t *testing.T) {
 		}
 		return n
 	}
-	require.Eventually(t, func() bool { return held(4) >= 3 && settled(c.node(1).node.State(), 3) }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return held(4) >= 3 && settled(c.node(1).node.State(), 3) }, 2*time.Minute, 20*time.Millisecond)
 	require.Error(t, c.node(1).node.SetState(c.ctx(), 2, shard.MemberRemoved), "it has replicas")
 	require.NoError(t, c.node(1).node.SetState(c.ctx(), 2, shard.MemberLeaving))
-	require.Eventually(t, func() bool { return held(2) == 0 && settled(c.node(1).node.State(), 3) }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return held(2) == 0 && settled(c.node(1).node.State(), 3) }, 2*time.Minute, 20*time.Millisecond)
 	require.NoError(t, c.node(3).node.SetState(c.ctx(), 2, shard.MemberRemoved))
 	require.Equal(t, "v", c.read(4, 3, "k"))
 	require.NoError(t, c.node(2).node.Close(c.ctx()))
 	n := c.node(2)
+	c.mu.Lock()
 	n.node = nil
+	c.mu.Unlock()
 	require.NoError(t, n.host.Close())
 	require.NoError(t, n.engine.Close())
 	require.ErrorContains(t, c.tryStart(n), "removed")
 	c.join()
 	c.settle(1, 3, 1, 3, 4, 5)
 	c.crash(5)
-	require.Eventually(t, func() bool { return held(5) == 0 && settled(c.node(1).node.State(), 3) }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return held(5) == 0 && settled(c.node(1).node.State(), 3) }, 2*time.Minute, 20*time.Millisecond)
 	require.Equal(t, "v", c.read(4, 3, "k"))
 }
 
@@ -338,4 +344,40 @@ func TestOpenThoughAnAnswerIsLost(t *testing.T) {
 	c.mu.Unlock()
 	c.start(n)
 	require.True(t, lost)
+}
+
+// Close waits for requests of others: nobody reads the engine afterwards.
+func TestClosedNodeServesNothing(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 2)
+	n := c.node(1).node
+	began, ended := make(chan struct{}), make(chan struct{})
+	n.Handle(200, func(ctx context.Context, _ uint64, _ []byte) ([]byte, error) {
+		close(began)
+		<-ctx.Done()
+		close(ended)
+		return nil, ctx.Err()
+	})
+	answer := make(chan error, 1)
+	go func() {
+		_, err := c.node(2).node.Ask(c.ctx(), 1, 200, nil)
+		answer <- err
+	}()
+	<-began
+	c.crash(1)
+	select {
+	case <-ended:
+	default:
+		t.Fatal("the node is closed and still serves")
+	}
+	require.Error(t, <-answer)
+	_, err := shard.Join(c.ctx(), serverOf{n}, "1", shard.Member{Host: "host3", Cluster: "address3"}, time.Now())
+	require.ErrorContains(t, err, "closed")
+}
+
+// serverOf calls one node, whether it is open or not.
+type serverOf struct{ node *shard.Node }
+
+func (s serverOf) Call(ctx context.Context, _ shard.NodeAddr, request []byte) ([]byte, error) {
+	return s.node.Server().Serve(ctx, request), nil
 }

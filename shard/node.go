@@ -299,8 +299,9 @@ func (n *Node) Ring() *ring.Ring { return n.ring }
 // Server answers requests of other nodes.
 func (n *Node) Server() *Server { return n.router.server }
 
-// Close ends the service and stops the replicas. Host and Engine stay open:
-// they belong to the caller.
+// Close ends the service, waits for the requests of others that are being served
+// and stops the replicas. Host and Engine stay open: they belong to the caller,
+// who may close them now.
 func (n *Node) Close(ctx context.Context) error {
 	n.end()
 	n.sweeps.Wait()
@@ -317,6 +318,7 @@ func (n *Node) Close(ctx context.Context) error {
 		}
 		n.local.remove(r)
 	}
+	n.router.server.close()
 	return first
 }
 

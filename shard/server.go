@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // Server answers encoded requests with the replicas of a node.
@@ -12,6 +13,50 @@ type Server struct {
 	Replica func(ID) *Replica
 
 	node *Node // for what is asked of nodes, not of replicas
+
+	requests struct { // being served
+		sync.Mutex
+		sync.WaitGroup
+		closed bool
+		last   int
+		cancel map[int]context.CancelFunc
+	}
+}
+
+// begin lets a request in, with a context that ends with the service.
+func (s *Server) begin(ctx context.Context) (_ context.Context, end func(), err error) {
+	s.requests.Lock()
+	defer s.requests.Unlock()
+	if s.requests.closed {
+		return nil, nil, &Error{Code: NotOwner, Detail: "the node is closed"}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s.requests.last++
+	number := s.requests.last
+	if s.requests.cancel == nil {
+		s.requests.cancel = make(map[int]context.CancelFunc)
+	}
+	s.requests.cancel[number] = cancel
+	s.requests.Add(1)
+	return ctx, func() {
+		cancel()
+		s.requests.Lock()
+		delete(s.requests.cancel, number)
+		s.requests.Unlock()
+		s.requests.Done()
+	}, nil
+}
+
+// close refuses requests from here on and waits for those that are being served:
+// afterwards nobody reads the engine on behalf of another node.
+func (s *Server) close() {
+	s.requests.Lock()
+	s.requests.closed = true
+	for _, cancel := range s.requests.cancel {
+		cancel()
+	}
+	s.requests.Unlock()
+	s.requests.Wait()
 }
 
 // Serve carries an encoded request out and returns the encoded response. It
@@ -21,6 +66,11 @@ func (s *Server) Serve(ctx context.Context, request []byte) []byte {
 	if err := e.decode(request); err != nil {
 		return encodeError(nil, err)
 	}
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return encodeError(nil, err)
+	}
+	defer end()
 	if e.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, e.timeout)
