@@ -40,18 +40,9 @@ func (n *Node) clustered() bool { return n.options.Cluster != "" }
 
 // openTransport listens for other nodes.
 func (n *Node) openTransport(context.Context) error {
-	if !n.clustered() {
-		return nil
-	}
-	notes, err := n.notes().Load()
-	if err != nil {
+	if err := n.recall(); err != nil || !n.clustered() {
 		return err
 	}
-	members, err := shard.NotedMembers(notes)
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrCorrupt, notesFile, err)
-	}
-	n.members.Store(&members)
 	o := transport.Options{Listen: n.options.Cluster, Advertise: n.options.Advertise, Insecure: n.options.Insecure, Logger: n.log,
 		Self: func() transport.Identity {
 			id := n.identity.Load()
@@ -68,6 +59,29 @@ func (n *Node) openTransport(context.Context) error {
 	}
 	n.transport = t
 	n.onClose("transport", func(context.Context) error { return t.Close() })
+	return nil
+}
+
+// recall reads who the members of the cluster are. Without its notes a node that has
+// joined would take itself for the founder of another cluster.
+func (n *Node) recall() error {
+	notes, err := n.notes().Load()
+	if err != nil {
+		return err
+	}
+	members, err := shard.NotedMembers(notes)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrCorrupt, notesFile, err)
+	}
+	self := n.identity.Load().Node
+	if self > founder && len(members) == 0 {
+		return fmt.Errorf("%w: %s is missing, where node %d keeps the addresses of its cluster", ErrCorrupt, notesFile, self)
+	}
+	others := slices.ContainsFunc(members, func(m shard.Member) bool { return m.ID != self && m.State != shard.MemberRemoved })
+	if others && self != 0 && !n.clustered() {
+		return fmt.Errorf("rowlock: node %d has peers: Options.Cluster (--cluster) is missing", self)
+	}
+	n.members.Store(&members)
 	return nil
 }
 
@@ -172,6 +186,7 @@ func (n *Node) clusterConfig(c *shard.Config) {
 	c.Self = n.self()
 	c.Changed = n.changed
 	c.DeadAfter = n.options.DeadAfter
+	c.Lease, c.LeaseDrift = n.options.Lease, n.options.LeaseDrift
 	c.Memory = n.notes()
 	if n.transport == nil {
 		return

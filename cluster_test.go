@@ -156,6 +156,30 @@ func (c *cluster) sameEverywhere() {
 	require.Zero(c.t, c.one(0, "SELECT COUNT(*) FROM (SELECT shard, applied FROM rowlock.checksums GROUP BY shard, applied HAVING COUNT(DISTINCT checksum) > 1) x"))
 }
 
+// A member that has lost what it knows of its peers, or may not talk to them, does not
+// become a cluster of its own.
+func TestMemberAlone(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	n := c.nodes[1]
+	n.stop()
+	address := n.options.Cluster
+	n.options.Cluster, n.options.Join = "", nil
+	require.ErrorContains(t, n.start(), "--cluster")
+	n.stop()
+	n.options.Cluster = address
+	require.NoError(t, os.Remove(filepath.Join(n.options.Dir, "CLUSTER")))
+	err := n.start()
+	require.ErrorIs(t, err, rowlock.ErrCorrupt)
+	require.ErrorContains(t, err, "CLUSTER is missing")
+	n.stop()
+
+	n.options.Dir = t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(n.options.Dir, "JOINING"), nil, 0o600))
+	require.ErrorContains(t, n.start(), "--join")
+	n.stop()
+}
+
 // What may not come in is told why.
 func TestClusterRefuses(t *testing.T) {
 	t.Parallel()

@@ -20,6 +20,9 @@ const identityVersion = 1
 
 const identityFile = "IDENTITY"
 
+// founder is the number of the node that makes a cluster; all others join.
+const founder = 1
+
 // joiningFile marks a directory whose node was told to join and may not have yet.
 const joiningFile = "JOINING"
 
@@ -112,7 +115,10 @@ func loadIdentity(dir string, joins bool) (identity, error) {
 		}
 		return identity{}, nil
 	}
-	id := identity{Node: 1}
+	if _, err := os.Stat(filepath.Join(dir, joiningFile)); err == nil {
+		return identity{}, fmt.Errorf("%s: its node was told to join a cluster and may be a member already: Options.Join (--join) is missing", dir)
+	}
+	id := identity{Node: founder}
 	if _, err := rand.Read(id.Cluster[:]); err != nil {
 		return id, fmt.Errorf("make identity: %w", err)
 	}

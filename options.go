@@ -76,6 +76,13 @@ type Options struct {
 	// DeadAfter is how long a node must be silent before its replicas are made anew
 	// on others; 0 = 10 minutes.
 	DeadAfter time.Duration
+	// Lease is how long the owner of a shard with several replicas answers reads
+	// without asking the others, counted from the last time it did; the next owner
+	// waits as long after a crash. 0 = 750 ms; negative = no leases, for machines that
+	// are stopped from outside without their clocks noticing.
+	Lease time.Duration
+	// LeaseDrift bounds by how much the rate of any node's clock is off; 0 = 0.01.
+	LeaseDrift float64
 	// User and Password are what Connector logs in with; "" = root without a
 	// password, which is what a new directory accepts.
 	User, Password string
@@ -99,6 +106,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.Dir = dir
 	if o.Shards < 0 || o.Shards > maxShards {
 		return o, fmt.Errorf("rowlock: %d shards; 1 to %d are possible", o.Shards, maxShards)
+	}
+	if o.LeaseDrift < 0 || o.LeaseDrift >= 1 {
+		return o, fmt.Errorf("rowlock: Options.LeaseDrift is %g; 0 to 1 is possible", o.LeaseDrift)
 	}
 	if len(o.Join) > 0 && o.Cluster == "" {
 		return o, errors.New("rowlock: Options.Join needs Options.Cluster, the address for other nodes")

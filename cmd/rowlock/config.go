@@ -42,6 +42,8 @@ type startConfig struct {
 	Zone           string        `koanf:"zone"`
 	Certs          string        `koanf:"certs"`
 	DeadAfter      time.Duration `koanf:"dead-after"`
+	Lease          time.Duration `koanf:"lease"`
+	LeaseDrift     float64       `koanf:"lease-drift"`
 }
 
 func startFlags(flags *pflag.FlagSet) {
@@ -64,6 +66,8 @@ func startFlags(flags *pflag.FlagSet) {
 	flags.String("zone", "", "failure domain of the node; replicas are spread over zones")
 	flags.String("certs", "", "folder with ca.crt, node.crt and node.key for the traffic between nodes")
 	flags.Duration("dead-after", 10*time.Minute, "how long a node is silent before its replicas are made anew on others")
+	flags.Duration("lease", 750*time.Millisecond, "how long a shard's owner answers reads without asking its replicas; 0 or less: never")
+	flags.Float64("lease-drift", 0.01, "by how much the rate of any node's clock may be off")
 	flags.StringP("config", "c", "", "TOML file with these settings")
 }
 
@@ -129,6 +133,14 @@ func (c *startConfig) peers() []string {
 	return all
 }
 
+// lease is --lease as the library takes it, where 0 means the default.
+func (c *startConfig) lease() time.Duration {
+	if c.Lease <= 0 {
+		return -1
+	}
+	return c.Lease
+}
+
 var logFormats = []string{"text", "json"}
 
 func (c *startConfig) check() error {
@@ -143,6 +155,9 @@ func (c *startConfig) check() error {
 	}
 	if c.Join != "" && c.Cluster == "" {
 		return usagef("join needs cluster: the address that the other nodes reach this one by")
+	}
+	if c.LeaseDrift <= 0 || c.LeaseDrift >= 1 {
+		return usagef("lease-drift is %g; it lies between 0 and 1", c.LeaseDrift)
 	}
 	if c.CacheMB < 1 {
 		return usagef("cache-mb is %d; at least 1 is needed", c.CacheMB)

@@ -65,6 +65,21 @@ func load(args []string, environ func() []string) (startConfig, error) {
 	return loadConfig(flags, environ)
 }
 
+// Without a lease the library is told so: its 0 is the default.
+func TestLeaseSettings(t *testing.T) {
+	for in, want := range map[string]time.Duration{
+		"": 750 * time.Millisecond, "--lease 2s": 2 * time.Second, "--lease 0": -1, "--lease -1s": -1,
+	} {
+		c, err := load(strings.Fields(in), func() []string { return nil })
+		require.NoError(t, err)
+		require.Equal(t, want, c.lease(), in)
+	}
+	for _, in := range []string{"--lease-drift 0", "--lease-drift 1", "--lease-drift -0.1"} {
+		_, err := load(strings.Fields(in), func() []string { return nil })
+		require.ErrorContains(t, err, "lease-drift")
+	}
+}
+
 func TestClientArguments(t *testing.T) {
 	for in, want := range map[string]string{
 		"sql -psecret -e x":      "sql --password=secret -e x",

@@ -73,6 +73,7 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 		Retention: c.Retention, MaxConnections: c.MaxConnections, TxnBytes: c.TxnMB << 20, Logger: logger,
 		Cluster: c.Cluster, Advertise: c.Advertise, SQLAddress: c.Listen, Join: c.peers(), Name: c.Name, Zone: c.Zone,
 		Certificates: c.Certs, Insecure: c.Insecure, DeadAfter: c.DeadAfter,
+		Lease: c.lease(), LeaseDrift: c.LeaseDrift,
 	})
 	if ctx.Err() != nil && err != nil {
 		return errors.New("interrupted before the server was ready")
