@@ -89,6 +89,9 @@ func (s *timestamps) send(b *timestampBatch, ask func(context.Context, uint64) (
 		ctx, cancel := context.WithTimeout(context.Background(), ownerPatience)
 		defer cancel()
 		b.first, b.err = ask(ctx, n)
+		if b.err != nil && ctx.Err() != nil { // the batch's time has run out, not that of who waits for it
+			b.err = &Error{Code: Unavailable, Shard: System, Detail: "no timestamp could be had"}
+		}
 		close(b.done)
 		s.Lock()
 		defer s.Unlock()

@@ -159,8 +159,19 @@ func (s *Session) CommandBegin() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), planFor)
 	defer cancel()
-	s.stale = s.catalog.follower.refresh(ctx)
+	if err := s.catalog.follower.refresh(ctx); err != nil {
+		s.stale = unheard(ctx, err)
+	}
 	return nil
+}
+
+// unheard is the error of a statement for which the schema could not be asked. That
+// the time for it ran out does not mean that the client has ended anything.
+func unheard(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return &txn.Error{Code: txn.Unavailable, Detail: "this node cannot reach the system shard and may not know the schema any more"}
 }
 
 // CommandEnd implements sql.LifecycleAwareSession. An implicit transaction that

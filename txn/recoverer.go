@@ -104,7 +104,7 @@ func (r *recoverer) finish(id storage.TxnID, shards []shard.ID) error {
 	defer cancel()
 	v, commit := r.c.closeVotes(ctx, id, shards, roleRecoverer, make([]ballot, len(shards)))
 	if v == verdictPending {
-		return fmt.Errorf("recover transaction %s: %w", id, context.DeadlineExceeded)
+		return errUndecided(id)
 	}
 	r.c.log.Info("finished an undecided transaction", "txn", id, "outcome", v, "commit", commit, "shards", shards)
 	applying, end := context.WithTimeout(r.ctx, applyPatience)
@@ -116,10 +116,24 @@ func (r *recoverer) finish(id storage.TxnID, shards []shard.ID) error {
 	})
 	for i, err := range errs {
 		if err != nil {
-			return fmt.Errorf("resolve transaction %s on shard %d: %w", id, shards[i], err)
+			return r.unresolved(applying, id, shards[i], err)
 		}
 	}
 	return nil
+}
+
+// unresolved is the error of an outcome that could not be applied everywhere.
+func (r *recoverer) unresolved(ctx context.Context, id storage.TxnID, s shard.ID, err error) error {
+	if ctx.Err() != nil && r.ctx.Err() == nil {
+		return errUndecided(id)
+	}
+	return fmt.Errorf("resolve transaction %s on shard %d: %w", id, s, err)
+}
+
+// errUndecided: some participants of a transaction cannot be asked, so whoever waits
+// for it cannot go on. The time of the attempt has run out, not that of the waiter.
+func errUndecided(id storage.TxnID) error {
+	return &Error{Code: Unavailable, Other: id, Detail: "transaction " + id.String() + " is in the way and cannot be decided: a shard of it does not answer"}
 }
 
 // later finishes id in the background, as often as it takes.
