@@ -208,9 +208,12 @@ func (p peers) Members() []sqlfront.Peer {
 
 // notes is a shard.Memory in a file: a checksum (CRC-32C, 4 bytes, big endian) and
 // what it is of.
-type notes struct{ path string }
+type notes struct {
+	path string
+	node *Node
+}
 
-func (n *Node) notes() notes { return notes{filepath.Join(n.options.Dir, notesFile)} }
+func (n *Node) notes() notes { return notes{filepath.Join(n.options.Dir, notesFile), n} }
 
 // Load implements shard.Memory.
 func (n notes) Load() ([]byte, error) {
@@ -227,8 +230,14 @@ func (n notes) Load() ([]byte, error) {
 	return b[4:], nil
 }
 
-// Save implements shard.Memory.
+// Save implements shard.Memory. A node that has failed writes nothing more: the
+// next one may have the directory already.
 func (n notes) Save(b []byte) error {
+	n.node.noting.Lock()
+	defer n.node.noting.Unlock()
+	if err := n.node.Err(); err != nil {
+		return err
+	}
 	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 	if err := writeDurably(n.path, slices.Concat(sum, b)); err != nil {
 		return fmt.Errorf("write the notes of the cluster: %w", err)

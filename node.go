@@ -38,6 +38,8 @@ type Node struct {
 	failure failure
 	opened  chan struct{} // Open has returned
 
+	noting sync.Mutex // held while the notes of the cluster are written
+
 	// closers undo Open, the last one first.
 	closers  []closer
 	closing  sync.Once
@@ -254,6 +256,8 @@ func (n *Node) Close(ctx context.Context) error {
 	n.closing.Do(func() {
 		close(n.closed)
 		if n.closeErr = n.Err(); n.closeErr != nil {
+			n.noting.Lock() // what is being written; nothing is from here on
+			n.noting.Unlock()
 			return
 		}
 		var errs []error
