@@ -16,25 +16,19 @@ import (
 	lnivfs "github.com/lni/vfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/bench/explore"
 	"github.com/rowlockdb/rowlock/paxos/dragon"
 	"github.com/rowlockdb/rowlock/storage"
 )
 
-var (
-	powerCuts    = flag.Int("power-cuts", 5, "power cuts of TestPowerCuts")
-	powerCutSeed = flag.Uint64("power-cut-seed", 0, "seed of TestPowerCuts; 0 = by the clock")
-)
+var powerCuts = flag.Int("power-cuts", 5, "power cuts of TestPowerCuts")
 
 // TestPowerCuts loads a node whose two stores lie in memory, cuts the power at a
 // random moment, keeps a random part of what was not synced, and opens the node
 // on what is left. Nothing acknowledged may be missing and no transaction may be
 // there in part, over many cuts of the same files.
 func TestPowerCuts(t *testing.T) {
-	seed := *powerCutSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("-power-cut-seed=%d", seed)
+	seed := explore.Seed(t)
 	m := &machine{
 		t: t, dir: t.TempDir(), random: rand.New(rand.NewPCG(seed, 0)),
 		data: vfs.NewCrashableMem(), host: lnivfs.NewStrictMem(), acked: map[int64]bool{},

@@ -9,13 +9,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/bench/explore"
 )
 
 var (
-	indexSeed  = flag.Uint64("index.seed", 0, "seed of TestIndexFindsWhatAFilterFinds; 0: of the clock")
 	indexTests = flag.Int("index.conditions", 21000, "conditions that TestIndexFindsWhatAFilterFinds compares")
 )
 
@@ -77,11 +77,7 @@ var indexedColumns = []indexedColumn{
 // its condition in every row, which no index computes. Where the engine itself
 // cannot evaluate a condition, an index need not.
 func TestIndexFindsWhatAFilterFinds(t *testing.T) {
-	seed := *indexSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("seed %d", seed)
+	seed := explore.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 1))
 	db := newStack(t, Config{}).db("", "")
 	run(t, db, "create database d")

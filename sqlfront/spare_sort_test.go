@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/bench/explore"
 )
 
 // A queue with a state and an index that has the order: a consumer locks the jobs
@@ -31,8 +32,7 @@ func TestQueueByIndexLocksWhatItTakes(t *testing.T) {
 // A spared sort gives the rows that the sort gives.
 func TestSparedSortsAgree(t *testing.T) {
 	_, db := app(t, "CREATE TABLE r (id INT PRIMARY KEY, a INT, b BIGINT, c VARCHAR(5), KEY ab (a, b), KEY ca (c, a))")
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := explore.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	values := []string{"NULL", "-3", "0", "1", "2", "70000"}
 	pick := func() string { return values[random.IntN(len(values))] }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/bench/explore"
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/txn"
@@ -178,8 +179,7 @@ func (o *orphan) expect(t *testing.T, got []string) (committed bool) {
 // its client what has become of it. The seed chooses the order.
 func TestAnotherGatewayFinishesWhatIsLeftAtEveryStep(t *testing.T) {
 	c := newCluster(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := explore.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	var orphans []*orphan
 	for _, dead := range []bool{true, false} {

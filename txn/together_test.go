@@ -7,10 +7,10 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/bench/explore"
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/txn"
 )
@@ -23,8 +23,7 @@ func TestVotesThatGoTogetherWaitForNobody(t *testing.T) {
 	c.stop()
 	c.direct = true
 	c.start()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := explore.Seed(t)
 	co := c.coordinator(nil)
 	var done sync.WaitGroup
 	committed := make([]int, 4)

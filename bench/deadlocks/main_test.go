@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rowlockdb/rowlock"
+	"github.com/rowlockdb/rowlock/bench/explore"
 )
 
 // A small run of what `make deadlocks` does, without its limit on time.
@@ -19,8 +20,7 @@ func TestDeadlocksOverTheWire(t *testing.T) {
 	defer node.Close(context.Background())
 	address, err := node.ListenMySQL("127.0.0.1:0")
 	require.NoError(t, err)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := explore.Seed(t)
 	require.NoError(t, run(context.Background(), settings{address: address.String(), cycles: 40, parallel: 3,
 		ordered: 200, workers: 8, limit: time.Hour, seed: seed}))
 }

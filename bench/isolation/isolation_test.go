@@ -3,11 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,19 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rowlockdb/rowlock"
+	"github.com/rowlockdb/rowlock/bench/explore"
 	"github.com/rowlockdb/rowlock/bench/isolation/history"
 )
 
-// sample is a small run. The seed is new, or ROWLOCK_SEED; it is printed.
+// sample is a small run. Its seed is printed.
 func sample(t *testing.T) settings {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("ROWLOCK_SEED"); text != "" {
-		given, err := strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-		seed = given
-	}
-	t.Logf("seed %d (ROWLOCK_SEED)", seed)
+	seed := explore.Seed(t)
 	return settings{transactions: 400, sessions: 8, lists: 16, length: 20, shards: 4, examples: 1, seed: seed}
 }
 

@@ -52,6 +52,9 @@ func (r *runner) run(ctx context.Context, dir, tests, mutation string) (outcome,
 	c := exec.CommandContext(ctx, r.binaries[dir], "-test.run", tests, "-test.v", "-test.count=1", "-test.failfast", "-test.timeout", r.limit.String())
 	c.Dir = filepath.Join(r.root, dir)
 	c.Env = append(os.Environ(), "ROWLOCK_MUTATION="+mutation)
+	if os.Getenv("ROWLOCK_SEED") == "" { // a mutation is to be found by any seed, not by the one of `make test`
+		c.Env = append(c.Env, fmt.Sprintf("ROWLOCK_SEED=%d", time.Now().UnixNano()))
+	}
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
 	began := time.Now()

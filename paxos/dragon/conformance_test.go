@@ -13,6 +13,7 @@ import (
 	"github.com/lni/vfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/bench/explore"
 	"github.com/rowlockdb/rowlock/paxos"
 	"github.com/rowlockdb/rowlock/paxos/dragon"
 	"github.com/rowlockdb/rowlock/paxos/paxostest"
@@ -62,8 +63,7 @@ func (g gatedFS) Rename(oldname, newname string) error {
 }
 
 func newCluster(t *testing.T, n int) *cluster {
-	seed := rand.Uint64()
-	t.Logf("seed of power cuts %d", seed)
+	seed := explore.Seed(t)
 	c := &cluster{t: t, net: dragon.NewNetwork(), rng: rand.New(rand.NewPCG(seed, 2))}
 	for range n {
 		c.hosts = append(c.hosts, &member{fs: vfs.NewStrictMem(), log: pebblevfs.NewCrashableMem()})

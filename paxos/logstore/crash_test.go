@@ -16,6 +16,8 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
 	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/bench/explore"
 )
 
 // promise is what a store has acknowledged with an fsync for one replica, and
@@ -84,8 +86,7 @@ func (c *cutter) cut() *vfs.MemFS {
 // TestPowerCuts cuts the power at random moments, hundreds of times, each with
 // a random part of what was not synced, and checks the store that opens after.
 func TestPowerCuts(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := explore.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 3))
 	const lives = 300
 	fs := vfs.NewCrashableMem()
@@ -220,8 +221,7 @@ func promiseOf(m *model) promise {
 // TestListIsAtomic cuts the power in the middle of lists whose updates belong
 // together: after the cut all groups have the list, or none.
 func TestListIsAtomic(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := explore.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 4))
 	both, none := 0, 0
 	for round := range 60 {

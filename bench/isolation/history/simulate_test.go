@@ -3,26 +3,13 @@ package history
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-// seedOf is from ROWLOCK_SEED, or new; it is printed.
-func seedOf(t testing.TB) uint64 {
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("ROWLOCK_SEED"); text != "" {
-		given, err := strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-		seed = given
-	}
-	t.Logf("seed %d (ROWLOCK_SEED)", seed)
-	return seed
-}
+	"github.com/rowlockdb/rowlock/bench/explore"
+)
 
 // simulated is a database in memory that many sessions use at a time, one
 // operation after the other in a random order. It is right for its level,
@@ -242,7 +229,7 @@ func (s *simulated) end(x *session, outcome Outcome) {
 // Clean databases show nothing that their model forbids, and the weaker ones
 // show what they allow.
 func TestSimulatedClean(t *testing.T) {
-	seed := seedOf(t)
+	seed := explore.Seed(t)
 	for i, c := range []struct {
 		level    string
 		register bool
@@ -277,7 +264,7 @@ func TestSimulatedClean(t *testing.T) {
 // Each fault, a few among thousands of transactions, is found under the name
 // that it has.
 func TestSimulatedFaults(t *testing.T) {
-	seed := seedOf(t)
+	seed := explore.Seed(t)
 	for i, c := range []struct {
 		level, fault string
 		rate         float64
@@ -311,7 +298,7 @@ func TestSimulatedFaults(t *testing.T) {
 
 // The order in which a history lists its transactions does not matter.
 func TestOrderOfHistory(t *testing.T) {
-	seed := seedOf(t)
+	seed := explore.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	history := (&simulated{level: "snapshot", random: random}).run(2_000, 8)
 	want := Check(history, Options{}).Names()
