@@ -400,6 +400,26 @@ func membership(w *world) {
 	w.rejected(func(ctx context.Context) error { return g.AddReplica(ctx, 3, w.cluster.ID(2), m.ChangeID) })
 	w.persist(3, g1, "by the new one")
 	w.converge(g1, 0, 1, 3)
+	w.forget(2, paxos.GroupSpec{Group: g1, Replica: 3, Restart: true})
+	w.persist(0, g1, "without the old one")
+	w.converge(g1, 0, 1, 3)
+}
+
+// forget restarts a host with a replica that its group has removed, which may know it
+// or not, and purges that.
+func (w *world) forget(i int, spec paxos.GroupSpec) {
+	w.crash(i)
+	w.open(i)
+	h := w.nodes[i].host
+	if _, err := h.Start(spec, NewMachine(w.disk(i, spec.Group))); err != nil {
+		require.ErrorIs(w.t, err, paxos.ErrRemoved)
+	} else {
+		require.NoError(w.t, h.Stop(spec.Group))
+	}
+	require.NoError(w.t, h.Purge(spec.Group, spec.Replica))
+	stored, err := h.Stored()
+	require.NoError(w.t, err)
+	require.Empty(w.t, stored)
 }
 
 // crashes lets clients propose on every host while hosts lose power, one at a
