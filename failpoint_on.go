@@ -30,11 +30,11 @@ func failpoint() func(txn.Step, storage.TxnID) {
 	if err != nil && count != "" {
 		panic(fmt.Sprintf("rowlock: ROWLOCK_FAILPOINT %q: %v", spec, err))
 	}
-	f := &failure{step: txn.Step(step), n: max(n, 1), armed: armed, counts: make(map[txn.Step]int)}
+	f := &breakdown{step: txn.Step(step), n: max(n, 1), armed: armed, counts: make(map[txn.Step]int)}
 	return f.reached
 }
 
-type failure struct {
+type breakdown struct {
 	step  txn.Step
 	n     int
 	armed string // the path of a file
@@ -44,7 +44,7 @@ type failure struct {
 	counts map[txn.Step]int
 }
 
-func (f *failure) reached(step txn.Step, id storage.TxnID) {
+func (f *breakdown) reached(step txn.Step, id storage.TxnID) {
 	if f.holds(step, id) {
 		select {} // until the process ends
 	}
@@ -52,7 +52,7 @@ func (f *failure) reached(step txn.Step, id storage.TxnID) {
 
 // holds counts a step. It ends the process at the failpoint, and says whether
 // the caller is to wait for that end.
-func (f *failure) holds(step txn.Step, id storage.TxnID) bool {
+func (f *breakdown) holds(step txn.Step, id storage.TxnID) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.victim.IsZero() {
