@@ -112,6 +112,10 @@ func setDefaults(c Config) error {
 	})
 }
 
+// making is held while an engine is made: that sets variables of the process, and
+// several nodes may be opened in one.
+var making sync.Mutex
+
 // newEngine assembles the engine with everything this package replaces in it.
 func (s *Server) newEngine() *sqle.Engine {
 	overrides := sql.EngineOverrides{
@@ -119,7 +123,9 @@ func (s *Server) newEngine() *sqle.Engine {
 		CostedIndexScanExpressionFilter: indexConditions{},
 	}
 	a := analyzer.NewBuilder(s.provider).AddOverrides(overrides).Build()
+	making.Lock()
 	engine := sqle.New(a, nil)
+	making.Unlock()
 	first := &execBuilder{}
 	first.base = rowexec.NewBuilder(first, a.Overrides)
 	first.base.Runner = engine
