@@ -76,7 +76,7 @@ func (n *clusterNode) stop() {
 		return
 	}
 	n.db.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	n.node.Close(ctx)
 	n.node = nil
@@ -141,7 +141,7 @@ func TestCluster(t *testing.T) {
 	c.exec(1, "CALL rowlock.drain_node(1)")
 	require.Eventually(t, func() bool {
 		return c.one(1, "SELECT COUNT(*) FROM rowlock.shards WHERE owner = 1") == 0
-	}, 20*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	require.Equal(t, 60, c.one(0, "SELECT SUM(v) FROM d.t"))
 	_, err := c.nodes[0].db.Exec("CALL rowlock.remove_node(1)")
 	require.ErrorContains(t, err, "still has a replica")
@@ -152,7 +152,7 @@ func (c *cluster) sameEverywhere() {
 	c.t.Helper()
 	require.Eventually(c.t, func() bool {
 		return c.one(0, "SELECT COUNT(*) FROM (SELECT shard FROM rowlock.checksums GROUP BY shard HAVING COUNT(*) = 3 AND COUNT(DISTINCT applied) = 1) x") == 5
-	}, 20*time.Second, 100*time.Millisecond, "the replicas stand at one index")
+	}, time.Minute, 100*time.Millisecond, "the replicas stand at one index")
 	require.Zero(c.t, c.one(0, "SELECT COUNT(*) FROM (SELECT shard, applied FROM rowlock.checksums GROUP BY shard, applied HAVING COUNT(DISTINCT checksum) > 1) x"))
 }
 

@@ -51,7 +51,7 @@ func (l *locker) later(name string, got chan<- uint64) {
 			got <- l.session.Number
 		}
 	}()
-	require.Eventually(l.f.t, func() bool { return l.f.waiters(name) > before }, 10*time.Second, time.Millisecond)
+	require.Eventually(l.f.t, func() bool { return l.f.waiters(name) > before }, time.Minute, time.Millisecond)
 }
 
 func (f *fixture) advisories() []shard.AdvisoryLock {
@@ -98,11 +98,11 @@ func TestAdvisoryWaitEndsWithItsContext(t *testing.T) {
 	var wait sync.WaitGroup
 	var err error
 	wait.Go(func() { _, err = b.try(ctx, shard.AdvisoryGet, "job", -1) })
-	require.Eventually(t, func() bool { return f.waiters("job") == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.waiters("job") == 1 }, time.Minute, time.Millisecond)
 	cancel()
 	wait.Wait()
 	require.ErrorIs(t, err, context.Canceled)
-	require.Eventually(t, func() bool { return f.waiters("job") == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.waiters("job") == 0 }, time.Minute, time.Millisecond)
 }
 
 // A release whose sender is gone before it is applied frees the lock all the same.
@@ -120,7 +120,7 @@ func TestAdvisoryReleaseAppliedLate(t *testing.T) {
 	f.network.Release(1, 1)
 	select {
 	case <-got:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the lock is free and nobody gets it")
 	}
 }

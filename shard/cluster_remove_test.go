@@ -78,7 +78,7 @@ func TestRemovedReplicaDoesNotComeBack(t *testing.T) {
 			}
 		}
 		return len(gone) > 0
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
 	c.settle(1, 2)
 	for _, s := range gone {

@@ -69,7 +69,7 @@ func TestDurableGrantComesAfterItsRecord(t *testing.T) {
 		_, err := a.Lock(context.Background(), &LockRequest{Txn: id, Token: token, Mode: LockExclusive, Durable: true, Keys: []storage.Key{storage.Key("late")}})
 		answered <- err
 	}()
-	require.Eventually(t, func() bool { return rounds() == before+2 || len(answered) > 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return rounds() == before+2 || len(answered) > 0 }, time.Minute, time.Millisecond)
 	require.Empty(t, answered)
 	w.network.Release(2, 1)
 	require.NoError(t, <-answered)

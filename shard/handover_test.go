@@ -298,10 +298,10 @@ func TestHandOverWithVotes(t *testing.T) {
 		done <- err
 	}()
 	tenure := a.serving.Load()
-	require.Eventually(t, func() bool { return tenure.pending.Load() == 2 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return tenure.pending.Load() == 2 }, time.Minute, time.Millisecond)
 	over := make(chan error, 1)
 	go func() { over <- a.HandOver(w.ctx(), takeOver(b)) }()
-	require.Eventually(t, func() bool { return a.serving.Load() == nil }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return a.serving.Load() == nil }, time.Minute, time.Millisecond)
 	w.network.Release(2, 1)
 	require.NoError(t, <-done)
 	require.NoError(t, <-over)
@@ -333,12 +333,12 @@ func TestWaitersAreSentOn(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- ask(a) }()
 	table := a.serving.Load().table
-	require.Eventually(t, func() bool { return len(table.Waits()) == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(table.Waits()) == 1 }, time.Minute, time.Millisecond)
 	w.handOver(a, b)
 	require.Equal(t, NotOwner, CodeOf(<-first))
 	go func() { first <- ask(b) }()
 	table = b.serving.Load().table
-	require.Eventually(t, func() bool { return len(table.Waits()) == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(table.Waits()) == 1 }, time.Minute, time.Millisecond)
 	w.wantCommit(b, id, token, "x", "1")
 	require.NoError(t, <-first)
 }
@@ -407,7 +407,7 @@ func TestHandOversUnderLoad(t *testing.T) {
 		mu.Lock()
 		before := added
 		mu.Unlock()
-		require.Eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return added > before+3 || t.Failed() }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return added > before+3 || t.Failed() }, time.Minute, time.Millisecond)
 	}
 	close(stop)
 	wg.Wait()

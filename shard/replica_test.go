@@ -285,7 +285,7 @@ func TestUnknownOutcomeKeepsItsLocks(t *testing.T) {
 		done <- err
 	}()
 	tenure := a.serving.Load()
-	require.Eventually(t, func() bool { return tenure.pending.Load() == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return tenure.pending.Load() == 1 }, time.Minute, time.Millisecond)
 	require.NoError(t, a.Release(&ReleaseRequest{Txn: id}))
 	require.NoError(t, a.Renew(&RenewRequest{Gateway: 7, Cut: 1000}))
 	require.True(t, tenure.table.Holds(ownerOf(id), LockExclusive, spanOf("x")))

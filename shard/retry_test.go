@@ -48,7 +48,7 @@ func (w *trio) readBriefly(r *Replica, at storage.Timestamp, k string) (string, 
 func (u *undecidedProposal) awaitSecond(t *testing.T) {
 	select {
 	case <-u.sent:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the vote is not proposed again")
 	}
 }
@@ -68,7 +68,7 @@ func TestReproposalKeepsItsTimestamp(t *testing.T) {
 		_, err := a.OnePC(w.ctx(), q)
 		done <- err
 	}()
-	require.Eventually(t, func() bool { return a.serving.Load().pending.Load() == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return a.serving.Load().pending.Load() == 1 }, time.Minute, time.Millisecond)
 	at := w.now()
 	_, err := w.readBriefly(a, at, "x") // raises the timestamp that new votes must exceed
 	require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -104,7 +104,7 @@ func TestRetryJoinsTheVoteUnderWay(t *testing.T) {
 		answers <- answer{vote, err}
 	}
 	go send(w.request(id, token, "x", "new"))
-	require.Eventually(t, func() bool { return a.serving.Load().pending.Load() == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return a.serving.Load().pending.Load() == 1 }, time.Minute, time.Millisecond)
 	at := w.now()
 	_, err := w.readBriefly(a, at, "x")
 	require.ErrorIs(t, err, context.DeadlineExceeded)

@@ -249,7 +249,7 @@ func TestStagedWritesAreNobodysBusiness(t *testing.T) {
 
 // settled waits until closeAbandoned is not at work.
 func (w *trio) settled(r *Replica) {
-	require.Eventually(w.t, func() bool { return !r.serving.Load().closing.Load() }, 20*time.Second, time.Millisecond)
+	require.Eventually(w.t, func() bool { return !r.serving.Load().closing.Load() }, time.Minute, time.Millisecond)
 }
 
 // H9 (a): a gateway that dies between Stage and its vote leaves nothing, whether
@@ -296,7 +296,7 @@ func TestStagedWritesOfTheDeadGo(t *testing.T) {
 			token = w.lock(a, id, "x")
 			w.stage(a, id, token, 0, "x", "1")
 			owner := die(w, a, id, &now)
-			require.Eventually(t, func() bool { return len(owner.c.Machine.Abandonable()) == 0 }, 20*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return len(owner.c.Machine.Abandonable()) == 0 }, time.Minute, time.Millisecond)
 			// A copy that comes late stays out.
 			result, err := owner.run(w.ctx(), &Command{Kind: KindStage, Txn: id, Writes: []Write{{Key: storage.Key("x")}}})
 			require.NoError(t, err)
@@ -384,7 +384,7 @@ func TestReadersWaitForStagedKeys(t *testing.T) {
 		defer tn.mu.Unlock()
 		p := tn.mu.proposals[id]
 		return p != nil && p.ts != 0
-	}, 20*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	tn := a.serving.Load()
 	tn.mu.Lock()
 	blocked := tn.blocker(&ReadRequest{At: storage.MaxTimestamp, Keys: []storage.Key{storage.Key("x")}})

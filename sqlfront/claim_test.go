@@ -59,7 +59,7 @@ func TestLockTablesWaitsForOtherNodes(t *testing.T) {
 	locking := inBackground(a, "LOCK TABLES d.t WRITE, d.u WRITE")
 	require.Eventually(t, func() bool {
 		return len(query(t, b, "SELECT 1 FROM rowlock.sessions WHERE info LIKE 'LOCK%'")) == 1
-	}, 20*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	run(t, b, "INSERT INTO d.u VALUES (3)", "COMMIT")
 	require.NoError(t, (<-locking).err)
 	require.Equal(t, []string{"3", "1"}, []string{one(t, a, "(SELECT COUNT(*) FROM d.t)"), one(t, a, "(SELECT COUNT(*) FROM d.u)")})
@@ -136,7 +136,7 @@ func TestLockTablesOfAGatewayThatIsCutOff(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := tryQuery(a, "SELECT * FROM d.t")
 		return number(err) == 1105
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	run(t, a, "UNLOCK TABLES")
 	query(t, a, "SELECT * FROM d.t")
 	require.NoError(t, (*claim)(nil).check(later))
@@ -155,7 +155,7 @@ func TestFlushTablesWithReadLock(t *testing.T) {
 	flushing := inBackground(a, "FLUSH TABLES WITH READ LOCK")
 	require.Eventually(t, func() bool {
 		return len(query(t, b, "SELECT 1 FROM rowlock.sessions WHERE info LIKE 'FLUSH%'")) == 1
-	}, 20*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	run(t, b, "INSERT INTO d.u VALUES (2)", "COMMIT")
 	require.NoError(t, (<-flushing).err)
 

@@ -62,7 +62,7 @@ func TestProcessListWithoutANode(t *testing.T) {
 			want = append(want, "3")
 		}
 		require.Equal(t, want, query(t, c, "SELECT node FROM rowlock.sessions ORDER BY 1"))
-		require.Less(t, time.Since(began), 10*time.Second, "a lost answer must not hang the statement")
+		require.Less(t, time.Since(began), time.Minute, "a lost answer must not hang the statement")
 		warnings := query(t, c, "SHOW WARNINGS")
 		if c3.says == "" {
 			require.Empty(t, warnings)
@@ -85,7 +85,7 @@ func TestKillOnAnotherNode(t *testing.T) {
 		done := inBackground(c, "SELECT SLEEP(100)")
 		require.Eventually(t, func() bool {
 			return len(query(t, k, "SELECT 1 FROM rowlock.sessions WHERE info = 'SELECT SLEEP(100)' AND id = "+id)) == 1
-		}, 20*time.Second, time.Millisecond)
+		}, time.Minute, time.Millisecond)
 		run(t, k, "KILL QUERY "+id)
 		require.Equal(t, 1317, number((<-done).err))
 		require.Equal(t, id, one(t, c, "CONNECTION_ID()"), "the connection is still there")

@@ -28,7 +28,7 @@ func (c *cluster) awaitWaiter(s shard.ID) {
 			}
 		}
 		return false
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }
 
 // H6: a reader on one shard commits without a vote. A writer that waited for its

@@ -289,6 +289,6 @@ func (h *historyRun) nothingIsLeft() {
 			undecided, err := h.node.Router().Undecided(ctx, s, 0)
 			require.NoError(h.t, err)
 			return len(locked)+len(undecided) == 0
-		}, 20*time.Second, 10*time.Millisecond, "shard %d", s)
+		}, time.Minute, 10*time.Millisecond, "shard %d", s)
 	}
 }

@@ -144,7 +144,7 @@ func TestReadersBesideALargeTransaction(t *testing.T) {
 		write(t, tx, fmt.Sprint(round), keys...)
 		require.NoError(t, tx.Commit(context.Background()))
 	}
-	require.Eventually(t, func() bool { return reads.Load() > 3 && writes.Load() > 3 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return reads.Load() > 3 && writes.Load() > 3 }, time.Minute, time.Millisecond)
 	stop()
 	work.Wait()
 	c.wantAll(co, "7", keys)
@@ -269,7 +269,7 @@ func TestRecoveryOfALargeTransaction(t *testing.T) {
 			write(t, tx, "after", keys...)
 			ended := make(chan error, 1)
 			go func() { ended <- tx.Commit(context.Background()) }()
-			require.Eventually(t, func() bool { return asked.Load() == testShards }, 20*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return asked.Load() == testShards }, time.Minute, time.Millisecond)
 			want := "before"
 			if all {
 				want = "after"

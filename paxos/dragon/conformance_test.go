@@ -226,7 +226,7 @@ func TestEmptiedSnapshot(t *testing.T) {
 	require.Eventually(t, func() bool {
 		size, full, err := dragon.SnapshotSize(c.hosts[2].host, 1, 3)
 		return err == nil && full && size == dragon.EmptiedSnapshot
-	}, 20*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	require.Equal(t, 1, disks[2].Restores())
 	for _, h := range hosts {
 		require.NoError(t, h.Close())

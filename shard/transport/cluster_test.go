@@ -21,7 +21,7 @@ var (
 )
 
 // patience bounds what has no bound of its own; no test waits that long.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // quick is a beat at which a silent node is known after a tenth of a second.
 const quick = 20 * time.Millisecond
