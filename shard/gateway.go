@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rowlockdb/rowlock/storage"
@@ -117,10 +118,12 @@ func (h *holders) lapsed(now time.Time, keep uint64) []uint64 {
 
 // forgetLocked removes the gateways that have been silent for long and have nothing here,
 // so that neither the dead nor their numbers pile up.
-func (t *tenure) forgetLocked(lapsed []uint64, now time.Time) {
+//
+// locking are gateways with advisory locks: whoever expires those counts their silence.
+func (t *tenure) forgetLocked(lapsed, locking []uint64, now time.Time) {
 	h := &t.mu.holders
 	for _, id := range lapsed {
-		if g := h.gateways[id]; now.Sub(g.heard) > forgetAfter && !t.holdsLocked(id) {
+		if g := h.gateways[id]; now.Sub(g.heard) > forgetAfter && !t.holdsLocked(id) && !slices.Contains(locking, id) {
 			if !mutated("H2.forgotten-generation") {
 				h.forgotten = max(h.forgotten, g.generation)
 			}

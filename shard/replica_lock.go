@@ -472,7 +472,7 @@ func (r *Replica) dropLapsed(t *tenure, own uint64) []uint64 {
 	if len(fresh) > 0 {
 		r.c.Logger.Warn("gateway leases lapsed, their locks are dropped", "shard", uint64(r.c.Shard), "gateways", fresh)
 	}
-	t.forgetLocked(lapsed, r.c.Clock())
+	t.forgetLocked(lapsed, r.c.Machine.advisoryGateways(), r.c.Clock())
 	return lapsed
 }
 
