@@ -168,6 +168,9 @@ func (p *program) possible(f fault) bool {
 		if _, err := exec.LookPath(f.tool); err != nil || os.Geteuid() != 0 {
 			return false
 		}
+		if f.tool == "strace" && exec.Command("strace", "-o", os.DevNull, "true").Run() != nil {
+			return false // tracing is not allowed here
+		}
 	}
 	return f.least <= len(p.cluster.Nodes) && (!f.cuts || p.cluster.Network.Cuts())
 }

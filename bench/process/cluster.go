@@ -85,12 +85,22 @@ func NewCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 	return c, nil
 }
 
+// openNetwork makes the network that was asked for, or the best that can be had:
+// root in a container may not be allowed namespaces, or has no tool for them.
 func (c *Cluster) openNetwork() (err error) {
-	switch {
-	case c.options.Network == "namespaces" || c.options.Network == "" && c.clustered && os.Geteuid() == 0:
-		c.Network, err = NewNamespaces(c.options.Nodes + c.options.Spare)
-	case c.options.Network == "loopback" || c.options.Network == "":
+	nodes := c.options.Nodes + c.options.Spare
+	switch c.options.Network {
+	case "namespaces":
+		c.Network, err = NewNamespaces(nodes)
+	case "loopback":
 		c.Network = NewLoopback()
+	case "":
+		if c.clustered && os.Geteuid() == 0 {
+			if c.Network, err = NewNamespaces(nodes); err == nil {
+				return nil
+			}
+		}
+		c.Network, err = NewLoopback(), nil
 	default:
 		err = fmt.Errorf("there is no network %q", c.options.Network)
 	}
