@@ -155,8 +155,7 @@ func (n *Node) becomeMember(r *shard.RegisterResponse) error {
 	if err := n.notes().Save(shard.FirstNotes(&r.State)); err != nil {
 		return err
 	}
-	members := r.State.Members
-	n.members.Store(&members)
+	n.changed(&r.State)
 	id := identity{Node: r.ID, Cluster: r.State.Cluster}
 	if err := writeDurably(filepath.Join(n.options.Dir, identityFile), id.encode()); err != nil {
 		return fmt.Errorf("write identity: %w", err)

@@ -426,8 +426,6 @@ func (n *Node) startAdded(q *StartRequest) error {
 	return n.startReplica(q.Shard, spec)
 }
 
-func isNotRunning(err error) bool { return errors.Is(err, paxos.ErrNotRunning) }
-
 // SetReplication asks for a number of replicas of every shard; 0 leaves it to the
 // number of nodes.
 func (n *Node) SetReplication(ctx context.Context, replicas uint64) error {

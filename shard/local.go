@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -101,7 +102,7 @@ func (n *Node) dropReplica(r *Replica) error {
 	}
 	group := groupOf(r.c.Shard)
 	r.Close()
-	if err := n.c.Host.Stop(group); err != nil && !isNotRunning(err) {
+	if err := n.c.Host.Stop(group); err != nil && !errors.Is(err, paxos.ErrNotRunning) {
 		return fmt.Errorf("stop the removed replica of shard %d: %w", r.c.Shard, err)
 	}
 	n.local.remove(r)

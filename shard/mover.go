@@ -136,9 +136,6 @@ func (n *Node) seat(ctx context.Context, r *Replica, q *SeatRequest) error {
 	case SeatVoter:
 		return r.AddVoter(ctx, q.Replica, q.Host)
 	case SeatRemove:
-		if q.Replica == r.c.Group.Replica() {
-			return r.bad("an owner does not remove itself")
-		}
 		return r.RemoveReplica(ctx, q.Replica)
 	default:
 		// A shard that is being handed over serves nobody: not to a node that is

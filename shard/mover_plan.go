@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -89,17 +88,10 @@ func (p *planner) place() bool {
 func (p *planner) presentNodes(place *ShardPlace) []ring.NodeID {
 	nodes := append(p.s.nodes(place.Voters), p.s.nodes(place.Learners)...)
 	owner := ring.NodeID(place.Owner)
-	slices.SortStableFunc(nodes, func(a, b ring.NodeID) int {
-		return cmp.Compare(boolInt(a != owner), boolInt(b != owner))
-	})
-	return nodes
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
+	if i := slices.Index(nodes, owner); i > 0 {
+		nodes = slices.Insert(slices.Delete(nodes, i, i+1), 0, owner)
 	}
-	return 0
+	return nodes
 }
 
 // next is the next step of one shard, nil if there is none now.

@@ -293,9 +293,6 @@ func (n *Node) Router() *Router { return n.router }
 // other opening of any node has the same.
 func (n *Node) Gateway() uint64 { return n.gateway }
 
-// Ring returns the stored ring.
-func (n *Node) Ring() *ring.Ring { return n.ring }
-
 // Server answers requests of other nodes.
 func (n *Node) Server() *Server { return n.router.server }
 
