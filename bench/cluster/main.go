@@ -50,6 +50,7 @@ type settings struct {
 	times, short, verbose       bool
 	seed                        uint64
 	dir                         string
+	autopsy                     string   // directory; empty: none
 	chosen                      []string // names of faults; nil: all
 }
 
@@ -85,6 +86,7 @@ func main() {
 	flag.BoolVar(&s.verbose, "v", false, "say what is being done")
 	flag.Uint64Var(&s.seed, "seed", 1, "seed of load and victims")
 	flag.StringVar(&s.dir, "dir", "", "where the data goes, to be kept; empty: a temporary directory")
+	flag.StringVar(&s.autopsy, "autopsy", "", "directory for the stacks of all servers when something is wrong, which ends the run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -152,6 +154,7 @@ func (p *program) allFaults(ctx context.Context) error {
 		if err := o.judge(f, p.times); err != nil {
 			o.wrong = err
 			errs = append(errs, fmt.Errorf("%s: %w", f.name, err))
+			p.dissect()
 		}
 		outcomes = append(outcomes, o)
 		if ctx.Err() != nil || len(errs) > 0 && !slices.ContainsFunc(p.cluster.Nodes, (*process.Node).Running) {
@@ -160,6 +163,16 @@ func (p *program) allFaults(ctx context.Context) error {
 	}
 	p.report(outcomes, left)
 	return errors.Join(errs...)
+}
+
+// dissect leaves behind what explains a result that is wrong.
+func (p *program) dissect() {
+	if p.autopsy == "" {
+		return
+	}
+	if err := p.cluster.Autopsy(p.autopsy); err != nil {
+		p.logf("%v", err)
+	}
 }
 
 // possible tells whether a fault can be had here.
