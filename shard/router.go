@@ -261,13 +261,18 @@ func callFor[R any, M interface {
 // the request may have been carried out and must not be twice.
 func (r *Router) call(ctx context.Context, s ID, m method, q, response Message) error {
 	deadline := time.Now().Add(ownerPatience)
+	var asked []NodeAddr // in this round
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		addr, err := r.likely(s)
 		if err == nil {
 			if err = r.callNode(ctx, addr, s, m, q, response); !r.elsewhere(s, m, err) {
 				return err
 			}
-			r.mistaken(s, addr, err)
+			if len(asked) >= len(r.directory.Members(s)) {
+				asked = asked[:0]
+			}
+			asked = append(asked, addr)
+			r.mistaken(s, addr, err, asked)
 		} else if r.transport == nil {
 			return err // nobody will tell of one
 		}
@@ -287,14 +292,17 @@ func (r *Router) likely(s ID) (NodeAddr, error) {
 }
 
 // mistaken corrects the directory after addr was asked in vain. Who is no owner may
-// know who is; it may also be late, then the next one is asked.
-func (r *Router) mistaken(s ID, addr NodeAddr, err error) {
+// know who is; it may also be late, then the next one is asked. Whom this request
+// has asked in the round is not asked again on anybody's word: one replica that
+// lags and one owner that is gone would send it to and fro between them, and never
+// on to the owner.
+func (r *Router) mistaken(s ID, addr NodeAddr, err error, asked []NodeAddr) {
 	r.directory.Wrong(s, addr)
 	var e *Error
 	if !errors.As(err, &e) || e.Owner == 0 {
 		return
 	}
-	if owner := nodeAddr(e.Owner); owner != addr && (owner != r.self || r.server.Replica(s) != nil) {
+	if owner := nodeAddr(e.Owner); owner != addr && !slices.Contains(asked, owner) && (owner != r.self || r.server.Replica(s) != nil) {
 		r.directory.Found(s, owner)
 	}
 }

@@ -73,7 +73,7 @@ func (a *Advisory) Get(ctx context.Context, name string, wait time.Duration) (bo
 			}
 			// A life of this node that another one has taken the place of stays stale.
 			if err := sleep(ctx, stalePause); err != nil {
-				return false, convert(err, storage.TxnID{}, shard.System)
+				return false, convert(ctx, err, storage.TxnID{}, shard.System)
 			}
 			continue
 		case response.Holder == nil || response.Holder.Session != a.session:
@@ -102,7 +102,7 @@ func (a *Advisory) token(name string) uint64 {
 // take yet, is given up under a higher number. A lock that the session had
 // before stays.
 func (a *Advisory) failed(ctx context.Context, name string, err error) error {
-	failure := convert(err, storage.TxnID{}, shard.System)
+	failure := convert(ctx, err, storage.TxnID{}, shard.System)
 	if ctx.Err() != nil && failure.Code != Bug {
 		failure = &Error{Code: Interrupted, Shard: shard.System, Err: ctx.Err()}
 	}
@@ -133,7 +133,7 @@ func (a *Advisory) Release(ctx context.Context, name string) (AdvisoryRelease, e
 	request := a.request(shard.AdvisoryRelease, name)
 	if _, err := a.c.router.Advisory(ctx, request); err != nil {
 		a.c.insist(request)
-		return 0, convert(err, storage.TxnID{}, shard.System)
+		return 0, convert(ctx, err, storage.TxnID{}, shard.System)
 	}
 	return AdvisoryReleased, nil
 }
@@ -151,7 +151,7 @@ func (a *Advisory) ReleaseAll(ctx context.Context) (int, error) {
 	request := a.request(shard.AdvisoryReleaseAll, "")
 	if _, err := a.c.router.Advisory(ctx, request); err != nil {
 		a.c.insist(request)
-		return 0, convert(err, storage.TxnID{}, shard.System)
+		return 0, convert(ctx, err, storage.TxnID{}, shard.System)
 	}
 	return n, nil
 }
@@ -187,7 +187,7 @@ func (a *Advisory) Holder(ctx context.Context, name string) (connection uint64, 
 func (a *Advisory) holder(ctx context.Context, name string) (*shard.AdvisoryHolder, error) {
 	response, err := a.c.router.Advisory(ctx, &shard.AdvisoryRequest{Op: shard.AdvisoryLook, Name: name})
 	if err != nil {
-		return nil, convert(err, storage.TxnID{}, shard.System)
+		return nil, convert(ctx, err, storage.TxnID{}, shard.System)
 	}
 	return response.Holder, nil
 }
@@ -242,7 +242,7 @@ type AdvisoryInfo struct {
 func (c *Coordinator) AdvisoryLocks(ctx context.Context) ([]AdvisoryInfo, error) {
 	response, err := c.router.Advisory(ctx, &shard.AdvisoryRequest{Op: shard.AdvisoryList})
 	if err != nil {
-		return nil, convert(err, storage.TxnID{}, shard.System)
+		return nil, convert(ctx, err, storage.TxnID{}, shard.System)
 	}
 	infos := make([]AdvisoryInfo, len(response.Locks))
 	for i, l := range response.Locks {

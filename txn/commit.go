@@ -39,7 +39,7 @@ func (t *Txn) Commit(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	if err != nil { // no vote was asked for
-		e := convert(err, t.id, shard.System)
+		e := convert(ctx, err, t.id, shard.System)
 		t.abort(ctx, e)
 		return e
 	}
@@ -296,7 +296,7 @@ func (a *attempt) refusal() *Error {
 			}
 			continue
 		}
-		why := convert(err, a.t.id, a.requests[0].Participants[i])
+		why := convert(context.Background(), err, a.t.id, a.requests[0].Participants[i])
 		e.Err = err
 		switch why.Code {
 		case TooLarge, SchemaChanged, Bug, LockLost:

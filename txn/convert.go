@@ -29,8 +29,10 @@ var codeFrom = map[shard.Code]Code{
 	shard.BadRequest:     Bug,
 }
 
-// convert makes an *Error of whatever a call to shard s returned.
-func convert(err error, id storage.TxnID, s shard.ID) *Error {
+// convert makes an *Error of whatever a call to shard s returned. A context that
+// ended counts as an interruption only if it is the caller's: time that ran out
+// further down says that the shard, or the oracle, could not be had.
+func convert(ctx context.Context, err error, id storage.TxnID, s shard.ID) *Error {
 	var own *Error
 	if errors.As(err, &own) {
 		return own
@@ -46,7 +48,7 @@ func convert(err error, id storage.TxnID, s shard.ID) *Error {
 		if e.Code == Deadlock {
 			e.Cycle = refused.Detail
 		}
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 		e.Code = Interrupted
 	}
 	return e

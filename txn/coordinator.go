@@ -122,7 +122,7 @@ func (c *Coordinator) Gateway() uint64 { return c.cfg.Gateway }
 func (c *Coordinator) Now(ctx context.Context) (storage.Timestamp, error) {
 	ts, err := c.router.Timestamp(ctx)
 	if err != nil {
-		return 0, convert(err, storage.TxnID{}, shard.System)
+		return 0, convert(ctx, err, storage.TxnID{}, shard.System)
 	}
 	return ts, nil
 }

@@ -43,7 +43,7 @@ func (c *Coordinator) Outcome(ctx context.Context, id storage.TxnID) (Outcome, e
 	}
 	for i, err := range errs {
 		if err != nil {
-			return "", convert(err, id, shards[i])
+			return "", convert(ctx, err, id, shards[i])
 		}
 	}
 	for _, v := range said {

@@ -61,7 +61,7 @@ func (r *requests) note(s shard.ID, err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	fatal := convert(err, r.t.id, s).Code.Fatal()
+	fatal := convert(context.Background(), err, r.t.id, s).Code.Fatal()
 	if r.err == nil || fatal && !r.fatal {
 		r.err, r.shard, r.fatal = err, s, fatal
 	}

@@ -30,7 +30,7 @@ type SequenceRequest = shard.SequenceRequest
 func (c *Coordinator) Sequence(ctx context.Context, q *SequenceRequest) (uint64, error) {
 	first, err := c.router.Sequence(ctx, q)
 	if err != nil {
-		return 0, convert(err, storage.TxnID{}, shard.System)
+		return 0, convert(ctx, err, storage.TxnID{}, shard.System)
 	}
 	return first, nil
 }
@@ -43,7 +43,7 @@ func (c *Coordinator) RaiseSchema(ctx context.Context, table, version uint64) er
 		return nil
 	}
 	if err := c.router.RaiseSchema(ctx, table, version); err != nil {
-		return convert(err, storage.TxnID{}, shard.System)
+		return convert(ctx, err, storage.TxnID{}, shard.System)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func (t *Txn) stage(ctx context.Context, large []*stager) error {
 	if sent.err == nil {
 		return nil
 	}
-	return convert(sent.err, t.id, sent.shard)
+	return convert(ctx, sent.err, t.id, sent.shard)
 }
 
 // run sends the chunks of one shard, one after the other.

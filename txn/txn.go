@@ -139,7 +139,7 @@ func (t *Txn) start(ctx context.Context) error {
 func (t *Txn) draw(ctx context.Context) (storage.Timestamp, error) {
 	ts, err := t.c.router.Timestamp(ctx)
 	if err != nil {
-		return 0, convert(err, t.id, shard.System)
+		return 0, convert(ctx, err, t.id, shard.System)
 	}
 	t.draws++
 	if t.id.IsZero() {
@@ -235,7 +235,7 @@ func (t *Txn) abort(ctx context.Context, err *Error) {
 // fail converts the error of a read or lock on shard s and rolls the
 // transaction back if that error is fatal.
 func (t *Txn) fail(ctx context.Context, err error, s shard.ID) error {
-	e := convert(err, t.id, s)
+	e := convert(ctx, err, t.id, s)
 	switch {
 	case e.Code.Fatal():
 		t.abort(ctx, e)
