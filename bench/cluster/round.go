@@ -13,6 +13,7 @@ type outcome struct {
 	before        float64       // acknowledged per second before it
 	during, after time.Duration // until 80 % of that was reached: since the fault, since its end
 	served, back  bool          // whether it was reached at all
+	resumed       bool          // something was acknowledged after the end
 	acknowledged  int           // in this round
 	errors        string
 	strange       []string
@@ -64,6 +65,7 @@ func (p *program) carryOut(ctx context.Context, f fault) (o outcome) {
 		}
 		o.after, o.back = l.back(ended, part*o.before)
 	}
+	o.resumed = l.rate(ended, time.Now()) > 0
 	l.stop()
 	o.errors, o.strange = l.errors.String(), l.errors.strange()
 	o.acknowledged = p.bank.acknowledged() - acknowledged
@@ -93,7 +95,9 @@ func (o *outcome) judge(f fault, times bool) error {
 		return fmt.Errorf("errors that clients are not told about: %q", o.strange)
 	case o.acknowledged == 0:
 		return errors.New("nothing was acknowledged")
-	case !o.back:
+	case !o.resumed:
+		return fmt.Errorf("nothing is acknowledged any more, %v after it", 3*backLimit)
+	case times && !o.back:
 		return fmt.Errorf("no %.0f/s within %v", part*o.before, 3*backLimit)
 	case times && o.after > backLimit:
 		return fmt.Errorf("back after %v, at most %v", o.after, backLimit)
