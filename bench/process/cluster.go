@@ -369,7 +369,7 @@ func (c *Cluster) Any(ctx context.Context) (*sql.DB, error) {
 // Replica is a line of rowlock.checksums.
 type Replica struct {
 	Shard, Node, Replica int
-	Owner                bool
+	Owner, Learner       bool
 	Applied              uint64
 	Checksum             string
 }
@@ -380,7 +380,8 @@ func Replicas(ctx context.Context, db *sql.DB) ([]Replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := db.QueryContext(ctx, "SELECT shard, node, replica, applied, checksum FROM rowlock.checksums ORDER BY shard, node")
+	rows, err := db.QueryContext(ctx, `SELECT c.shard, c.node, c.replica, r.role = 'learner', c.applied, c.checksum
+		FROM rowlock.checksums c JOIN rowlock.replicas r ON r.shard = c.shard AND r.node = c.node ORDER BY c.shard, c.node`)
 	if err != nil {
 		return nil, err
 	}
@@ -388,7 +389,7 @@ func Replicas(ctx context.Context, db *sql.DB) ([]Replica, error) {
 	var all []Replica
 	for rows.Next() {
 		var r Replica
-		if err := rows.Scan(&r.Shard, &r.Node, &r.Replica, &r.Applied, &r.Checksum); err != nil {
+		if err := rows.Scan(&r.Shard, &r.Node, &r.Replica, &r.Learner, &r.Applied, &r.Checksum); err != nil {
 			return nil, err
 		}
 		r.Owner = owners[r.Shard] == r.Node
@@ -418,18 +419,23 @@ func Owners(ctx context.Context, db *sql.DB) (map[int]int, error) {
 // awaitLimit bounds the wait for replicas to be made or to catch up.
 const awaitLimit = 2 * time.Minute
 
-// AwaitReplicas waits until each shard has so many replicas and an owner.
+// AwaitReplicas waits until each shard has so many replicas, all with a vote, and
+// an owner.
 func (c *Cluster) AwaitReplicas(ctx context.Context, factor int) error {
 	return c.await(ctx, func(shards map[int][]Replica) error {
 		for shard, replicas := range shards {
-			owners := 0
+			owners, voters := 0, 0
 			for _, r := range replicas {
 				if r.Owner {
 					owners++
 				}
+				if !r.Learner {
+					voters++
+				}
 			}
-			if len(replicas) != factor || owners != 1 {
-				return fmt.Errorf("shard %d has %d replicas and %d owners, not %d and 1", shard, len(replicas), owners, factor)
+			if len(replicas) != factor || voters != factor || owners != 1 {
+				return fmt.Errorf("shard %d has %d replicas, %d voters and %d owners, not %d, %d and 1",
+					shard, len(replicas), voters, owners, factor, factor)
 			}
 		}
 		return nil
