@@ -42,6 +42,7 @@ check:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
 	$(GO) vet -tags '$(TAGS)' ./...
+	$(GO) vet -tags '$(TAGS) failpoint mutation' ./... # what only the programs that test recovery and the rules have
 	$(TEST) -run 'TestImports|TestPins' .
 
 race:
