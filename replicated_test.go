@@ -99,6 +99,7 @@ func TestScriptOverThreeReplicas(t *testing.T) {
 	node, err := shard.Open(ctx, shard.Config{NodeID: 1, Engine: engine, Host: host, Shards: 4,
 		AlwaysEncode: true, GarbageInterval: -1, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
+	t.Cleanup(func() { node.Close(ctx) }) // before its engine, also when the test fails
 	coordinator := txn.New(txn.Config{Router: node.Router(), Gateway: node.Gateway()})
 	server, err := sqlfront.New(sqlfront.Config{Coordinator: coordinator})
 	require.NoError(t, err)

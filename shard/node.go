@@ -211,7 +211,9 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.local.admit(true)
 	n.sweep(heartbeatEvery, n.beat)
-	n.sweep(moveEvery, n.moveReplicas)
+	if n.c.Transport != nil { // who is alone has nowhere to move anything to
+		n.sweep(moveEvery, n.moveReplicas)
+	}
 	if err := n.succeed(ctx); err != nil {
 		return err
 	}
