@@ -102,7 +102,7 @@ func (a *acceptor) isClosed() bool {
 func (a *acceptor) Accept() (net.Conn, error) {
 	select {
 	case c := <-a.conns:
-		return a.track(c), nil
+		return a.track(c)
 	case <-a.closed:
 		return nil, net.ErrClosed
 	}
@@ -143,12 +143,18 @@ func (c *acceptedConn) Close() error {
 // NetConn is the connection underneath, for those who need its descriptor.
 func (c *acceptedConn) NetConn() net.Conn { return c.Conn }
 
-func (a *acceptor) track(c net.Conn) net.Conn {
+// track lets closeConnections find a connection; one that comes after Close nobody
+// would end any more.
+func (a *acceptor) track(c net.Conn) (net.Conn, error) {
 	tracked := &acceptedConn{Conn: c, from: a}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.mu.closed {
+		c.Close()
+		return nil, net.ErrClosed
+	}
 	a.mu.conns[tracked] = struct{}{}
-	return tracked
+	return tracked, nil
 }
 
 // closeConnections ends every client.
@@ -162,4 +168,20 @@ func (a *acceptor) closeConnections() {
 	for _, c := range conns {
 		c.Close()
 	}
+}
+
+// counted counts what it hands out. The protocol server has ended its own count of a
+// connection before it ends the session.
+type counted struct {
+	net.Listener
+	open *sync.WaitGroup
+}
+
+// Accept implements net.Listener.
+func (l counted) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.open.Add(1)
+	}
+	return c, err
 }

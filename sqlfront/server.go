@@ -35,6 +35,7 @@ type Server struct {
 	protocol  *server.Server
 
 	jobs       *jobRunner
+	sessions   sync.WaitGroup // connections whose session is not over
 	background sync.WaitGroup // rollbacks of ended sessions, garbage removal
 	stop       context.CancelFunc
 	accepting  chan struct{} // closed when the protocol server has returned
@@ -149,13 +150,13 @@ func (s *Server) startProtocol(ctx context.Context) error {
 	}
 	config := server.Config{
 		Protocol: "tcp", Address: "127.0.0.1:0", Version: s.config.Version, TLSConfig: s.config.TLS,
-		Listener: wire.NewListener(s.conns, wire.ListenerOptions{MaxConnections: int(s.config.MaxConnections)}),
+		Listener: counted{wire.NewListener(s.conns, wire.ListenerOptions{MaxConnections: int(s.config.MaxConnections)}), &s.sessions},
 	}
 	var err error
 	s.protocol, err = server.NewServerWithHandler(config, s.engine, sql.NewContext, s.session, nil,
 		func(h mysql.Handler) (mysql.Handler, error) {
 			return wire.NewHandler(h, wire.HandlerOptions{Session: s.sessionOf, Logger: s.config.Logger,
-				NumberConnection: s.numbers.take, FreeNumber: s.numbers.free}), nil
+				NumberConnection: s.numbers.take, FreeNumber: s.connectionOver}), nil
 		})
 	if err != nil {
 		return fmt.Errorf("sqlfront: start the protocol server: %w", err)
@@ -165,6 +166,12 @@ func (s *Server) startProtocol(ctx context.Context) error {
 		s.protocol.Listener.Accept()
 	}()
 	return nil
+}
+
+// connectionOver is called when the session of a connection has ended.
+func (s *Server) connectionOver(number uint32) {
+	s.numbers.free(number)
+	s.sessions.Done()
 }
 
 // session implements server.SessionBuilder.
@@ -230,7 +237,7 @@ func (s *Server) Close(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		<-s.accepting
-		s.protocol.SessionManager().WaitForClosedConnections()
+		s.sessions.Wait()
 		s.background.Wait()
 		close(done)
 	}()

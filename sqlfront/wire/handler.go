@@ -36,7 +36,8 @@ type HandlerOptions struct {
 	Session func(*mysql.Conn) sql.Session
 	// Logger gets the panics of statements; nil is slog.Default.
 	Logger *slog.Logger
-	// NumberConnection returns the number of a new connection, and FreeNumber takes it back. nil leaves the protocol layer's.
+	// NumberConnection returns the number of a new connection, and FreeNumber takes it back when its session is over. nil
+	// leaves the protocol layer's.
 	NumberConnection func() uint32
 	FreeNumber       func(uint32)
 }
@@ -70,10 +71,10 @@ func (h *Handler) ConnectionAuthenticated(c *mysql.Conn) error {
 // ConnectionClosed implements mysql.Handler.
 func (h *Handler) ConnectionClosed(c *mysql.Conn) {
 	h.ended.Delete(c)
-	h.Handler.ConnectionClosed(c)
 	if h.options.FreeNumber != nil {
-		h.options.FreeNumber(c.ConnectionID)
+		defer h.options.FreeNumber(c.ConnectionID)
 	}
+	h.Handler.ConnectionClosed(c)
 }
 
 // ComInitDB implements mysql.Handler.
