@@ -26,6 +26,6 @@ func TestFaults(t *testing.T) {
 	defer cancel()
 	chosen := []string{faults[0].name, "all killed at once", "paused 1 s", "cut off, both ways", "fsync error"}
 	s := settings{binary: binary, mode: "faults", nodes: 3, shards: 4, accounts: 200, sessions: 2,
-		warm: 2 * time.Second, short: true, verbose: true, seed: 1, chosen: chosen}
+		warm: 2 * time.Second, short: true, verbose: true, seed: 1, chosen: chosen, autopsy: t.TempDir()}
 	require.NoError(t, run(ctx, s, t.Output()))
 }

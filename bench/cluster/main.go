@@ -154,7 +154,7 @@ func (p *program) allFaults(ctx context.Context) error {
 		if err := o.judge(f, p.times); err != nil {
 			o.wrong = err
 			errs = append(errs, fmt.Errorf("%s: %w", f.name, err))
-			p.dissect()
+			p.dissect(ctx)
 		}
 		outcomes = append(outcomes, o)
 		if ctx.Err() != nil || len(errs) > 0 && !slices.ContainsFunc(p.cluster.Nodes, (*process.Node).Running) {
@@ -163,16 +163,6 @@ func (p *program) allFaults(ctx context.Context) error {
 	}
 	p.report(outcomes, left)
 	return errors.Join(errs...)
-}
-
-// dissect leaves behind what explains a result that is wrong.
-func (p *program) dissect() {
-	if p.autopsy == "" {
-		return
-	}
-	if err := p.cluster.Autopsy(p.autopsy); err != nil {
-		p.logf("%v", err)
-	}
 }
 
 // possible tells whether a fault can be had here.

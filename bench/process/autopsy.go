@@ -12,8 +12,8 @@ import (
 // quitPatience is how long a server has to write its stacks down.
 const quitPatience = 10 * time.Second
 
-// Autopsy ends every node that runs and leaves in dir, a file a node, what it said
-// on standard error, with the stacks of its goroutines at the end.
+// Autopsy ends every node that runs and leaves in dir, a file a node, its log and
+// what it said on standard error, with the stacks of its goroutines at the end.
 func (c *Cluster) Autopsy(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("autopsy: %w", err)
@@ -24,6 +24,9 @@ func (c *Cluster) Autopsy(dir string) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Log is the file to which the node writes its log.
+func (n *Node) Log() string { return filepath.Join(n.Dir, "server.log") }
 
 func (n *Node) autopsy(path string) error {
 	s := n.Server()
@@ -40,5 +43,9 @@ func (n *Node) autopsy(path string) error {
 			return fmt.Errorf("autopsy of node %d: %w", n.ID, err)
 		}
 	}
-	return os.WriteFile(path, []byte(s.Said()), 0o644)
+	log, err := os.ReadFile(n.Log())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("autopsy of node %d: %w", n.ID, err)
+	}
+	return os.WriteFile(path, append(log, s.Said()...), 0o644)
 }
