@@ -316,20 +316,38 @@ func (r *Replica) report(ctx context.Context) ReplicaReport {
 		return report
 	}
 	report.Serving, report.Epoch = true, t.epoch
-	seated := r.seated.Load()
-	if seated == nil {
-		m, err := r.c.Group.Membership(ctx)
-		if err != nil {
-			return report
-		}
-		seated = &m
-		r.seated.Store(seated)
+	m, err := r.seats(ctx)
+	if err != nil {
+		return report
 	}
 	place := ShardPlace{}
-	place.setMembership(*seated)
+	place.setMembership(m)
 	report.ChangeID, report.Voters, report.Learners, report.Removed = place.ChangeID, place.Voters, place.Learners, place.Removed
 	report.Bytes, _ = r.c.Space.Size()
 	return report
+}
+
+// seats is the membership as this owner last saw it.
+func (r *Replica) seats(ctx context.Context) (paxos.Membership, error) {
+	if m := r.seated.Load(); m != nil {
+		return *m, nil
+	}
+	before := r.unseated.Load()
+	m, err := r.c.Group.Membership(ctx)
+	if err != nil {
+		return m, err
+	}
+	r.seated.Store(&m)
+	if r.unseated.Load() != before { // it changed while it was asked for
+		r.seated.Store(nil)
+	}
+	return m, nil
+}
+
+// unseat says that the members may be others now.
+func (r *Replica) unseat() {
+	r.unseated.Add(1)
+	r.seated.Store(nil)
 }
 
 // dropRemoved ends replicas that their groups have removed. Numbers of replicas

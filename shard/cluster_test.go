@@ -381,3 +381,31 @@ type serverOf struct{ node *shard.Node }
 func (s serverOf) Call(ctx context.Context, _ shard.NodeAddr, request []byte) ([]byte, error) {
 	return s.node.Server().Serve(ctx, request), nil
 }
+
+// A step of one shard's move that hangs does not keep the other shards waiting.
+func TestStuckMoveHoldsUpItsOwnShard(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	defer close(release)
+	c := newTestCluster(t, 2)
+	c.mu.Lock()
+	c.lose = func(request []byte) bool {
+		if shard.IsStart(request, 2) {
+			<-release
+		}
+		return false
+	}
+	c.mu.Unlock()
+	c.join()
+	others := func() bool {
+		for _, p := range c.node(1).node.State().Shards {
+			if p.Shard != 2 && len(p.Voters) != 3 {
+				return false
+			}
+		}
+		return true
+	}
+	require.Eventually(t, others, 2*time.Minute, 20*time.Millisecond)
+	p, _ := c.node(1).node.State().Place(2)
+	require.Len(t, p.Voters, 1, "its replica on another node was not started")
+}

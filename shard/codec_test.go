@@ -78,7 +78,7 @@ func samples() map[string]Message {
 		"heartbeat": &HeartbeatRequest{Node: 1, Process: 2, Replicas: []ReplicaReport{{Shard: 1, Replica: 2, Applied: 3, Bytes: 4},
 			{Shard: 2, Replica: 2, Applied: 3, Bytes: 4, Serving: true, Epoch: 5, ChangeID: 6, Voters: []Seat{{1, "h"}}, Learners: []Seat{{2, "i"}}, Removed: []paxos.ReplicaID{7}}}},
 		"setting":          &SettingRequest{Node: 1, State: MemberLeaving, SetReplication: true, Replication: 3},
-		"seat":             &SeatRequest{Change: SeatVoter, Replica: 2, Host: "h", Node: 3},
+		"seat":             &SeatRequest{Change: SeatVoter, Replica: 2, Host: "h", Node: 3, ChangeID: 4},
 		"start":            &StartRequest{Shard: 1, Replica: 2},
 		"service":          &ServiceRequest{Service: 1, From: 2, Body: []byte("b")},
 		"service response": &ServiceResponse{Body: []byte("b")},

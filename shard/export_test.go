@@ -33,3 +33,9 @@ func (n *Node) MayStart() bool {
 
 // IsAdvisory reports whether an encoded request is about advisory locks.
 func IsAdvisory(request []byte) bool { return method(request[1]) == methodAdvisory }
+
+// IsStart reports whether an encoded request asks a node to start its replica of a shard.
+func IsStart(request []byte, s ID) bool {
+	var e envelope
+	return e.decode(request) == nil && e.method == methodStart && e.shard == s
+}

@@ -163,7 +163,7 @@ func (n *Node) hint(e paxos.Event) {
 	case paxos.LeaderChanged:
 		n.reclaim(r)
 	case paxos.MembershipChanged:
-		r.seated.Store(nil)
+		r.unseat()
 	}
 }
 

@@ -57,57 +57,77 @@ func (r *Replica) Members(ctx context.Context) (paxos.Membership, error) {
 	return r.c.Group.Membership(ctx)
 }
 
+// anyMembers lets a change be computed from the members as they are.
+const anyMembers = ^uint64(0)
+
 // AddLearner adds a replica without a vote. This and the other changes of members
 // work on the serving owner only; they are done, and so return nil, if the members
 // are as wanted. Errors: NotOwner, BadRequest, the context's, and those of
 // paxos.Group; after paxos.ErrUnknownOutcome the change may come true later, and
 // the same call tells.
 func (r *Replica) AddLearner(ctx context.Context, id paxos.ReplicaID, target string) error {
-	return r.changeMembers(ctx, "add learner", id, func(m paxos.Membership) (done bool, err error) {
-		if _, voter := m.Voters[id]; voter {
-			return r.sameTarget(m.Voters, id, target)
-		}
-		if _, learner := m.Learners[id]; learner {
-			return r.sameTarget(m.Learners, id, target)
-		}
-		return false, r.c.Group.AddLearner(ctx, id, target, m.ChangeID)
-	})
+	return r.addLearner(ctx, id, target, anyMembers)
+}
+
+func (r *Replica) addLearner(ctx context.Context, id paxos.ReplicaID, target string, from uint64) error {
+	return r.changeMembers(ctx, memberChange{what: "add learner", id: id, from: from,
+		done: func(m paxos.Membership) (bool, error) {
+			if _, voter := m.Voters[id]; voter {
+				return r.sameTarget(m.Voters, id, target)
+			}
+			if _, learner := m.Learners[id]; learner {
+				return r.sameTarget(m.Learners, id, target)
+			}
+			return false, nil
+		},
+		propose: func(m paxos.Membership) error { return r.c.Group.AddLearner(ctx, id, target, m.ChangeID) }})
 }
 
 // AddVoter makes a voter of a new replica or of a learner.
 func (r *Replica) AddVoter(ctx context.Context, id paxos.ReplicaID, target string) error {
+	return r.addVoter(ctx, id, target, anyMembers)
+}
+
+func (r *Replica) addVoter(ctx context.Context, id paxos.ReplicaID, target string, from uint64) error {
 	if err := r.PrepareForVoters(ctx); err != nil {
 		return fmt.Errorf("add voter %d to shard %d: %w", id, r.c.Shard, err)
 	}
-	return r.changeMembers(ctx, "add voter", id, func(m paxos.Membership) (done bool, err error) {
-		if _, voter := m.Voters[id]; voter {
-			return r.sameTarget(m.Voters, id, target)
-		}
-		if _, learner := m.Learners[id]; learner {
-			if _, err := r.sameTarget(m.Learners, id, target); err != nil {
+	return r.changeMembers(ctx, memberChange{what: "add voter", id: id, from: from,
+		done: func(m paxos.Membership) (bool, error) {
+			if _, voter := m.Voters[id]; voter {
+				return r.sameTarget(m.Voters, id, target)
+			}
+			if _, learner := m.Learners[id]; learner {
+				_, err := r.sameTarget(m.Learners, id, target)
 				return false, err
 			}
-		}
-		if t := r.serving.Load(); (t == nil || t.sole) && !mutated("H14.sole-kept") {
-			return false, r.notOwner() // another epoch since
-		}
-		return false, r.c.Group.AddReplica(ctx, id, target, m.ChangeID)
-	})
+			return false, nil
+		},
+		propose: func(m paxos.Membership) error {
+			if t := r.serving.Load(); (t == nil || t.sole) && !mutated("H14.sole-kept") {
+				return r.notOwner() // another epoch since
+			}
+			return r.c.Group.AddReplica(ctx, id, target, m.ChangeID)
+		}})
 }
 
 // RemoveReplica removes a voter or a learner. An owner does not remove itself: it
 // hands the shard over first.
 func (r *Replica) RemoveReplica(ctx context.Context, id paxos.ReplicaID) error {
+	return r.removeReplica(ctx, id, anyMembers)
+}
+
+func (r *Replica) removeReplica(ctx context.Context, id paxos.ReplicaID, from uint64) error {
 	if id == r.c.Group.Replica() {
 		return r.bad("an owner does not remove its own replica")
 	}
-	return r.changeMembers(ctx, "remove", id, func(m paxos.Membership) (done bool, err error) {
-		_, voter := m.Voters[id]
-		if _, learner := m.Learners[id]; !voter && !learner {
-			return true, nil
-		}
-		return false, r.c.Group.RemoveReplica(ctx, id, m.ChangeID)
-	})
+	return r.changeMembers(ctx, memberChange{what: "remove", id: id, from: from,
+		done: func(m paxos.Membership) (bool, error) {
+			_, voter := m.Voters[id]
+			_, learner := m.Learners[id]
+			return !voter && !learner, nil
+		},
+		propose: func(m paxos.Membership) error { return r.c.Group.RemoveReplica(ctx, id, m.ChangeID) }})
 }
 
 func (r *Replica) sameTarget(members map[paxos.ReplicaID]string, id paxos.ReplicaID, target string) (bool, error) {
@@ -117,10 +137,22 @@ func (r *Replica) sameTarget(members map[paxos.ReplicaID]string, id paxos.Replic
 	return true, nil
 }
 
-// changeMembers computes one change from the members as they are now and proposes
-// it. The change is noted before the last look at the tenure: whoever begins an
-// epoch afterwards sees it, and a sole epoch that began before is seen here.
-func (r *Replica) changeMembers(ctx context.Context, what string, id paxos.ReplicaID, propose func(paxos.Membership) (bool, error)) error {
+// memberChange is one change of a group's members.
+type memberChange struct {
+	what string
+	id   paxos.ReplicaID
+	// from names the membership that the change was computed from, or is anyMembers.
+	from    uint64
+	done    func(paxos.Membership) (bool, error)
+	propose func(paxos.Membership) error
+}
+
+// changeMembers proposes a change to the members as they are now. The change is noted
+// before the last look at the tenure: whoever begins an epoch afterwards sees it, and a
+// sole epoch that began before is seen here. Whoever computed it from other members
+// is refused: of two such changes, each right by itself, both together may leave a
+// group without a majority.
+func (r *Replica) changeMembers(ctx context.Context, c memberChange) error {
 	t, err := r.current()
 	if err != nil {
 		return err
@@ -130,24 +162,34 @@ func (r *Replica) changeMembers(ctx context.Context, what string, id paxos.Repli
 	}
 	m, err := r.c.Group.Membership(ctx)
 	if err != nil {
-		return fmt.Errorf("%s replica %d of shard %d: %w", what, id, r.c.Shard, err)
+		return fmt.Errorf("%s replica %d of shard %d: %w", c.what, c.id, r.c.Shard, err)
 	}
 	if _, voter := m.Voters[r.c.Group.Replica()]; !voter {
 		return r.notOwner()
+	}
+	if done, err := c.done(m); done || err != nil {
+		return err
+	}
+	if c.from != anyMembers && c.from != m.ChangeID && !mutated("P1.seat-of-other-members") {
+		return r.membersChanged(c.from, m)
 	}
 	r.changes.begin(m.ChangeID)
 	if r.serving.Load() != t {
 		r.changes.end(m.ChangeID)
 		return r.notOwner()
 	}
-	done, err := propose(m)
-	if done || !errors.Is(err, paxos.ErrUnknownOutcome) {
+	err = c.propose(m)
+	if !errors.Is(err, paxos.ErrUnknownOutcome) {
 		r.changes.end(m.ChangeID)
 	}
 	if err != nil && CodeOf(err) == CodeNone {
-		err = fmt.Errorf("%s replica %d of shard %d: %w", what, id, r.c.Shard, err)
+		err = fmt.Errorf("%s replica %d of shard %d: %w", c.what, c.id, r.c.Shard, err)
 	}
 	return err
+}
+
+func (r *Replica) membersChanged(from uint64, now paxos.Membership) error {
+	return &Error{Code: Refused, Shard: r.c.Shard, Detail: fmt.Sprintf("the members have changed since change %d: %s", from, now)}
 }
 
 // PrepareForVoters ends an epoch in which this owner reads without a barrier,

@@ -273,3 +273,35 @@ func tryPut(ctx context.Context, r *Replica, times TimestampSource, seq uint64, 
 		Writes: []Write{{Key: storage.Key(k), Value: []byte(v)}}})
 	return err == nil && vote.State == storage.VoteCommitted
 }
+
+// What was computed from other members is refused, unless it is done: of two movers,
+// one of which was deposed, only one takes a voter away.
+func TestSeatOfOtherMembers(t *testing.T) {
+	g := newGrowing(t)
+	a := g.shards[1][0]
+	change := func() uint64 {
+		m, err := a.Members(g.ctx())
+		require.NoError(t, err)
+		return m.ChangeID
+	}
+	n := &Node{c: Config{NodeID: 1}}
+	seat := func(q SeatRequest) Code { return CodeOf(n.seat(g.ctx(), a, &q)) }
+	for id := paxos.ReplicaID(2); id <= 3; id++ {
+		host := fmt.Sprint("n", id)
+		seen := change()
+		require.Equal(t, CodeNone, seat(SeatRequest{Change: SeatLearner, Host: host, ChangeID: seen}))
+		g.start(id, paxos.GroupSpec{Join: true, Learner: true})
+		require.Equal(t, CodeNone, seat(SeatRequest{Change: SeatLearner, Host: host, ChangeID: seen}), "it is done")
+		require.Equal(t, Refused, seat(SeatRequest{Change: SeatVoter, Replica: id, Host: host, ChangeID: seen}))
+		require.Equal(t, CodeNone, seat(SeatRequest{Change: SeatVoter, Replica: id, Host: host, ChangeID: change()}))
+	}
+	seen := change()
+	require.Equal(t, Refused, seat(SeatRequest{Change: SeatLearner, Host: "n4", ChangeID: seen - 1}))
+	require.Equal(t, Refused, seat(SeatRequest{Change: SeatOwner, Node: 2, ChangeID: seen - 1}))
+	require.Equal(t, CodeNone, seat(SeatRequest{Change: SeatRemove, Replica: 2, ChangeID: seen}), "the one mover")
+	require.Equal(t, Refused, seat(SeatRequest{Change: SeatRemove, Replica: 3, ChangeID: seen}), "the other")
+	require.Equal(t, CodeNone, seat(SeatRequest{Change: SeatRemove, Replica: 2, ChangeID: seen}), "it is done")
+	m, err := a.Members(g.ctx())
+	require.NoError(t, err)
+	require.Len(t, m.Voters, 2)
+}

@@ -72,6 +72,9 @@ type SeatRequest struct {
 	Replica paxos.ReplicaID
 	Host    string
 	Node    uint64
+	// ChangeID names the membership that the change was computed from. In any other
+	// it is refused, unless it is done already.
+	ChangeID uint64
 }
 
 // StartRequest asks a node to start a replica that was added to a group.
@@ -186,13 +189,13 @@ func (m *SettingRequest) Decode(b []byte) error {
 // AppendBinary appends the encoding.
 func (m *SeatRequest) AppendBinary(b []byte) []byte {
 	b = appendUint(append(b, formatVersion, byte(m.Change)), uint64(m.Replica))
-	return appendUint(appendString(b, m.Host), m.Node)
+	return appendUint(appendUint(appendString(b, m.Host), m.Node), m.ChangeID)
 }
 
 // Decode reads what AppendBinary wrote.
 func (m *SeatRequest) Decode(b []byte) error {
 	d := newDecoder(b)
-	*m = SeatRequest{Change: SeatChange(d.byte()), Replica: paxos.ReplicaID(d.uint()), Host: d.string(), Node: d.uint()}
+	*m = SeatRequest{Change: SeatChange(d.byte()), Replica: paxos.ReplicaID(d.uint()), Host: d.string(), Node: d.uint(), ChangeID: d.uint()}
 	if m.Change == 0 || m.Change > SeatOwner {
 		d.fail()
 	}

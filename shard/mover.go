@@ -3,9 +3,9 @@ package shard
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/rowlockdb/rowlock/paxos"
@@ -16,25 +16,83 @@ const (
 	// that after a step.
 	moveEvery = 500 * time.Millisecond
 	stepEvery = 50 * time.Millisecond
-	// stepPatience bounds one step of a move; it is planned again.
+	// stepPatience bounds one step of a move; it is planned again. A shard whose step
+	// has failed lets the others go first for stepAgain.
 	stepPatience = 15 * time.Second
+	stepAgain    = 2 * time.Second
 )
 
 // DefaultDeadAfter is how long a node must be silent before its replicas are made
 // anew elsewhere.
 const DefaultDeadAfter = 10 * time.Minute
 
-// moveReplicas takes steps of moves until there is none to take, if this node owns
-// the system shard. The plan is made anew each time from what the groups say.
+// mover is the memory of the system shard's owner about the steps that it has sent
+// off. A step that hangs, because a node does or a shard has no majority, holds up its
+// own shard and nobody else.
+type mover struct {
+	sync.Mutex
+	busy  map[ID]moveStep
+	later map[ID]time.Time // not before
+	ended chan struct{}    // a step has: there may be another to take
+}
+
+func newMover() *mover {
+	return &mover{busy: map[ID]moveStep{}, later: map[ID]time.Time{}, ended: make(chan struct{}, 1)}
+}
+
+// idle copies the steps under way and tells which shards may take another at a time.
+func (m *mover) idle(now time.Time) (busy map[ID]moveStep, free func(ID) bool) {
+	m.Lock()
+	defer m.Unlock()
+	maps.DeleteFunc(m.later, func(_ ID, t time.Time) bool { return !now.Before(t) })
+	busy, later := maps.Clone(m.busy), maps.Clone(m.later)
+	return busy, func(s ID) bool {
+		_, under := busy[s]
+		_, put := later[s]
+		return !under && !put
+	}
+}
+
+func (m *mover) begin(s moveStep) {
+	m.Lock()
+	defer m.Unlock()
+	m.busy[s.shard] = s
+}
+
+func (m *mover) end(s moveStep, again time.Time) {
+	m.Lock()
+	delete(m.busy, s.shard)
+	if !again.IsZero() {
+		m.later[s.shard] = again
+	}
+	m.Unlock()
+	select {
+	case m.ended <- struct{}{}:
+	default:
+	}
+}
+
+// moveReplicas sends steps of moves off, if this node owns the system shard, until it
+// is time to look again anyway. The plan is made anew each time from what the groups
+// say.
 func (n *Node) moveReplicas(ctx context.Context) {
+	look := time.NewTimer(moveEvery)
+	defer look.Stop()
 	for n.takeSteps(ctx) {
+		select {
+		case <-n.mover.ended:
+		case <-look.C:
+			return
+		case <-ctx.Done():
+			return
+		}
 		if pause(ctx, n.life, stepEvery) != nil {
 			return
 		}
 	}
 }
 
-// takeSteps takes the next step of every move and reports whether there was one.
+// takeSteps sends the next step of every move off and reports whether any is under way.
 func (n *Node) takeSteps(ctx context.Context) bool {
 	r := n.replica(System)
 	if r == nil || r.serving.Load() == nil {
@@ -46,31 +104,34 @@ func (n *Node) takeSteps(ctx context.Context) bool {
 		return false
 	}
 	steps = slices.DeleteFunc(steps, func(s moveStep) bool { return s.seat == nil && s.start == nil })
-	if len(steps) == 0 {
-		return false
+	if len(steps) > 0 {
+		// A planner that was deposed does not know what the next has done since.
+		t, err := r.current()
+		if err != nil || r.prove(ctx, t) != nil {
+			return false
+		}
 	}
-	// A planner that was deposed does not know what the next has done since.
-	t, err := r.current()
-	if err != nil || r.prove(ctx, t) != nil {
-		return false
-	}
-	var taken atomic.Bool
-	var wg sync.WaitGroup
 	for _, step := range steps {
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, stepPatience)
-			defer cancel()
-			err := n.takeStep(ctx, step)
-			if err != nil && ctx.Err() == nil {
-				n.c.Logger.Warn("move", "step", step.String(), "error", err)
-			} else if err == nil {
-				taken.Store(true)
-				n.c.Logger.Info("move", "step", step.String())
-			}
-		})
+		n.mover.begin(step)
+		n.sweeps.Go(func() { n.carryOut(ctx, step) })
 	}
-	wg.Wait()
-	return taken.Load()
+	busy, _ := n.mover.idle(n.c.Clock())
+	return len(busy) > 0
+}
+
+func (n *Node) carryOut(ctx context.Context, step moveStep) {
+	bounded, cancel := context.WithTimeout(ctx, stepPatience)
+	defer cancel()
+	err := n.takeStep(bounded, step)
+	var again time.Time
+	switch {
+	case err == nil:
+		n.c.Logger.Info("move", "step", step.String())
+	case ctx.Err() == nil:
+		again = n.c.Clock().Add(stepAgain)
+		n.c.Logger.Warn("move", "step", step.String(), "error", err)
+	}
+	n.mover.end(step, again)
 }
 
 func (n *Node) planMoves(ctx context.Context, r *Replica) ([]moveStep, error) {
@@ -83,14 +144,19 @@ func (n *Node) planMoves(ctx context.Context, r *Replica) ([]moveStep, error) {
 	if err != nil || len(state.Members) == 0 {
 		return nil, err
 	}
-	steps := movePlan(state, func(node uint64) bool { return g.silence(node, now) > n.c.DeadAfter })
+	busy, free := n.mover.idle(now)
+	steps := movePlan(state, func(node uint64) bool { return g.silence(node, now) > n.c.DeadAfter }, busy, free)
 	moves := make(map[ID]Move, len(steps))
-	for _, s := range steps {
+	for i := range steps {
+		s := &steps[i]
 		s.move.Since = now.UnixMilli()
 		if before, ok := g.moves[s.shard]; ok && before.To == s.move.To {
 			s.move.Since = before.Since
 		}
 		moves[s.shard] = s.move
+	}
+	for shard, s := range busy {
+		moves[shard] = s.move
 	}
 	g.moves = moves
 	return steps, nil
@@ -123,21 +189,29 @@ func (n *Node) takeStep(ctx context.Context, s moveStep) error {
 }
 
 // seat changes the replicas of a shard that this node owns. Each change may be
-// asked for again.
+// asked for again. One that was computed from other members is refused: who asks is
+// late, or was deposed, and the next picture tells it.
 func (n *Node) seat(ctx context.Context, r *Replica, q *SeatRequest) error {
 	if _, err := r.current(); err != nil {
 		return err
 	}
-	r.seated.Store(nil)
-	defer r.seated.Store(nil)
+	r.unseat()
+	defer r.unseat()
 	switch q.Change {
 	case SeatLearner:
-		return r.seatLearner(ctx, q.Host)
+		return r.seatLearner(ctx, q)
 	case SeatVoter:
-		return r.AddVoter(ctx, q.Replica, q.Host)
+		return r.addVoter(ctx, q.Replica, q.Host, q.ChangeID)
 	case SeatRemove:
-		return r.RemoveReplica(ctx, q.Replica)
+		return r.removeReplica(ctx, q.Replica, q.ChangeID)
 	default:
+		m, err := r.c.Group.Membership(ctx)
+		if err != nil {
+			return fmt.Errorf("members of shard %d: %w", r.c.Shard, err)
+		}
+		if m.ChangeID != q.ChangeID {
+			return r.membersChanged(q.ChangeID, m)
+		}
 		// A shard that is being handed over serves nobody: not to a node that is
 		// down, and not to one that has just died.
 		if err := n.awake(ctx, q.Node); err != nil {
@@ -156,7 +230,7 @@ func (n *Node) awake(ctx context.Context, node uint64) error {
 
 // seatLearner adds a learner under a number that was never used, unless the host
 // has a replica already.
-func (r *Replica) seatLearner(ctx context.Context, host string) error {
+func (r *Replica) seatLearner(ctx context.Context, q *SeatRequest) error {
 	m, err := r.c.Group.Membership(ctx)
 	if err != nil {
 		return fmt.Errorf("members of shard %d: %w", r.c.Shard, err)
@@ -164,7 +238,7 @@ func (r *Replica) seatLearner(ctx context.Context, host string) error {
 	var highest paxos.ReplicaID
 	for _, members := range []map[paxos.ReplicaID]string{m.Voters, m.Learners} {
 		for id, at := range members {
-			if at == host {
+			if at == q.Host {
 				return nil
 			}
 			highest = max(highest, id)
@@ -173,5 +247,5 @@ func (r *Replica) seatLearner(ctx context.Context, host string) error {
 	for _, id := range m.Removed {
 		highest = max(highest, id)
 	}
-	return r.AddLearner(ctx, highest+1, host)
+	return r.addLearner(ctx, highest+1, q.Host, q.ChangeID)
 }

@@ -32,25 +32,41 @@ type moveStep struct {
 // node gets a learner; when all learners have caught up they become voters, one
 // after the other; then the voters that are not wanted go, the owner only after it
 // has handed the shard over. So a majority of a wanted size is there at every step.
-func movePlan(s *ClusterState, dead func(node uint64) bool) []moveStep {
+//
+// Busy are the steps under way, whose shards wait for them, as do those that are not
+// free; with them they count against what may happen at a time.
+func movePlan(s *ClusterState, dead func(node uint64) bool, busy map[ID]moveStep, free func(ID) bool) []moveStep {
 	p := &planner{s: s, dead: dead}
 	if !p.place() {
 		return nil
 	}
 	var steps []moveStep
 	for i := range s.Shards {
-		if len(s.Shards[i].Learners) > 0 {
+		step := busy[s.Shards[i].Shard]
+		if len(s.Shards[i].Learners) > 0 || step.is(SeatLearner) {
 			p.adding++
 		}
+		p.handed = p.handed || step.is(SeatOwner)
 	}
 	for i := range s.Shards {
-		if step := p.next(&s.Shards[i]); step != nil {
-			step.move.Shard, step.shard = s.Shards[i].Shard, s.Shards[i].Shard
-			steps = append(steps, *step)
+		place := &s.Shards[i]
+		if !free(place.Shard) {
+			continue
 		}
+		step := p.next(place)
+		if step == nil {
+			continue
+		}
+		step.move.Shard, step.shard = place.Shard, place.Shard
+		if step.seat != nil {
+			step.seat.ChangeID = place.ChangeID
+		}
+		steps = append(steps, *step)
 	}
 	return steps
 }
+
+func (m *moveStep) is(c SeatChange) bool { return m.seat != nil && m.seat.Change == c }
 
 type planner struct {
 	s      *ClusterState

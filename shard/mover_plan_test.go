@@ -102,11 +102,56 @@ func TestMovePlan(t *testing.T) {
 			s.Replication = c.replication
 			s.Shards = []ShardPlace{plannedShard(1, c.shard)}
 			var got []string
-			for _, step := range movePlan(&s, func(node uint64) bool { return dead[node] }) {
+			for _, step := range movePlan(&s, func(node uint64) bool { return dead[node] }, nil, always) {
 				got = append(got, describeStep(step))
 			}
 			require.LessOrEqual(t, len(got), 1, "one step at a time: %v", got)
 			require.Contains(t, strings.Split(c.want, "|"), strings.Join(got, ""))
+		})
+	}
+}
+
+func always(ID) bool { return true }
+
+// What is under way counts against what may be at a time, and a shard whose step has
+// failed does not keep the others waiting.
+func TestMovePlanBesideSteps(t *testing.T) {
+	under := func(c SeatChange) moveStep { return moveStep{seat: &SeatRequest{Change: c}} }
+	for _, c := range []struct {
+		name, members, shards string // shards from 1 on, a sign of what they do before each
+		want                  string
+	}{
+		{name: "one hand-over at a time", members: "1d 2 3", shards: "1* 2 3, 1* 2 3, 1* 2 3", want: "1: owner 2"},
+		{name: "none beside one that is under way", members: "1d 2 3", shards: "o 1* 2 3, 1* 2 3"},
+		{name: "one that failed comes later", members: "1d 2 3", shards: "- 1* 2 3, 1* 2 3, 1* 2 3", want: "2: owner 2"},
+		{name: "another shard's hand-over keeps nobody from adding", members: "1 2 3", shards: "o 1* 2 3, 1*", want: "2: learner on 2"},
+		{name: "learners under way count", members: "1 2 3", shards: "l 1*, l 1*, 1*, 1*, 1*, 1*",
+			want: "3: learner on 3, 4: learner on 2"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, _ := plannedMembers(c.members)
+			busy, later := map[ID]moveStep{}, map[ID]bool{}
+			for i, text := range strings.Split(c.shards, ", ") {
+				id := ID(i + 1)
+				switch text[0] {
+				case 'o':
+					busy[id] = under(SeatOwner)
+				case 'l':
+					busy[id] = under(SeatLearner)
+				case '-':
+					later[id] = true
+				}
+				place := plannedShard(id, strings.TrimLeft(text, "ol- "))
+				place.ChangeID = uint64(10 * id)
+				s.Shards = append(s.Shards, place)
+			}
+			free := func(id ID) bool { _, under := busy[id]; return !under && !later[id] }
+			var got []string
+			for _, step := range movePlan(&s, func(uint64) bool { return false }, busy, free) {
+				got = append(got, fmt.Sprintf("%d: %s", step.shard, describeStep(step)))
+				require.EqualValues(t, 10*step.shard, step.seat.ChangeID)
+			}
+			require.Equal(t, c.want, strings.Join(got, ", "))
 		})
 	}
 }
@@ -176,7 +221,7 @@ func TestMovePlanEnds(t *testing.T) {
 // were added.
 func run(t *testing.T, s *ClusterState, dead func(uint64) bool) (added int) {
 	for range 1000 {
-		steps := movePlan(s, dead)
+		steps := movePlan(s, dead, nil, always)
 		if len(steps) == 0 {
 			return added
 		}

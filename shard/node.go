@@ -94,6 +94,7 @@ type Node struct {
 
 	state     atomic.Pointer[ClusterState] // never nil
 	registrar registrar
+	mover     *mover
 	memory    remembered
 	services  struct {
 		sync.Mutex
@@ -113,7 +114,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if c.NodeID == 0 || c.NodeID > maxNode {
 		return nil, fmt.Errorf("open node: id %d is not between 1 and 65535", c.NodeID)
 	}
-	n := &Node{c: c, process: randomID(), graph: locks.NewWaitGraph()}
+	n := &Node{c: c, process: randomID(), graph: locks.NewWaitGraph(), mover: newMover()}
 	n.services.by = make(map[byte]func(context.Context, uint64, []byte) ([]byte, error))
 	n.state.Store(&ClusterState{})
 	n.life, n.end = context.WithCancel(context.Background())

@@ -70,6 +70,7 @@ type Replica struct {
 	// seated is the membership that this owner last saw, nil when it may be out of
 	// date. It is a report, nothing decides by it.
 	seated     atomic.Pointer[paxos.Membership]
+	unseated   atomic.Uint64 // counts how often it was out of date
 	reclaiming atomic.Bool // Node.reclaim is at work
 
 	takeover sync.Mutex // one BecomeOwner at a time; held across I/O on purpose
