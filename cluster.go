@@ -3,6 +3,7 @@
 package rowlock
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -77,6 +78,9 @@ func (n *Node) recall() error {
 	if self > founder && len(members) == 0 {
 		return fmt.Errorf("%w: %s is missing, where node %d keeps the addresses of its cluster", ErrCorrupt, notesFile, self)
 	}
+	if slices.ContainsFunc(members, func(m shard.Member) bool { return m.ID == self && m.State == shard.MemberRemoved }) {
+		return fmt.Errorf("%w: node %d: %w", ErrRemoved, self, errRemoved)
+	}
 	others := slices.ContainsFunc(members, func(m shard.Member) bool { return m.ID != self && m.State != shard.MemberRemoved })
 	if others && self != 0 && !n.clustered() {
 		return fmt.Errorf("rowlock: node %d has peers: Options.Cluster (--cluster) is missing", self)
@@ -113,7 +117,7 @@ func (n *Node) nodeOf(host string) (string, error) {
 // of for a number, again and again, because they may be starting too.
 func (n *Node) openMembership(ctx context.Context) error {
 	if n.identity.Load().Node != 0 {
-		return nil
+		return n.checkPeers(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
@@ -149,6 +153,59 @@ func strange(err error) bool {
 	return errors.Is(err, transport.ErrVersion) || errors.Is(err, transport.ErrCertificate) || errors.Is(err, transport.ErrProtocol)
 }
 
+// greetLimit bounds the wait for the first answers of other nodes.
+const greetLimit = 2 * time.Second
+
+// checkPeers refuses to start a member where all who should be its peers, by its notes
+// or by Options.Join, are no nodes of its cluster: it would wait for them in vain, or,
+// with data of another cluster, serve beside the one that it was told to join. Who
+// does not answer says nothing.
+func (n *Node) checkPeers(ctx context.Context) error {
+	if !n.clustered() {
+		return nil
+	}
+	own := []string{n.transport.Addr(), n.transport.Advertised()}
+	var told, noted []shard.NodeAddr
+	for _, at := range n.options.Join {
+		if !slices.Contains(own, at) {
+			told = append(told, shard.NodeAddr(at))
+		}
+	}
+	for _, m := range *n.members.Load() {
+		if m.ID != n.ID() && m.State != shard.MemberRemoved {
+			noted = append(noted, shard.NodeAddr(strconv.FormatUint(m.ID, 10)))
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, greetLimit)
+	defer cancel()
+	answers := make(chan error, 2)
+	for _, peers := range [][]shard.NodeAddr{told, noted} {
+		go func() { answers <- n.strangers(ctx, peers) }()
+	}
+	return cmp.Or(<-answers, <-answers)
+}
+
+// strangers is an error if none of some nodes is of this cluster.
+func (n *Node) strangers(ctx context.Context, peers []shard.NodeAddr) error {
+	errs := make(chan error, len(peers))
+	for _, at := range peers {
+		go func() { errs <- shard.Greet(ctx, n.transport, at) }()
+	}
+	var all error
+	for range peers {
+		err := <-errs
+		if !strange(err) && !errors.Is(err, transport.ErrCluster) {
+			return nil
+		}
+		all = errors.Join(all, err)
+	}
+	if all == nil {
+		return nil
+	}
+	id := n.identity.Load()
+	return fmt.Errorf("%w: this directory is of node %d of cluster %x: %w", ErrRefused, id.Node, id.Cluster, all)
+}
+
 // becomeMember writes the notes before the identity: what has an identity finds
 // its peers.
 func (n *Node) becomeMember(r *shard.RegisterResponse) error {
@@ -173,10 +230,14 @@ func (n *Node) self() shard.Member {
 	return m
 }
 
-// changed keeps the addresses of the members.
+// changed keeps the addresses of the members. A node that was removed stops serving:
+// who asked it would get answers from a cluster that has forgotten it.
 func (n *Node) changed(s *shard.ClusterState) {
 	members := s.Members
 	n.members.Store(&members)
+	if self, ok := s.Member(n.ID()); ok && self.State == shard.MemberRemoved {
+		n.fail(fmt.Errorf("node %d: %w", self.ID, errRemoved))
+	}
 }
 
 // clusterConfig is the part of a shard node's configuration that other nodes need.
@@ -234,7 +295,7 @@ func (n notes) Load() ([]byte, error) {
 func (n notes) Save(b []byte) error {
 	n.node.noting.Lock()
 	defer n.node.noting.Unlock()
-	if err := n.node.Err(); err != nil {
+	if err := n.node.diskFailed(); err != nil {
 		return err
 	}
 	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))

@@ -180,6 +180,49 @@ func TestMemberAlone(t *testing.T) {
 	n.stop()
 }
 
+// A founder makes lost notes anew while it has no peers; with peers it says that they
+// are missing.
+func TestLostNotesOfTheFounder(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	n := c.nodes[0]
+	c.exec(0, "CREATE DATABASE kept")
+	lose := func() {
+		n.stop()
+		require.NoError(t, os.Remove(filepath.Join(n.options.Dir, "CLUSTER")))
+	}
+	lose()
+	require.NoError(t, n.start())
+	require.Equal(t, 1, c.one(0, "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = 'kept'"))
+	require.NoError(t, c.add().start())
+	lose()
+	err := n.start()
+	require.ErrorIs(t, err, rowlock.ErrCorrupt)
+	require.ErrorContains(t, err, "notes of the cluster are missing")
+}
+
+// A node that was removed stops serving and cannot come back.
+func TestRemovedNodeStops(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	n := c.nodes[1]
+	c.exec(0, "CALL rowlock.leave_node(2)")
+	require.Eventually(t, func() bool {
+		_, err := c.nodes[0].db.Exec("CALL rowlock.remove_node(2)")
+		return err == nil
+	}, time.Minute, 50*time.Millisecond)
+	select {
+	case <-n.node.Failed():
+	case <-time.After(time.Minute):
+		t.Fatal("the node goes on")
+	}
+	require.ErrorIs(t, n.node.Err(), rowlock.ErrRemoved)
+	require.Eventually(t, func() bool { return n.db.Ping() != nil }, time.Minute, 10*time.Millisecond)
+	n.stop()
+	require.ErrorIs(t, n.start(), rowlock.ErrRemoved, "its notes know it")
+	c.exec(0, "CREATE DATABASE d")
+}
+
 // What may not come in is told why.
 func TestClusterRefuses(t *testing.T) {
 	t.Parallel()

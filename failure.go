@@ -10,13 +10,16 @@ import (
 	"syscall"
 )
 
-// What Node.Err is, compare with errors.Is; ErrCorrupt is the third.
+// What Node.Err is, compare with errors.Is; ErrCorrupt is another.
 var (
 	// ErrDisk: a write or an fsync failed. What it was to store may or may not be
 	// on the disk, so the node stopped. It may be opened again, by a new process.
 	ErrDisk = errors.New("rowlock: the disk failed")
 	// ErrDiskFull: there is no space left. The node stopped.
 	ErrDiskFull = errors.New("rowlock: the disk is full")
+	// ErrRemoved: the cluster has removed the node, whose replicas are elsewhere. It
+	// stopped serving; its directory is of no use any more.
+	ErrRemoved = errors.New("rowlock: the node was removed from its cluster")
 )
 
 // failure is the end of a node that cannot store anything any more.
@@ -27,10 +30,10 @@ type failure struct {
 }
 
 // Failed is closed when the node has stopped because its disk failed, is full
-// or is damaged. Clients have lost their connections by then, nothing more is
+// or is damaged, or because it was removed from the cluster. Clients have lost their connections by then, nothing more is
 // acknowledged, and other nodes take over what it owned. There is no way back
-// for this Node: Err tells why, Close closes nothing that has failed, and the
-// directory stays locked until the process ends. A server ends then; a program
+// for this Node: Err tells why, Close closes nothing whose disk has failed, and the
+// directory stays locked until the process ends then. A server ends then; a program
 // that embeds the node decides for itself.
 func (n *Node) Failed() <-chan struct{} { return n.failure.done }
 
@@ -42,6 +45,17 @@ func (n *Node) Err() error {
 	default:
 		return nil
 	}
+}
+
+// errRemoved is what changed stops the node with.
+var errRemoved = errors.New("others have its replicas")
+
+// diskFailed is why nothing can be stored any more, nil while it can.
+func (n *Node) diskFailed() error {
+	if err := n.Err(); !errors.Is(err, ErrRemoved) {
+		return err
+	}
+	return nil
 }
 
 // fail stops the node, once. It does not block: the goroutine that met the error
@@ -61,6 +75,8 @@ func kindOfFailure(err error) error {
 		return ErrDiskFull
 	case errors.Is(err, ErrCorrupt):
 		return ErrCorrupt
+	case errors.Is(err, errRemoved):
+		return ErrRemoved
 	}
 	return ErrDisk
 }
@@ -73,8 +89,8 @@ func (n *Node) hangUp() {
 	}
 }
 
-// step runs one step of Open, or gives up on it when the node fails meanwhile:
-// then it never returns.
+// step runs one step of Open, or gives up on it when the disk fails meanwhile: then
+// it never returns.
 func (n *Node) step(ctx context.Context, do func(context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- do(ctx) }()
@@ -82,6 +98,9 @@ func (n *Node) step(ctx context.Context, do func(context.Context) error) error {
 	case err := <-done:
 		return err
 	case <-n.failure.done:
+		if n.diskFailed() == nil {
+			<-done
+		}
 		return n.failure.err
 	}
 }

@@ -170,7 +170,7 @@ func (n *Node) openShards(ctx context.Context) error {
 	if shard.CodeOf(err) == shard.Refused {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	if errors.Is(err, paxos.ErrBehind) {
+	if errors.Is(err, paxos.ErrBehind) || errors.Is(err, shard.ErrNotes) {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if err != nil {
@@ -251,11 +251,11 @@ type ShardStatus struct {
 // Close ends client connections, rolls back what was open, and closes the
 // stores. Commits under way finish first, until ctx ends; the stores are closed
 // in any case. Further calls wait for the first and return its error. Of a node
-// that has failed nothing is closed, and Err is returned.
+// whose disk has failed nothing is closed, and Err is returned.
 func (n *Node) Close(ctx context.Context) error {
 	n.closing.Do(func() {
 		close(n.closed)
-		if n.closeErr = n.Err(); n.closeErr != nil {
+		if n.closeErr = n.diskFailed(); n.closeErr != nil {
 			n.noting.Lock() // what is being written; nothing is from here on
 			n.noting.Unlock()
 			return

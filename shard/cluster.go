@@ -137,6 +137,41 @@ func (n *Node) checkLife(ctx context.Context) error {
 	return nil
 }
 
+// ErrNotes: a node that has peers has lost its notes.
+var ErrNotes = errors.New("the notes of the cluster are missing")
+
+// recollect makes good for lost notes where the stored registry says that the node has
+// no peers. Where it has some, or had, only the notes tell where they are and whether
+// this directory is the node's latest.
+func (n *Node) recollect(stored []paxos.Stored) error {
+	if n.c.Memory == nil || len(stored) == 0 || len(n.state.Load().Members) > 0 {
+		return nil
+	}
+	if stored[0].Group != groupOf(System) {
+		return fmt.Errorf("%w: node %d has replicas, and none of the system shard", ErrNotes, n.c.NodeID)
+	}
+	snap := n.c.Engine.Space(uint64(System)).Snapshot()
+	defer snap.Close()
+	b, ok, err := snap.Meta(metaRecord + recordMembers)
+	if err != nil || !ok { // the first opening was cut short
+		return err
+	}
+	members, err := decodeMembers(b)
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		if m.ID != n.c.NodeID && m.State != MemberRemoved {
+			return fmt.Errorf("%w: node %d has peers, node %d is one", ErrNotes, n.c.NodeID, m.ID)
+		}
+		if m.ID == n.c.NodeID {
+			n.memory.lives = append([]uint64{m.Life}, n.memory.lives...)
+		}
+	}
+	n.c.Logger.Warn("the notes of the cluster are missing and are made anew: the node has no peers")
+	return nil
+}
+
 // note writes the notes down if they say something new.
 func (n *Node) note(s *ClusterState) error {
 	if n.c.Memory == nil {
@@ -255,6 +290,15 @@ func Join(ctx context.Context, t Transport, at NodeAddr, m Member, now time.Time
 		return nil, fmt.Errorf("ask %s to join: %w", at, err)
 	}
 	return response, nil
+}
+
+// Greet asks a node whether it can be talked to.
+func Greet(ctx context.Context, t Transport, at NodeAddr) error {
+	r := &Router{transport: t, directory: NewDirectory()}
+	if err := r.callNode(ctx, at, System, methodState, &StateRequest{}, &ClusterState{}); err != nil {
+		return fmt.Errorf("ask %s: %w", at, err)
+	}
+	return nil
 }
 
 // awaitOwners waits until every shard is served somewhere. In a cluster it gives

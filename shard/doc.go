@@ -68,7 +68,8 @@
 // The serving owner alone proposes members (Replica.AddLearner, AddVoter,
 // RemoveReplica). An epoch in which it is the only voter, and reads without
 // asking anybody, is over and applied before a second voter is proposed, and none
-// begins while a change of its own could still come true (H14).
+// begins while a change of its own could still come true (H14). A mover's request
+// names the membership that it was planned from, and is refused in any other.
 //
 // # A cluster
 //

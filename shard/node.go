@@ -178,6 +178,9 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.remember(); err != nil {
 		return err
 	}
+	if err := n.recollect(stored); err != nil {
+		return err
+	}
 	if err := n.checkLife(ctx); err != nil {
 		return err
 	}

@@ -236,6 +236,10 @@ func (n *Node) storedMembers(r *Replica) ([]Member, error) {
 	if !ok {
 		return nil, nil
 	}
+	return decodeMembers(b)
+}
+
+func decodeMembers(b []byte) ([]Member, error) {
 	d := newDecoder(b)
 	members := list(&d, (*decoder).member)
 	if err := d.done(); err != nil {

@@ -71,7 +71,7 @@ type Replica struct {
 	// date. It is a report, nothing decides by it.
 	seated     atomic.Pointer[paxos.Membership]
 	unseated   atomic.Uint64 // counts how often it was out of date
-	reclaiming atomic.Bool // Node.reclaim is at work
+	reclaiming atomic.Bool   // Node.reclaim is at work
 
 	takeover sync.Mutex // one BecomeOwner at a time; held across I/O on purpose
 	// clear is an epoch of this process after which nothing of earlier owners is

@@ -27,6 +27,8 @@ func explain(err error) string {
 		return fmt.Sprintf("%s; is a server running there already?", line(err))
 	case errors.Is(err, rowlock.ErrFormat):
 		return fmt.Sprintf("this release cannot use the data directory: %s", line(err))
+	case errors.Is(err, rowlock.ErrRemoved):
+		return fmt.Sprintf("%s; its directory is of no use any more, start on an empty one to join as a new node", line(err))
 	case errors.Is(err, rowlock.ErrDiskFull):
 		return fmt.Sprintf("the server has stopped: %s; free some space and start it again", line(err))
 	case errors.Is(err, rowlock.ErrDisk):

@@ -32,6 +32,7 @@ const (
 	exitDisk    = 3 // a write or an fsync failed
 	exitFull    = 4 // the disk is full
 	exitCorrupt = 5 // stored data is damaged
+	exitRefused = 6 // the cluster does not take the node, or has removed it
 )
 
 // errFailed ends the program with exitFailed and says nothing more: what failed
@@ -62,6 +63,8 @@ func report(err error) int {
 		return exitDisk
 	case errors.Is(err, rowlock.ErrCorrupt):
 		return exitCorrupt
+	case errors.Is(err, rowlock.ErrRefused), errors.Is(err, rowlock.ErrRemoved):
+		return exitRefused
 	}
 	return exitFailed
 }

@@ -58,9 +58,9 @@ type server struct {
 
 var readyLine = regexp.MustCompile(`ready for connections on 127\.0\.0\.1:(\d+)`)
 
-func startServer(t *testing.T, dir string) *server {
+func startServer(t *testing.T, dir string, more ...string) *server {
 	t.Helper()
-	c := command(t, "start", "--data", dir, "--listen", "127.0.0.1:0", "--shards", "2")
+	c := command(t, append([]string{"start", "--data", dir, "--listen", "127.0.0.1:0", "--shards", "2"}, more...)...)
 	pipe, err := c.StdoutPipe()
 	require.NoError(t, err)
 	var errs bytes.Buffer

@@ -95,8 +95,11 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 	select {
 	case <-ctx.Done():
 	case <-node.Failed():
-		// Nothing is closed: what has failed stands still, and the connections are
-		// gone. Whoever starts servers reads the exit code.
+		// Where the disk has failed nothing is closed: what has failed stands still,
+		// and the connections are gone. Whoever starts servers reads the exit code.
+		if errors.Is(node.Err(), rowlock.ErrRemoved) {
+			return errors.Join(node.Err(), stop(node, logger))
+		}
 		return node.Err()
 	}
 	release() // from here on a signal ends the process, as by default
