@@ -26,11 +26,12 @@ import (
 var ErrRefused = errors.New("rowlock: the cluster refuses this node")
 
 // The tick of a node that may have peers, which is the same on all of them, and its
-// election timeout in ticks: half a second to a second. The groups of a node that
-// is alone elect themselves sooner; a shorter tick costs an idle node its time.
+// election timeout in ticks: half a second to a second. Leaders say that they live
+// at every tick, all at the same moment, so that the groups of a node share packets
+// and wake-ups. The groups of a node that is alone elect themselves sooner.
 const (
-	clusterTick     = 25 * time.Millisecond
-	clusterElection = 20
+	clusterTick     = 100 * time.Millisecond
+	clusterElection = 5
 )
 
 // joinPatience is how long a new node asks the nodes of Options.Join in turn.

@@ -9,7 +9,8 @@ import (
 // WaitGraph knows who waits for whom in all lock tables of a node, and finds cycles the moment a
 // wait begins or changes. The zero value is not usable; see NewWaitGraph.
 type WaitGraph struct {
-	mu struct {
+	begun chan struct{} // holds one token
+	mu    struct {
 		sync.Mutex // taken after a table's mutex, never before
 		nodes      map[Owner]*graphNode
 		deadlocks  []Deadlock // the latest ones, oldest first
@@ -45,7 +46,7 @@ type Deadlock struct {
 
 // NewWaitGraph returns an empty graph, to be shared by all tables of a node.
 func NewWaitGraph() *WaitGraph {
-	g := &WaitGraph{}
+	g := &WaitGraph{begun: make(chan struct{}, 1)}
 	g.mu.nodes = map[Owner]*graphNode{}
 	return g
 }
@@ -64,17 +65,28 @@ func (g *WaitGraph) Waiting() int {
 	return len(g.mu.nodes)
 }
 
+// Begun receives something after a wait began where there was none, at least once for any number of
+// such moments. Who finds Waiting zero and then receives from it misses no wait.
+func (g *WaitGraph) Begun() <-chan struct{} { return g.begun }
+
 // apply takes over one table's changes in one step (half of them could show a cycle that never
 // was), then looks for cycles. The caller holds the table's mutex.
 func (g *WaitGraph) apply(over, moved []*wait) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	empty := len(g.mu.nodes) == 0
 	for _, w := range over {
 		g.replaceLocked(w, nil)
 	}
 	for _, w := range moved {
 		if w.state == waiting {
 			g.replaceLocked(w, targetsOf(w.edges))
+		}
+	}
+	if empty && len(g.mu.nodes) > 0 {
+		select {
+		case g.begun <- struct{}{}:
+		default:
 		}
 	}
 	for _, w := range moved {

@@ -129,7 +129,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	}
 	n.sweep(lapseCheck, n.dropLapsed)
 	n.reporter = n.newReporter()
-	n.sweep(reportEvery, n.reportWaits)
+	n.sweeps.Go(n.watchWaits)
 	if c.GarbageInterval > 0 {
 		n.sweep(c.GarbageInterval, n.collect)
 	}

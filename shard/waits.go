@@ -117,10 +117,49 @@ func (r *Replica) ReportWaits(q *WaitsRequest) (*WaitsResponse, error) {
 	return t.waits.take(q, r.c.Clock()), nil
 }
 
-// reportWaits is the node's sweep. Where all shards have this node alone, its own
-// graph sees every wait.
+// forget: there is no other node whose waits this one's could close a cycle with.
+func (p *reporter) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.silent = true
+}
+
+// told tells whether the detector knows that this node has no waits, or nothing of it.
+func (p *reporter) told() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.silent || p.mu.sequence == 0
+}
+
+// watchWaits reports as long as somebody waits for a lock, and stands still until
+// somebody does: idle nodes have better things to do.
+func (n *Node) watchWaits() {
+	ticker := time.NewTicker(reportEvery)
+	defer ticker.Stop()
+	for {
+		if n.graph.Waiting() == 0 && n.reporter.told() {
+			ticker.Stop()
+			select {
+			case <-n.graph.Begun():
+			case <-n.life.Done():
+				return
+			}
+			ticker.Reset(reportEvery)
+		}
+		select {
+		case <-ticker.C:
+			n.reportWaits(n.life)
+		case <-n.life.Done():
+			return
+		}
+	}
+}
+
+// reportWaits makes one report. Where all shards have this node alone, its own graph
+// sees every wait.
 func (n *Node) reportWaits(ctx context.Context) {
 	if n.router.directory.alone(n.addr()) {
+		n.reporter.forget()
 		return
 	}
 	if err := n.reporter.report(ctx); err != nil && ctx.Err() == nil {

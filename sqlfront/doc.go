@@ -43,8 +43,8 @@
 //
 // # Several gateways
 //
-// Each gateway keeps a record in the system shard (gateways.go) and asks ten times
-// a second whether the number of schema changes has grown (follower.go). Before a
+// Each gateway keeps a record in the system shard (gateways.go), is told by
+// the others when something changes, and asks four times a second whether the number of schema changes has grown (follower.go). Before a
 // schema change begins to read its table, the table is frozen: it gets a version
 // with the mark of the gateway, every other gateway locks the table exclusively in
 // its own metadata locks and answers once it has, and the shards are told to refuse

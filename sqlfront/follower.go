@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// pollEvery is the pace at which a gateway asks for changes that others made.
-	pollEvery = 100 * time.Millisecond
+	// pollEvery is the pace at which a gateway asks for changes that others made and
+	// of which it was not told.
+	pollEvery = 250 * time.Millisecond
 	// planFor is how long after it last asked a gateway plans with what it heard.
 	planFor = 3 * time.Second
 	// deadAfter is how long somebody who waits for a gateway that says nothing
@@ -27,7 +28,7 @@ const (
 )
 
 // follower keeps the catalog of this gateway up to what other gateways make of
-// it. One read of the system shard, ten times a second, tells whether there is
+// it. One read of the system shard, four times a second, tells whether there is
 // anything new. A table or database that another gateway has frozen is locked
 // here, exclusively, on behalf of that gateway; what changes without a freeze is
 // reported once nobody uses its former definition any more.

@@ -80,6 +80,7 @@ func (o Options) pebbleOptions(cache *pebble.Cache, f *failure) *pebble.Options 
 		EventListener:               eventListener(o.Logger, f),
 	}
 	p.CompactionConcurrencyRange = func() (int, int) { return 1, 2 }
+	p.Experimental.CompactionScheduler = newCompactions()
 	for i := range p.Levels {
 		l := &p.Levels[i]
 		l.BlockSize = 16 << 10

@@ -423,6 +423,8 @@ func outcome(r dragonboat.RequestResult) error {
 const (
 	minPatience = 250 * time.Millisecond
 	maxPatience = 4 * time.Second
+	// barrierPause is the pause of a barrier that met no leader who can answer.
+	barrierPause = 10 * time.Millisecond
 )
 
 // errNoAnswer: a barrier's question or its answer was lost, or takes long.
@@ -456,7 +458,7 @@ func (g *group) readBarrier(ctx context.Context) error {
 			continue
 		}
 		select {
-		case <-time.After(g.host.options.RTT):
+		case <-time.After(min(g.host.options.RTT, barrierPause)):
 		case <-ctx.Done():
 		case <-g.stopped:
 			return paxos.ErrClosed

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -26,14 +27,16 @@ const (
 	logShards   = 1
 )
 
-// The other workers may change from start to start. Apply workers wait for
-// nothing but the state machine; the rest stand by.
+// The other workers may change from start to start. The rest stand by.
 const (
 	commitWorkers   = 1
-	applyWorkers    = 4
 	snapshotWorkers = 4
 	closeWorkers    = 4
 )
+
+// applyWorkers wait for nothing but the state machine, so more than processors are
+// of no use; each looks five times a second whether there is anything to do.
+func applyWorkers() uint64 { return uint64(min(4, runtime.GOMAXPROCS(0))) }
 
 // maxUnapplied bounds the bytes of the log of one group that are held in
 // memory; above it proposals are refused. It must exceed paxos.MaxCommand.
@@ -181,7 +184,7 @@ func (h *host) config(fs config.IFS) config.NodeHostConfig {
 			Engine: config.EngineConfig{
 				ExecShards:     stepWorkers,
 				CommitShards:   commitWorkers,
-				ApplyShards:    applyWorkers,
+				ApplyShards:    applyWorkers(),
 				SnapshotShards: snapshotWorkers,
 				CloseShards:    closeWorkers,
 			},

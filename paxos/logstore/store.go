@@ -119,6 +119,10 @@ func pebbleOptions(o Options) *pebble.Options {
 		Logger:                      log,
 		EventListener:               log.events(),
 	}
+	// One compaction at a time, as is Pebble's default: when it ends, the next one
+	// begins. Pebble's own scheduler looks ten times a second for a second one.
+	p.CompactionConcurrencyRange = func() (int, int) { return 1, 1 }
+	p.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 	// Most of the log is deleted before it is compacted, so it is not worth
 	// compressing.
 	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
