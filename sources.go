@@ -99,11 +99,14 @@ func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
 		sum.LockWaits += s.LockWaits
 		sum.Bytes += s.Bytes
 	}
+	served, passed := n.shards.Router().NearbyReads()
 	return append([]sqlfront.MetricInfo{
 		{Name: "shard_reads", Value: float64(sum.Reads), Help: "read requests answered by shard owners"},
 		{Name: "shard_proposals", Value: float64(sum.Proposals), Help: "commands proposed to replica groups"},
 		{Name: "shard_commits", Value: float64(sum.Commits), Help: "transactions committed, once for each shard"},
 		{Name: "shard_lock_waits", Value: float64(sum.LockWaits), Help: "lock requests that had to wait"},
+		{Name: "follower_reads", Value: float64(served), Help: "read requests for the near past answered by replicas of this node"},
+		{Name: "follower_reads_passed_on", Value: float64(passed), Help: "read requests for the near past that shard owners had to answer"},
 		{Name: "shard_bytes", Value: float64(sum.Bytes), Help: "estimated size of all shards"},
 	}, n.peerMetrics()...), nil
 }

@@ -68,6 +68,7 @@ func samples() map[string]Message {
 		"fence":              &FenceRequest{Below: 5},
 		"schema":             &SchemaRequest{Table: 5, Version: 6},
 		"collect":            &CollectRequest{Below: 5},
+		"close":              &CloseRequest{At: 5},
 		"oldest":             &OldestRequest{},
 		"oldest response":    &OldestResponse{Oldest: 5, Undecided: storage.MaxTimestamp},
 		"advisory":           &AdvisoryRequest{Op: AdvisoryRelease, Session: AdvisorySession{7, 8}, Connection: 9, Seq: 10, Name: "job", Token: 11, Timeout: -time.Second},
@@ -111,6 +112,7 @@ func samples() map[string]Message {
 		{Kind: KindPutLocks, Epoch: 3, Txn: sampleTxn, Token: LockToken{2, 1}, Locks: []byte("locks")},
 		{Kind: KindFlushLocks, Epoch: 3, Flush: 77, Handed: []handedLocks{{Txn: sampleTxn, Number: 2, Locks: []byte("locks")}}, Last: true, TokenEpoch: 2, Gateways: []handedGateway{{1<<48 | 7, 3}}},
 		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Lease: time.Second, Clear: true},
+		{Kind: KindClose, Epoch: 3, Below: 40},
 	} {
 		m[fmt.Sprintf("command %d.%d", c.Kind, i)] = &c
 	}

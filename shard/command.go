@@ -47,6 +47,9 @@ const (
 	// KindFlushLocks writes a part of the owner's lock table down for the owner
 	// of the next epoch (H3).
 	KindFlushLocks Kind = 13
+	// KindClose raises the shard's closed timestamp: no version at or below it is
+	// still to come but those of votes that are PREPARED by now (H12).
+	KindClose Kind = 16
 )
 
 // Resolution is the outcome of one transaction: committed at Commit, or
@@ -97,7 +100,7 @@ type Command struct {
 
 	Resolutions []Resolution // Resolve
 
-	Below  storage.Timestamp // RaiseFence, CollectGarbage, CollectVotes, TimestampWindow (the top)
+	Below  storage.Timestamp // RaiseFence, CollectGarbage, CollectVotes, TimestampWindow (the top), Close
 	Keys   []storage.Key     // CollectGarbage
 	Lo, Hi storage.Key       // CollectGarbage
 	Limit  int               // CollectGarbage, CollectVotes
@@ -139,7 +142,7 @@ func (c *Command) AppendBinary(b []byte) []byte {
 		}
 	case KindCloseVote:
 		b = appendTxn(b, c.Txn)
-	case KindRaiseFence, KindTimestampWindow:
+	case KindRaiseFence, KindTimestampWindow, KindClose:
 		b = appendUint(b, uint64(c.Below))
 	case KindCollectGarbage:
 		b = appendKeys(appendUint(b, uint64(c.Below)), c.Keys)
@@ -243,7 +246,7 @@ func (c *Command) Decode(b []byte) error {
 		})
 	case KindCloseVote:
 		c.Txn = d.txn()
-	case KindRaiseFence, KindTimestampWindow:
+	case KindRaiseFence, KindTimestampWindow, KindClose:
 		c.Below = d.time()
 	case KindCollectGarbage:
 		c.Below, c.Keys, c.Lo, c.Hi, c.Limit = d.time(), d.keys(), d.optional(), d.optional(), d.small()

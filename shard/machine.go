@@ -20,6 +20,7 @@ const (
 	metaSchema = "schema/" // + table, 16 hexadecimal digits: its least schema version
 	metaWindow = "window"  // top of the oracle's window (system shard)
 	metaRecord = "record/" // + name: PutRecord
+	metaClosed = "closed"  // timestamp
 )
 
 // ownership is the owner register of a shard. Epoch 0 means that nobody has
@@ -95,6 +96,11 @@ type Machine struct {
 	window     atomic.Uint64
 	lastCommit atomic.Uint64 // largest commit timestamp applied since Open
 	flushed    atomic.Pointer[flushHeader]
+	large      atomic.Bool // there has been a staged chunk since Open
+
+	// closed is published after its batch is visible, unlike the others: it is a
+	// promise about what a reader will find.
+	closed atomic.Uint64
 
 	mu struct {
 		sync.Mutex
@@ -109,6 +115,7 @@ type Machine struct {
 	locks   map[storage.TxnID][]storedLocks
 	recent  recentVotes
 	batch   *storage.Batch
+	closing uint64                         // the closed timestamp as of batch
 	pending map[storage.TxnID]storage.Vote // votes of batch; VoteNone: deleted
 	last    paxos.Index                    // last entry of batch
 	result  []byte                         // arena of the results of one Apply
@@ -163,6 +170,7 @@ func (m *Machine) load() (paxos.Index, error) {
 	m.mu.Lock()
 	m.mu.prepared, m.mu.staged = prepared, staged
 	m.mu.Unlock()
+	m.large.Store(len(staged) > 0)
 	applied, _, err := snap.Applied()
 	if err != nil {
 		return 0, fmt.Errorf("load applied record of space %d: %w", m.space.ID(), err)
@@ -188,6 +196,10 @@ func (m *Machine) loadRegisters(snap *storage.Snapshot) error {
 	if err != nil {
 		return err
 	}
+	closed, err := metaTime(snap, metaClosed)
+	if err != nil {
+		return err
+	}
 	m.schemas = make(map[uint64]uint64)
 	err = eachNumber(snap, metaSchema, func(name string, version uint64) error {
 		table, err := strconv.ParseUint(name, 16, 64)
@@ -206,6 +218,8 @@ func (m *Machine) loadRegisters(snap *storage.Snapshot) error {
 	m.owner.Store(&o)
 	m.fence.Store(uint64(fence))
 	m.window.Store(uint64(window))
+	m.closing = uint64(closed)
+	m.closed.Store(m.closing)
 	return nil
 }
 
@@ -278,6 +292,11 @@ func (m *Machine) Fence() storage.Timestamp { return storage.Timestamp(m.fence.L
 
 // Window returns the top of the oracle's window.
 func (m *Machine) Window() storage.Timestamp { return storage.Timestamp(m.window.Load()) }
+
+// Closed returns a closed timestamp of the shard: every snapshot that is opened
+// afterwards has what there is to know of reads at or below it, until the replica
+// is removed. 0: none.
+func (m *Machine) Closed() storage.Timestamp { return storage.Timestamp(m.closed.Load()) }
 
 // Prepared calls fn for every vote that is PREPARED, in no order.
 func (m *Machine) Prepared(fn func(storage.TxnID, storage.Vote)) {

@@ -56,6 +56,7 @@ func (m *Machine) flush() error {
 	if err != nil {
 		return fmt.Errorf("commit batch at index %d: %w", m.last, err)
 	}
+	m.closed.Store(m.closing)
 	return nil
 }
 
@@ -93,6 +94,8 @@ func (m *Machine) apply(c *Command, index paxos.Index) (Result, error) {
 		return m.putLocks(c)
 	case KindFlushLocks:
 		return m.flushLocks(c)
+	case KindClose:
+		return m.closeTimestamp(c), nil
 	}
 	panic(fmt.Sprintf("shard: command of kind %d passed its decoder", c.Kind))
 }
@@ -375,6 +378,14 @@ func (m *Machine) raiseFence(c *Command) Result {
 		if !mutated("H9.fence-keeps-chunks") {
 			m.dropFenced(c.Below)
 		}
+	}
+	return Result{Verdict: VerdictDone}
+}
+
+func (m *Machine) closeTimestamp(c *Command) Result {
+	if uint64(c.Below) > m.closing {
+		m.closing = uint64(c.Below)
+		m.begin().PutMeta(metaClosed, encodeTime(c.Below))
 	}
 	return Result{Verdict: VerdictDone}
 }

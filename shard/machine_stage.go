@@ -90,6 +90,7 @@ func (m *Machine) stage(c *Command) (Result, error) {
 	if err := m.boundBatch(); err != nil {
 		return Result{}, err
 	}
+	m.large.Store(true)
 	m.begin().PutStaged(c.Txn, c.Chunk, stored)
 	m.mu.Lock()
 	defer m.mu.Unlock()

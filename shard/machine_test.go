@@ -119,7 +119,7 @@ func parseCommand(t *testing.T, line string) *Command {
 	kinds := map[string]Kind{"begin": KindBeginEpoch, "onepc": KindOnePC, "prepare": KindPrepare, "resolve": KindResolve,
 		"close": KindCloseVote, "fence": KindRaiseFence, "collect": KindCollectGarbage, "collect-votes": KindCollectVotes,
 		"schema": KindRaiseSchema, "window": KindTimestampWindow, "record": KindPutRecord,
-		"stage": KindStage, "put-locks": KindPutLocks, "flush": KindFlushLocks}
+		"stage": KindStage, "close-timestamp": KindClose, "put-locks": KindPutLocks, "flush": KindFlushLocks}
 	c := &Command{Kind: kinds[words[0]], Epoch: 1, Limit: 100}
 	if c.Kind == 0 {
 		t.Fatalf("unknown command %q", line)
@@ -252,7 +252,7 @@ func drawCommand(t *rapid.T) Command {
 	c := Command{Epoch: uint64(rapid.SampledFrom([]int{1, 1, 1, 1, 1, 1, 2}).Draw(t, "epoch")), Limit: rapid.IntRange(1, 5).Draw(t, "limit")}
 	c.Kind = rapid.SampledFrom([]Kind{KindOnePC, KindOnePC, KindPrepare, KindPrepare, KindPrepare, KindStage, KindStage, KindResolve, KindResolve, KindCloseVote,
 		KindRaiseFence, KindCollectGarbage, KindCollectVotes, KindRaiseSchema, KindPutRecord, KindTimestampWindow,
-		KindPutLocks, KindPutLocks, KindFlushLocks, KindBeginEpoch}).Draw(t, "kind")
+		KindPutLocks, KindPutLocks, KindFlushLocks, KindBeginEpoch, KindClose}).Draw(t, "kind")
 	switch c.Kind {
 	case KindOnePC, KindPrepare:
 		c.Txn, c.At = txn(), ts("at")
@@ -292,7 +292,7 @@ func drawCommand(t *rapid.T) Command {
 		if rapid.Bool().Draw(t, "go on") {
 			c.Txn = txn()
 		}
-	case KindCollectGarbage, KindTimestampWindow:
+	case KindCollectGarbage, KindTimestampWindow, KindClose:
 		c.Below = storage.Timestamp(rapid.IntRange(1, 12).Draw(t, "below"))
 	case KindRaiseSchema:
 		c.Table, c.Version = 1, uint64(rapid.IntRange(1, 3).Draw(t, "version"))

@@ -326,12 +326,16 @@ type scan struct {
 	arena    []byte
 }
 
-// runScan reads the page, from several snapshots if it meets undecided votes:
-// what was read before one is final, what follows is read after it is resolved.
-func (r *Replica) runScan(ctx context.Context, t *tenure, s *scan) error {
+func (s *scan) boundBytes() {
 	if s.byteLimit <= 0 || s.byteLimit > DefaultByteLimit {
 		s.byteLimit = DefaultByteLimit
 	}
+}
+
+// runScan reads the page, from several snapshots if it meets undecided votes:
+// what was read before one is final, what follows is read after it is resolved.
+func (r *Replica) runScan(ctx context.Context, t *tenure, s *scan) error {
+	s.boundBytes()
 	for {
 		snap, err := r.openOwn(t, s.at)
 		if err != nil {

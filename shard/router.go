@@ -33,6 +33,7 @@ type Router struct {
 	encode     bool
 	timestamps timestamps
 	issued     atomic.Uint64 // largest timestamp seen from the oracle
+	nearby     *nearby       // nil: there are no followers to read from
 }
 
 // Shard returns the data shard of a token.

@@ -159,6 +159,8 @@ func newRequest(m method) Message {
 		return &WaitsRequest{}
 	case methodSequence:
 		return &SequenceRequest{}
+	case methodClose:
+		return &CloseRequest{}
 	case methodRegister, methodJoin:
 		return &RegisterRequest{}
 	case methodHeartbeat:
@@ -229,6 +231,8 @@ func (s *Server) Dispatch(ctx context.Context, id ID, q Message) (Message, error
 		return &Done{}, r.RaiseFence(ctx, q.Below)
 	case *SchemaRequest:
 		return &Done{}, r.RaiseSchema(ctx, q.Table, q.Version)
+	case *CloseRequest:
+		return &Done{}, r.CloseUpTo(ctx, q.At)
 	case *CollectRequest:
 		return &Done{}, r.Collect(ctx, q.Below)
 	case *OldestRequest:

@@ -55,6 +55,7 @@ const (
 	methodState
 	methodLookVote
 	methodSequence
+	methodClose
 	methods // how many there are, plus one
 )
 

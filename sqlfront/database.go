@@ -51,14 +51,14 @@ func (d *Database) schema(ctx *sql.Context) *catalog.Schema {
 func (d *Database) GetTableInsensitive(ctx *sql.Context, name string) (sql.Table, bool, error) {
 	s := sessionOf(ctx)
 	if t, ok := s.temporaryTable(d.name, name); ok {
-		return t, true, nil
+		return t, true, numbered(s.recent(ctx, readMode{}, t.info))
 	}
 	return d.table(ctx, s, name, readMode{})
 }
 
 func (d *Database) table(ctx *sql.Context, s *Session, name string, mode readMode) (sql.Table, bool, error) {
-	if s.stale != nil {
-		return nil, false, numbered(s.stale)
+	if err := s.knowsSchema(ctx, mode); err != nil {
+		return nil, false, numbered(err)
 	}
 	if d.schema(ctx).Table(name) == nil {
 		return nil, false, nil
@@ -69,6 +69,9 @@ func (d *Database) table(ctx *sql.Context, s *Session, name string, mode readMod
 	info, err := s.lookupTable(d.name, name)
 	if err != nil || info == nil {
 		return nil, false, err
+	}
+	if err := s.recent(ctx, mode, info); err != nil {
+		return nil, false, numbered(err)
 	}
 	return &Table{session: s, info: info, read: mode}, true, nil
 }

@@ -40,10 +40,11 @@ type follower struct {
 	base     time.Time
 	life     context.Context // ends with end
 	end      context.CancelFunc
-	renewed  atomic.Int64 // when the last poll that succeeded began, from base; 0: never
-	told     func()       // tells other gateways that there is something new; may be nil
-	behind   atomic.Bool  // users in memory are not those that are stored
-	buried   func()       // a gateway was found dead; nil before the start is over
+	renewed  atomic.Int64  // when the last poll that succeeded began, from base; 0: never
+	known    atomic.Uint64 // a timestamp up to which the catalog is known
+	told     func()        // tells other gateways that there is something new; may be nil
+	behind   atomic.Bool   // users in memory are not those that are stored
+	buried   func()        // a gateway was found dead; nil before the start is over
 	settings struct {
 		sync.Mutex
 		version uint64
@@ -210,6 +211,7 @@ func (f *follower) pollOnce(ctx context.Context) (done bool, err error) {
 	if err := f.pollSettings(ctx, settings); err != nil {
 		return false, err
 	}
+	f.known.Store(uint64(tx.ReadAt()))
 	f.renewed.Store(max(int64(began), 1))
 	return true, nil
 }

@@ -157,12 +157,22 @@ func (s *Session) CommandBegin() error {
 	if s.catalog.follower.fresh() {
 		return nil
 	}
+	if s.seconds(s.plain, "rowlock_read_staleness") > 0 {
+		s.stale = errUnasked // what it reads may be old enough
+		return nil
+	}
+	s.hear()
+	return nil
+}
+
+// hear asks for schema changes, and remembers if that failed.
+func (s *Session) hear() {
+	s.stale = nil
 	ctx, cancel := context.WithTimeout(context.Background(), planFor)
 	defer cancel()
 	if err := s.catalog.follower.refresh(ctx); err != nil {
 		s.stale = unheard(ctx, err)
 	}
-	return nil
 }
 
 // unheard is the error of a statement for which the schema could not be asked. That

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/dolthub/go-mysql-server/memory"
 	"github.com/dolthub/go-mysql-server/sql"
@@ -50,7 +51,7 @@ func (t *tableStatistics) rows(ctx context.Context, s *Session, info *tableInfo)
 	if ok {
 		return uint64(n), nil
 	}
-	n, err := t.count(ctx, info)
+	n, err := t.count(ctx, s, info)
 	if err != nil {
 		return 0, err
 	}
@@ -60,12 +61,13 @@ func (t *tableStatistics) rows(ctx context.Context, s *Session, info *tableInfo)
 	return uint64(n), nil
 }
 
-func (t *tableStatistics) count(ctx context.Context, info *tableInfo) (int64, error) {
-	tx := t.catalog.begin("statistics")
-	defer tx.Rollback(ctx)
-	if err := tx.SetReadOnly(); err != nil {
-		return 0, err
+func (t *tableStatistics) count(ctx context.Context, s *Session, info *tableInfo) (int64, error) {
+	o := txn.Options{Isolation: txn.RepeatableRead, ReadOnly: true, Label: "statistics"}
+	if s.tx != nil && s.tx.txn.Stale() {
+		o.Staleness = time.Hour // an estimate of what can be read here
 	}
+	tx := t.catalog.coordinator.Begin(o)
+	defer tx.Rollback(ctx)
 	cursor, err := tx.Scan(ctx, txn.Scan{
 		Lo: info.primary.start, Hi: keycodec.PrefixEnd(info.primary.start), Limit: countLimit,
 	})

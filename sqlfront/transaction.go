@@ -69,7 +69,7 @@ func (s *Session) StartTransaction(ctx *sql.Context, c sql.TransactionCharacteri
 // SHARE may lock.
 func (s *Session) begin(ctx *sql.Context, c characteristics) *txn.Txn {
 	autocommit := s.implicit(ctx)
-	return s.catalog.coordinator.Begin(txn.Options{
+	o := txn.Options{
 		// A SELECT that is its own transaction is serializable at its snapshot,
 		// without locks (manual, 17.7.2.1, SERIALIZABLE).
 		ReadOnly:          autocommit && wire.PlainSelect(ctx.Query()),
@@ -81,7 +81,11 @@ func (s *Session) begin(ctx *sql.Context, c characteristics) *txn.Txn {
 		MaxBytes:          s.sizeLimit(ctx),
 		Label:             fmt.Sprintf("connection %d", s.ID()),
 		Connection:        uint64(s.ID()),
-	})
+	}
+	if o.ReadOnly || !autocommit && c.readOnly {
+		o.Staleness, o.Latest = c.staleness, s.catalog.follower.latest()
+	}
+	return s.catalog.coordinator.Begin(o)
 }
 
 // implicit tells whether a statement that begins now is its own transaction.

@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/plan"
@@ -16,8 +17,9 @@ import (
 type characteristics struct {
 	isolation txn.Isolation
 	readOnly  bool
-	firstWins bool // snapshot_isolation
-	durable   bool // row_lock_durability is replicated
+	firstWins bool          // snapshot_isolation
+	durable   bool          // row_lock_durability is replicated
+	staleness time.Duration // rowlock_read_staleness
 }
 
 // nextTransaction is what SET TRANSACTION has said of the next transaction only.
@@ -56,7 +58,7 @@ func (s *Session) characteristics(ctx *sql.Context) characteristics {
 	c := characteristics{
 		isolation: s.isolation(ctx), readOnly: s.flag(ctx, "transaction_read_only"),
 		firstWins: s.flagOr(ctx, "snapshot_isolation", true),
-		durable:   s.durableLocks(ctx),
+		durable:   s.durableLocks(ctx), staleness: s.seconds(ctx, "rowlock_read_staleness"),
 	}
 	if s.next.isolation != "" {
 		c.isolation = isolationOf(s.next.isolation)

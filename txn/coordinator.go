@@ -109,7 +109,7 @@ func New(cfg Config) *Coordinator {
 // Begin returns a transaction that has sent nothing yet and costs nothing
 // until its first read or lock.
 func (c *Coordinator) Begin(o Options) *Txn {
-	if o.At != 0 {
+	if o.At != 0 || o.Staleness != 0 {
 		o.ReadOnly = true
 	}
 	return &Txn{c: c, o: o, lockWait: cmp.Or(o.LockWait, c.cfg.LockWait), begun: time.Now()}

@@ -101,6 +101,16 @@ func (w *trio) Read(ctx context.Context, s shard.ID, q *shard.ReadRequest) (*sha
 	return ask[*shard.ReadResponse](ctx, w, s, q)
 }
 
+func (w *trio) ReadNearby(ctx context.Context, s shard.ID, q *shard.ReadRequest) (*shard.ReadResponse, error) {
+	return w.Read(ctx, s, q)
+}
+
+func (w *trio) StaleTimestamp(ctx context.Context, _ time.Duration, _ storage.Timestamp) (storage.Timestamp, error) {
+	return w.Timestamp(ctx)
+}
+
+func (w *trio) KnownIssued(storage.Timestamp) bool { return false }
+
 func (w *trio) Lock(ctx context.Context, s shard.ID, q *shard.LockRequest) (*shard.LockResponse, error) {
 	return ask[*shard.LockResponse](ctx, w, s, q)
 }

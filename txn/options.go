@@ -55,6 +55,13 @@ type Options struct {
 	LockWait time.Duration
 	// At reads a past snapshot (AS OF); such a transaction is read only.
 	At storage.Timestamp
+	// Staleness, if not 0, lets the snapshot be this old: it then shows all that was
+	// acknowledged longer ago, and is read from this node's replicas where they can
+	// answer. Such a transaction is read only.
+	Staleness time.Duration
+	// Latest, if not 0, bounds the snapshot of a transaction with Staleness: what was
+	// planned is known to hold up to there.
+	Latest storage.Timestamp
 	// MaxBytes bounds the writes of the transaction, each counted with 64 bytes
 	// beside its key and value; 0 means the coordinator's limit, which it cannot
 	// exceed.

@@ -94,9 +94,13 @@ func (c *Coordinator) lock(ctx context.Context, s shard.ID, r *shard.LockRequest
 }
 
 // read sends a snapshot read, finishing undecided transactions in its way.
-func (c *Coordinator) read(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error) {
+func (c *Coordinator) read(ctx context.Context, s shard.ID, r *shard.ReadRequest, nearby bool) (*shard.ReadResponse, error) {
+	ask := c.router.Read
+	if nearby {
+		ask = c.router.ReadNearby
+	}
 	for {
-		resp, err := c.router.Read(ctx, s, r)
+		resp, err := ask(ctx, s, r)
 		if err = c.clearWay(ctx, err); err != errRepeat {
 			return resp, err
 		}

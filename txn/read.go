@@ -62,7 +62,7 @@ func (t *Txn) Get(ctx context.Context, k Key, o ReadOptions) (Row, error) {
 	if o.Lock == LockNone {
 		r := &one{keys: [1]storage.Key{k.key}}
 		r.request.At, r.request.Keys = t.at(o), r.keys[:]
-		resp, err := t.c.read(ctx, s, &r.request)
+		resp, err := t.read(ctx, s, &r.request)
 		if err == nil && len(resp.Rows) != 1 {
 			err = shortAnswer(1, len(resp.Rows))
 		}
@@ -145,7 +145,7 @@ func (t *Txn) getSnapshot(ctx context.Context, at storage.Timestamp, groups []*g
 	sent := requests{t: t}
 	sent.send(ctx, len(groups), func(ctx context.Context, i int) (shard.ID, error) {
 		g := groups[i]
-		resp, err := t.c.read(ctx, g.shard, &shard.ReadRequest{At: at, Keys: g.keys})
+		resp, err := t.read(ctx, g.shard, &shard.ReadRequest{At: at, Keys: g.keys})
 		if err == nil && len(resp.Rows) != len(g.keys) {
 			err = shortAnswer(len(g.keys), len(resp.Rows))
 		}

@@ -10,13 +10,17 @@ import (
 )
 
 // Router is what this package needs of shard.Router, which satisfies it. Each
-// method is one message to the owner of a shard; a refusal is a *shard.Error.
+// method is one message to the owner of a shard, if it is not answered here; a
+// refusal is a *shard.Error.
 // Tests put wrappers around it that lose, repeat and delay messages.
 type Router interface {
 	Shard(t ring.Token) shard.ID
 	DataShards() []shard.ID
 	Timestamp(ctx context.Context) (storage.Timestamp, error)
 	Read(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error)
+	ReadNearby(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error)
+	StaleTimestamp(ctx context.Context, staleness time.Duration, most storage.Timestamp) (storage.Timestamp, error)
+	KnownIssued(at storage.Timestamp) bool
 	Lock(ctx context.Context, s shard.ID, r *shard.LockRequest) (*shard.LockResponse, error)
 	OnePC(ctx context.Context, s shard.ID, r *shard.OnePCRequest) (*shard.VoteResponse, error)
 	Prepare(ctx context.Context, s shard.ID, r *shard.PrepareRequest) (*shard.VoteResponse, error)

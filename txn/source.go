@@ -94,7 +94,7 @@ func (s *source) fetch(ctx context.Context) page {
 
 func (s *source) fetchSnapshot(ctx context.Context, limit int) page {
 	span := s.span()
-	resp, err := s.c.t.c.read(ctx, s.shard, &shard.ReadRequest{
+	resp, err := s.c.t.read(ctx, s.shard, &shard.ReadRequest{
 		At: s.c.snapshot, Span: &span, Reverse: s.c.span.reverse, Limit: limit, ByteLimit: pageBytes,
 	})
 	if err != nil {

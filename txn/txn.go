@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowlockdb/rowlock/shard"
@@ -21,6 +22,8 @@ type Txn struct {
 
 	id         storage.TxnID
 	snapshot   storage.Timestamp // 0: not fixed yet
+	present    atomic.Bool       // the snapshot is not to be stale, see Present
+	looked     atomic.Bool       // a row was asked for
 	draws      int               // timestamps drawn so far
 	buffer     WriteBuffer
 	parts      []*participant // shards that a lock request was sent to
@@ -91,6 +94,8 @@ func (t *Txn) BeginStatement(_ context.Context, sql string) {
 	t.statements++
 	if t.o.Isolation == ReadCommitted && t.o.At == 0 {
 		t.snapshot = 0
+		t.present.Store(false)
+		t.looked.Store(false)
 	}
 	t.mu.Lock()
 	t.mu.statement = sql
@@ -109,14 +114,9 @@ func (t *Txn) Snapshot(ctx context.Context) (storage.Timestamp, error) {
 	if t.snapshot != 0 {
 		return t.snapshot, nil
 	}
-	ts, err := t.draw(ctx)
+	ts, err := t.chooseSnapshot(ctx)
 	if err != nil {
 		return 0, err
-	}
-	if t.o.At != 0 {
-		// Only what the oracle issued may raise an owner's max_ts (H12): ts was
-		// drawn after the request arrived, so nothing above it is readable yet.
-		ts = min(ts, t.o.At)
 	}
 	t.snapshot = ts
 	t.mu.Lock()
