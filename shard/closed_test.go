@@ -162,7 +162,8 @@ func TestClosingWaitsForMemoryLocks(t *testing.T) {
 			arrives(t, looks)
 			select {
 			case <-closed:
-				t.Error("closed beside a vote that is under way")
+				close(proceed)
+				t.Fatal("closed beside a vote that is under way")
 			case <-time.After(50 * time.Millisecond):
 			}
 			close(proceed)
@@ -307,7 +308,7 @@ func TestFollowerReads(t *testing.T) {
 	seed := explore.Seed(t)
 	w := newTrio(t)
 	w.network.SetFaults(memory.Faults{UnknownApplied: 0.03, UnknownLost: 0.03, UnknownLate: 0.03, Duplicate: 0.03})
-	h := &readsHistory{w: w, stop: time.Now().Add(1500 * time.Millisecond)}
+	h := &readsHistory{w: w, began: time.Now()}
 	var wg sync.WaitGroup
 	var refused [3]int
 	for i := range 3 {
@@ -326,25 +327,27 @@ func TestFollowerReads(t *testing.T) {
 
 // close closes timestamps of now at whoever owns the shard.
 func (h *readsHistory) close() {
-	for time.Now().Before(h.stop) {
+	for h.goesOn() {
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		if at, err := h.w.Timestamp(ctx); err == nil {
 			for _, r := range h.w.shards[1] {
 				_ = r.CloseUpTo(ctx, at)
 			}
 		}
+		_ = pause(ctx, ctx, time.Millisecond)
 		cancel()
 	}
 }
 
 // follow reads at one replica what is closed there.
 func (h *readsHistory) follow(rng *rand.Rand, r *Replica) (refused int) {
-	for time.Now().Before(h.stop) {
+	for h.goesOn() {
 		at := r.c.Machine.Closed()
 		if at == 0 {
 			_ = pause(r.life, r.life, time.Millisecond)
 			continue
 		}
+		_ = pause(r.life, r.life, 100*time.Microsecond)
 		at -= storage.Timestamp(rng.IntN(3))
 		k := rng.IntN(readsKeys)
 		read := closedReads[[]string{"key", "span"}[rng.IntN(2)]]

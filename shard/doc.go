@@ -54,6 +54,14 @@
 // waits for a barrier that began after the request arrived; one is under way, and
 // one waits behind it for all who came since.
 //
+// # Reads elsewhere
+//
+// An owner closes a timestamp by a command of its own epoch, proposed after maxTS was
+// raised to it and when no memory lock could end up at or below it (H12). A replica
+// that has applied that, and reads the register and the rows in one storage snapshot,
+// answers reads below as the owner would; what an undecided vote has written it leaves
+// to the owner. Nobody closes anything unless somebody reads so (nearby).
+//
 // # A change of owner
 //
 // Locks of memory die with their owner, and the token says so (H2). Two kinds of

@@ -180,11 +180,10 @@ func (n *nearby) pace() (time.Duration, bool) {
 	now := n.clock()
 	for _, w := range n.mu.wanted {
 		if now-w.last < nearbyKept {
-			every := n.mu.tightest / 4
-			if every == 0 {
-				every = nearbySlowest
+			if n.mu.tightest == 0 {
+				return nearbySlowest, true
 			}
-			return min(max(every, nearbyFastest), nearbySlowest), true
+			return min(max(n.mu.tightest/4, nearbyFastest), nearbySlowest), true
 		}
 	}
 	n.mu.running, n.mu.tightest = false, 0

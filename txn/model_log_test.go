@@ -97,7 +97,7 @@ func (g *modelGroup) Propose(ctx context.Context, command []byte) ([]byte, error
 }
 
 var kindNames = map[shard.Kind]string{shard.KindBeginEpoch: "begin-epoch", shard.KindOnePC: "one-phase", shard.KindPrepare: "prepare",
-	shard.KindResolve: "resolve", shard.KindCloseVote: "close-vote"}
+	shard.KindResolve: "resolve", shard.KindCloseVote: "close-vote", shard.KindClose: "close"}
 
 // commit puts a proposal into the log.
 func (l *modelLog) commit(p *modelProposal) {

@@ -106,6 +106,36 @@ func (w *modelWorld) read(ctx context.Context, name string, gateway int, keys ..
 	})
 }
 
+// follow is an actor that has a timestamp closed by whoever owns the shard of x, and
+// then reads there at a replica that asks nobody.
+func (w *modelWorld) follow(ctx context.Context, name string, replica int, keys ...string) {
+	w.stage.Go(ctx, name, func(ctx context.Context) {
+		h := &modelRead{name: name, began: w.event()}
+		h.at, _ = w.Timestamp(ctx)
+		_, err := ask(ctx, modelRouter{w: w}, 1, "close", storage.TxnID{}, func(ctx context.Context, p *shard.Replica) (struct{}, error) {
+			return struct{}{}, p.CloseUpTo(ctx, h.at)
+		})
+		if err != nil {
+			return
+		}
+		w.stage.At(ctx, "closed")
+		q := &shard.ReadRequest{At: h.at}
+		for _, k := range keys {
+			q.Keys = append(q.Keys, storage.Key(k))
+		}
+		resp, err := w.replicas[1][replica].ReadClosed(ctx, q)
+		if err != nil {
+			return // it lags, or a vote is undecided: the owner's business
+		}
+		for i, row := range resp.Rows {
+			h.seen = append(h.seen, modelSeen{keys[i], string(row.Value), row.Found})
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.mu.reads = append(w.mu.reads, h)
+	})
+}
+
 // count is an actor that counts the rows of an interval twice under shared locks.
 func (w *modelWorld) count(ctx context.Context, name string, lo, hi string) {
 	w.transaction(ctx, name, 0, Options{Isolation: Serializable}, func(ctx context.Context, t *Txn, h *modelTxn) error {
@@ -339,6 +369,19 @@ var scenarios = []scenario{
 	{"an interval and an insert", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.count(ctx, "T1", "x", "z")
 		w.increment(ctx, "T2", 1, serial, "x2", "y")
+	}},
+	{"a write and a follower", 3, 0, 0, false, func(ctx context.Context, w *modelWorld) {
+		w.increment(ctx, "T1", 0, serial, "x")
+		w.follow(ctx, "F1", 1, "x")
+	}},
+	{"two keys and a follower", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
+		w.increment(ctx, "T1", 0, serial, "x", "y")
+		w.follow(ctx, "F1", 1, "x")
+	}},
+	{"a follower across owners", 2, 1, 0, false, func(ctx context.Context, w *modelWorld) {
+		w.increment(ctx, "T1", 1, serial, "x")
+		w.follow(ctx, "F1", 0, "x")
+		w.take(ctx, 1, 1)
 	}},
 	{"leases lapse", 2, 0, 0, false, func(ctx context.Context, w *modelWorld) {
 		w.increment(ctx, "T1", 0, serial, "!x")
