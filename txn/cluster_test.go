@@ -118,7 +118,7 @@ func (c *cluster) put(co *txn.Coordinator, value string, keys ...txn.Key) {
 
 // read returns the rows' values at one snapshot, "" for a missing row.
 func (c *cluster) read(co *txn.Coordinator, keys ...txn.Key) []string {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	tx := co.Begin(txn.Options{Isolation: txn.RepeatableRead, ReadOnly: true})
 	rows, err := tx.GetMany(ctx, keys, txn.ReadOptions{})
