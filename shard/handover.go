@@ -31,6 +31,14 @@ const (
 // the caller.
 const handOverPatience = 10 * time.Second
 
+// Nobody is served while a shard is frozen: handOverFreeze bounds that, and leadPatience
+// the wait of the successor for the leadership of the group. Hand-overs that take
+// longer than that will not come to a good end.
+const (
+	handOverFreeze = 4 * time.Second
+	leadPatience   = 2 * time.Second
+)
+
 // heritage is what a new tenure takes over, beside the votes and the durable locks.
 type heritage struct {
 	// prev, if not 0, is the only epoch that may be followed.
@@ -60,6 +68,8 @@ func (r *Replica) HandOver(ctx context.Context, take func(context.Context, *Take
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, handOverFreeze)
+	defer cancel()
 	own, err := r.flush(ctx, t)
 	if err == nil {
 		err = take(ctx, &TakeOverRequest{Epoch: t.epoch, Flush: own.header.Flush})
@@ -268,7 +278,7 @@ func (r *Replica) TakeOver(ctx context.Context, q *TakeOverRequest) error {
 
 // lead asks for the group's leadership until this replica believes to have it.
 func (r *Replica) lead(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
+	ctx, cancel := context.WithTimeout(ctx, leadPatience)
 	defer cancel()
 	for wait := time.Millisecond; !r.leads(); wait = min(2*wait, 100*time.Millisecond) {
 		err := r.c.Group.TransferLeadership(r.c.Group.Replica())

@@ -17,9 +17,11 @@ const (
 	moveEvery = 500 * time.Millisecond
 	stepEvery = 50 * time.Millisecond
 	// stepPatience bounds one step of a move; it is planned again. A shard whose step
-	// has failed lets the others go first for stepAgain.
-	stepPatience = 15 * time.Second
-	stepAgain    = 2 * time.Second
+	// has failed lets the others go first for stepAgain. A hand-over that fails again
+	// waits twice as long, up to handOverAgain: while it tries, nobody is served.
+	stepPatience  = 15 * time.Second
+	stepAgain     = 2 * time.Second
+	handOverAgain = 2 * time.Minute
 )
 
 // DefaultDeadAfter is how long a node must be silent before its replicas are made
@@ -33,11 +35,12 @@ type mover struct {
 	sync.Mutex
 	busy  map[ID]moveStep
 	later map[ID]time.Time // not before
+	vain  map[ID]int       // hand-overs that failed, one after the other
 	ended chan struct{}    // a step has: there may be another to take
 }
 
 func newMover() *mover {
-	return &mover{busy: map[ID]moveStep{}, later: map[ID]time.Time{}, ended: make(chan struct{}, 1)}
+	return &mover{busy: map[ID]moveStep{}, later: map[ID]time.Time{}, vain: map[ID]int{}, ended: make(chan struct{}, 1)}
 }
 
 // idle copies the steps under way and tells which shards may take another at a time.
@@ -59,11 +62,19 @@ func (m *mover) begin(s moveStep) {
 	m.busy[s.shard] = s
 }
 
-func (m *mover) end(s moveStep, again time.Time) {
+// end says what became of a step; a failure is the step's own, not that this node is
+// being closed.
+func (m *mover) end(s moveStep, failed bool, now time.Time) {
 	m.Lock()
 	delete(m.busy, s.shard)
-	if !again.IsZero() {
-		m.later[s.shard] = again
+	switch {
+	case failed && s.is(SeatOwner):
+		m.later[s.shard] = now.Add(min(stepAgain<<min(m.vain[s.shard], 30), handOverAgain))
+		m.vain[s.shard]++
+	case failed:
+		m.later[s.shard] = now.Add(stepAgain)
+	case s.is(SeatOwner):
+		delete(m.vain, s.shard)
 	}
 	m.Unlock()
 	select {
@@ -123,15 +134,14 @@ func (n *Node) carryOut(ctx context.Context, step moveStep) {
 	bounded, cancel := context.WithTimeout(ctx, stepPatience)
 	defer cancel()
 	err := n.takeStep(bounded, step)
-	var again time.Time
+	failed := err != nil && ctx.Err() == nil
 	switch {
 	case err == nil:
 		n.c.Logger.Info("move", "step", step.String())
-	case ctx.Err() == nil:
-		again = n.c.Clock().Add(stepAgain)
+	case failed:
 		n.c.Logger.Warn("move", "step", step.String(), "error", err)
 	}
-	n.mover.end(step, again)
+	n.mover.end(step, failed, n.c.Clock())
 }
 
 func (n *Node) planMoves(ctx context.Context, r *Replica) ([]moveStep, error) {
@@ -217,7 +227,13 @@ func (n *Node) seat(ctx context.Context, r *Replica, q *SeatRequest) error {
 		if err := n.awake(ctx, q.Node); err != nil {
 			return err
 		}
-		return n.HandOver(ctx, r.c.Shard, nodeAddr(q.Node))
+		err = n.HandOver(ctx, r.c.Shard, nodeAddr(q.Node))
+		if CodeOf(err) == NotOwner {
+			// It was this one that froze the shard for it: not to be tried again at
+			// once, as what meets no owner is.
+			err = &Error{Code: Unavailable, Shard: r.c.Shard, Detail: err.Error()}
+		}
+		return err
 	}
 }
 
