@@ -27,11 +27,12 @@ type demo struct {
 	nodes []*demoNode
 }
 
-// demoNode is a node that runs or, without node, has been killed.
+// demoNode is a node that runs, has stopped by itself or, without node, was killed.
 type demoNode struct {
 	options rowlock.Options
 	listen  string
 	node    *rowlock.Node
+	watched chan struct{} // closed when nobody watches the node any more
 }
 
 const demoHelp = `  \nodes        the nodes
@@ -116,7 +117,7 @@ func (d *demo) add(later bool) error {
 	if later {
 		return nil
 	}
-	return n.start()
+	return d.start(n)
 }
 
 // ports returns the addresses of a node, for clients and for nodes. They are kept
@@ -144,6 +145,26 @@ func (d *demo) ports(dir string) ([2]string, error) {
 	return ports, os.WriteFile(path, []byte(ports[0]+" "+ports[1]+"\n"), 0o644)
 }
 
+// start starts a node and tells the user should it stop by itself: because its disk
+// is full, say, or because it was removed from the cluster.
+func (d *demo) start(n *demoNode) error {
+	if err := n.start(); err != nil {
+		return err
+	}
+	n.watched = make(chan struct{})
+	go func(node *rowlock.Node, watched chan struct{}) {
+		select {
+		case <-node.Failed():
+			fmt.Fprintf(d.out, "%s stopped by itself: %s\n", n.options.Name, explain(node.Err()))
+		case <-watched:
+		}
+	}(n.node, n.watched)
+	return nil
+}
+
+// runs tells whether the node serves.
+func (n *demoNode) runs() bool { return n.node != nil && n.node.Err() == nil }
+
 func (n *demoNode) start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
@@ -161,7 +182,7 @@ func (n *demoNode) start() error {
 func (d *demo) startTogether() error {
 	errs := make(chan error, len(d.nodes))
 	for _, n := range d.nodes {
-		go func() { errs <- n.start() }()
+		go func() { errs <- d.start(n) }()
 	}
 	var all error
 	for range d.nodes {
@@ -175,6 +196,7 @@ func (n *demoNode) kill() {
 	if n.node == nil {
 		return
 	}
+	close(n.watched)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = n.node.Close(ctx) // what was under way has failed: that is the point
@@ -190,8 +212,11 @@ func (d *demo) close() {
 func (d *demo) list() {
 	for i, n := range d.nodes {
 		state := "running"
-		if n.node == nil {
+		switch {
+		case n.node == nil:
 			state = "killed"
+		case !n.runs():
+			state = "stopped"
 		}
 		fmt.Fprintf(d.out, "node %d  %-8s mysql -h 127.0.0.1 -P %s -u root\n", i+1, state, n.listen[strings.LastIndex(n.listen, ":")+1:])
 	}
@@ -225,7 +250,7 @@ func (d *demo) talk() error {
 // connect makes a client of a node that runs.
 func (d *demo) connect() (*client, error) {
 	for _, n := range d.nodes {
-		if n.node == nil {
+		if !n.runs() {
 			continue
 		}
 		_, port, err := net.SplitHostPort(n.listen)
@@ -267,7 +292,7 @@ func (d *demo) do(words []string) (changed bool, err error) {
 		nodes[0].kill()
 	case `\restart`:
 		nodes[0].kill()
-		err = nodes[0].start()
+		err = d.start(nodes[0])
 	case `\add`:
 		err = d.add(false)
 	case `\cut`, `\mend`:
@@ -280,7 +305,7 @@ func (d *demo) do(words []string) (changed bool, err error) {
 }
 
 func (d *demo) cut(a, b *demoNode, cut bool) error {
-	if a.node == nil || b.node == nil {
+	if !a.runs() || !b.runs() {
 		return errors.New("both nodes must run")
 	}
 	if cut {
