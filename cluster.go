@@ -236,6 +236,9 @@ func (n *Node) self() shard.Member {
 func (n *Node) changed(s *shard.ClusterState) {
 	members := s.Members
 	n.members.Store(&members)
+	if server := n.served.Load(); server != nil {
+		server.ShowReplication(s.Replication)
+	}
 	if self, ok := s.Member(n.ID()); ok && self.State == shard.MemberRemoved {
 		n.fail(fmt.Errorf("node %d: %w", self.ID, errRemoved))
 	}

@@ -180,6 +180,28 @@ func TestMemberAlone(t *testing.T) {
 	n.stop()
 }
 
+// The number of replicas is a variable, too, the same on every node.
+func TestReplicationFactorVariable(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	shown := func(at, want int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return c.one(at, "SELECT @@rowlock_replication_factor") == want }, time.Minute, 20*time.Millisecond)
+	}
+	shown(0, 0)
+	c.exec(1, "SET GLOBAL rowlock_replication_factor = 2")
+	shown(1, 2)
+	shown(0, 2)
+	require.Eventually(t, func() bool {
+		return c.one(0, "SELECT COUNT(*) FROM (SELECT shard FROM rowlock.replicas WHERE role <> 'learner' GROUP BY shard HAVING COUNT(*) = 2) x") > 0
+	}, time.Minute, 50*time.Millisecond, "it does what the procedure does")
+	_, err := c.nodes[0].db.Exec("SET GLOBAL rowlock_replication_factor = 9")
+	require.Error(t, err)
+	c.exec(0, "CALL rowlock.set_replication_factor(0)")
+	shown(0, 0)
+	shown(1, 0)
+}
+
 // A founder makes lost notes anew while it has no peers; with peers it says that they
 // are missing.
 func TestLostNotesOfTheFounder(t *testing.T) {

@@ -34,6 +34,7 @@ type Node struct {
 	shards      *shard.Node
 	coordinator *txn.Coordinator
 	server      *sqlfront.Server
+	served      atomic.Pointer[sqlfront.Server] // the same, for who comes before Open returns
 
 	failure failure
 	opened  chan struct{} // Open has returned
@@ -193,7 +194,13 @@ func (n *Node) openShards(ctx context.Context) error {
 }
 
 func (n *Node) openServer(context.Context) error {
+	clientTLS, err := n.clientTLS()
+	if err != nil {
+		return err
+	}
+	id := n.identity.Load()
 	server, err := sqlfront.New(sqlfront.Config{
+		TLS: clientTLS, RequireTLS: n.options.RequireTLS, Secret: id.Cluster[:],
 		Coordinator: n.coordinator, Logger: n.log, Node: n.ID(), Peers: peers{n.shards}, Admin: n, Announce: n.announce,
 		MaxConnections: uint64(n.options.MaxConnections), Sources: n.sources(),
 	})
@@ -201,6 +208,8 @@ func (n *Node) openServer(context.Context) error {
 		return err
 	}
 	n.server = server
+	n.served.Store(server)
+	server.ShowReplication(n.shards.State().Replication)
 	n.shards.Handle(pokeService, func(context.Context, uint64, []byte) ([]byte, error) {
 		server.Poke()
 		return nil, nil

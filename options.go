@@ -73,6 +73,12 @@ type Options struct {
 	// loopback addresses may be used for Cluster, unless Insecure.
 	Certificates string
 	Insecure     bool
+	// TLSCert and TLSKey are files (PEM) with what MySQL clients that ask for TLS are
+	// shown; without them it is the node's certificate, if there are Certificates. The
+	// files may be replaced at any time. RequireTLS turns other clients away, those in
+	// this process apart.
+	TLSCert, TLSKey string
+	RequireTLS      bool
 	// DeadAfter is how long a node must be silent before its replicas are made anew
 	// on others; 0 = 10 minutes.
 	DeadAfter time.Duration
@@ -109,6 +115,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.LeaseDrift < 0 || o.LeaseDrift >= 1 {
 		return o, fmt.Errorf("rowlock: Options.LeaseDrift is %g; 0 to 1 is possible", o.LeaseDrift)
+	}
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		return o, errors.New("rowlock: Options.TLSCert and Options.TLSKey belong together")
+	}
+	if o.RequireTLS && o.TLSCert == "" && o.Certificates == "" {
+		return o, errors.New("rowlock: Options.RequireTLS needs a certificate")
 	}
 	if len(o.Join) > 0 && o.Cluster == "" {
 		return o, errors.New("rowlock: Options.Join needs Options.Cluster, the address for other nodes")

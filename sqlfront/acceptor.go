@@ -145,6 +145,12 @@ func (c *acceptedConn) NetConn() net.Conn { return c.Conn }
 
 // track lets closeConnections find a connection; one that comes after Close nobody
 // would end any more.
+// InProcess implements wire.InProcess.
+func (c *acceptedConn) InProcess() bool {
+	_, local := c.Conn.(loopbackConn)
+	return local
+}
+
 func (a *acceptor) track(c net.Conn) (net.Conn, error) {
 	tracked := &acceptedConn{Conn: c, from: a}
 	a.mu.Lock()

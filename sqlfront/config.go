@@ -26,6 +26,11 @@ type Config struct {
 	Collation string
 	// TLS, when set, is offered to clients that ask for it.
 	TLS *tls.Config
+	// RequireTLS turns connections without TLS away (3159), those inside the process
+	// apart, as require_secure_transport does, which can be changed at run time.
+	RequireTLS bool
+	// Secret is known to all nodes of the cluster and to no client.
+	Secret []byte
 	// MaxConnections bounds simultaneous client connections; 0 means 1000.
 	MaxConnections uint64
 	// PreparedStatements bounds the parsed statements kept by one session;

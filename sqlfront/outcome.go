@@ -1,7 +1,11 @@
 package sqlfront
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/vitess/go/mysql"
@@ -22,14 +26,38 @@ func transactionID(ctx *sql.Context, _ *txn.Advisory, _ string, _ []any) (any, e
 	if err != nil {
 		return nil, s.failed(err)
 	}
-	return id.String(), nil
+	return id.String() + "-" + s.server.ownerTag(ctx.Client().User, id), nil
 }
 
-// transactionStatus is ROWLOCK_TRANSACTION_STATUS(id).
+// ownerTag marks an id as one that this user's transaction was given: only a server of
+// the cluster can make it, so it shows wherever the user asks, years and sessions later.
+func (s *Server) ownerTag(user string, id storage.TxnID) string {
+	mac := hmac.New(sha256.New, s.config.Secret)
+	mac.Write(id.Append(nil))
+	mac.Write([]byte(user))
+	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+// mayAsk tells whether the session may know what became of a transaction: its own
+// user's, or with the PROCESS privilege any.
+func (s *Server) mayAsk(ctx *sql.Context, id storage.TxnID, tag string) bool {
+	own := hmac.Equal([]byte(tag), []byte(s.ownerTag(ctx.Client().User, id)))
+	return own || s.privileged(ctx, sql.PrivilegeType_Process, "")
+}
+
+// transactionStatus is ROWLOCK_TRANSACTION_STATUS(id). The id is that of
+// ROWLOCK_TRANSACTION_ID(), or of the view of transactions, which has no tag.
 func transactionStatus(ctx *sql.Context, _ *txn.Advisory, text string, _ []any) (any, error) {
-	id, ok := storage.ParseTxnID(text)
+	bare, tag := text, ""
+	if strings.Count(text, "-") == 3 {
+		bare, tag = text[:strings.LastIndex(text, "-")], text[strings.LastIndex(text, "-")+1:]
+	}
+	id, ok := storage.ParseTxnID(bare)
 	if !ok {
 		return nil, mysql.NewSQLError(1411, "HY000", "Incorrect transaction id value: '%s' for function rowlock_transaction_status", text)
+	}
+	if !sessionOf(ctx).server.mayAsk(ctx, id, tag) {
+		return nil, mysql.NewSQLError(1227, "42000", "Access denied; you need (at least one of) the PROCESS privilege(s) for this operation")
 	}
 	outcome, err := sessionOf(ctx).catalog.coordinator.Outcome(ctx, id)
 	if err != nil {

@@ -46,7 +46,11 @@ func (s *Server) clusterProcedures() []procedure {
 	return []procedure{
 		one("drain_node", a.Drain), one("undrain_node", a.Undrain), one("leave_node", a.Leave), one("remove_node", a.Remove),
 		one("set_replication_factor", func(ctx context.Context, replicas uint64) error {
-			return a.SetReplication(ctx, int(min(replicas, 1000)))
+			err := a.SetReplication(ctx, int(min(replicas, 1000)))
+			if err == nil {
+				s.ShowReplication(replicas)
+			}
+			return err
 		}),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sqle "github.com/dolthub/go-mysql-server"
@@ -38,7 +39,10 @@ type Server struct {
 	sessions   sync.WaitGroup // connections whose session is not over
 	background sync.WaitGroup // rollbacks of ended sessions, garbage removal
 	stop       context.CancelFunc
-	accepting  chan struct{} // closed when the protocol server has returned
+
+	replication atomic.Uint64 // what ShowReplication showed last, plus one
+
+	accepting chan struct{} // closed when the protocol server has returned
 }
 
 // startTimeout bounds how long New waits for the store.
@@ -155,7 +159,7 @@ func (s *Server) startProtocol(ctx context.Context) error {
 	var err error
 	s.protocol, err = server.NewServerWithHandler(config, s.engine, sql.NewContext, s.session, nil,
 		func(h mysql.Handler) (mysql.Handler, error) {
-			return wire.NewHandler(h, wire.HandlerOptions{Session: s.sessionOf, Logger: s.config.Logger,
+			return wire.NewHandler(h, wire.HandlerOptions{Session: s.sessionOf, Logger: s.config.Logger, RequireSecureTransport: s.requiresTLS,
 				NumberConnection: s.numbers.take, FreeNumber: s.connectionOver}), nil
 		})
 	if err != nil {
@@ -166,6 +170,12 @@ func (s *Server) startProtocol(ctx context.Context) error {
 		s.protocol.Listener.Accept()
 	}()
 	return nil
+}
+
+// requiresTLS tells whether connections over the network must be encrypted.
+func (s *Server) requiresTLS() bool {
+	_, on, _ := sql.SystemVariables.GetGlobal(requireTLS)
+	return s.config.RequireTLS || s.config.TLS != nil && on == int8(1)
 }
 
 // connectionOver is called when the session of a connection has ended.

@@ -41,6 +41,9 @@ type startConfig struct {
 	Name           string        `koanf:"name"`
 	Zone           string        `koanf:"zone"`
 	Certs          string        `koanf:"certs"`
+	TLSCert        string        `koanf:"tls-cert"`
+	TLSKey         string        `koanf:"tls-key"`
+	RequireTLS     bool          `koanf:"require-secure-transport"`
 	DeadAfter      time.Duration `koanf:"dead-after"`
 	Lease          time.Duration `koanf:"lease"`
 	LeaseDrift     float64       `koanf:"lease-drift"`
@@ -65,6 +68,9 @@ func startFlags(flags *pflag.FlagSet) {
 	flags.String("name", "", "name of the node, which no other node has")
 	flags.String("zone", "", "failure domain of the node; replicas are spread over zones")
 	flags.String("certs", "", "folder with ca.crt, node.crt and node.key for the traffic between nodes")
+	flags.String("tls-cert", "", "certificate for MySQL clients that ask for TLS (default node.crt of --certs)")
+	flags.String("tls-key", "", "its key (default node.key of --certs)")
+	flags.Bool("require-secure-transport", false, "turn MySQL clients without TLS away")
 	flags.Duration("dead-after", 10*time.Minute, "how long a node is silent before its replicas are made anew on others")
 	flags.Duration("lease", 750*time.Millisecond, "how long a shard's owner answers reads without asking its replicas; 0 or less: never")
 	flags.Float64("lease-drift", 0.01, "by how much the rate of any node's clock may be off")
@@ -155,6 +161,12 @@ func (c *startConfig) check() error {
 	}
 	if c.Join != "" && c.Cluster == "" {
 		return usagef("join needs cluster: the address that the other nodes reach this one by")
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return usagef("tls-cert and tls-key belong together")
+	}
+	if c.RequireTLS && c.TLSCert == "" && c.Certs == "" {
+		return usagef("require-secure-transport needs a certificate: tls-cert and tls-key, or certs")
 	}
 	if c.LeaseDrift <= 0 || c.LeaseDrift >= 1 {
 		return usagef("lease-drift is %g; it lies between 0 and 1", c.LeaseDrift)

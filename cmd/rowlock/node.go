@@ -20,6 +20,7 @@ import (
 // nodeConfig is what the flags of the node commands say.
 type nodeConfig struct {
 	host, user, password string
+	ca                   string
 	port                 int
 	wait                 time.Duration
 }
@@ -42,6 +43,7 @@ replicas move to others first.`,
 	flags.StringVarP(&o.user, "user", "u", "root", "user, with the privilege SUPER")
 	flags.StringVar(&o.password, "password", os.Getenv("ROWLOCK_PASSWORD"), "password (default $ROWLOCK_PASSWORD)")
 	flags.Lookup("password").DefValue = ""
+	flags.StringVar(&o.ca, "ssl-ca", "", caHelp)
 	flags.DurationVar(&o.wait, "wait", 10*time.Minute, "how long to wait until it is done")
 	c.AddCommand(
 		&cobra.Command{Use: "ls", Short: "List the nodes", Args: cobra.NoArgs,
@@ -113,6 +115,9 @@ func (o *nodeConfig) open() (*sql.DB, error) {
 	config := mysql.NewConfig()
 	config.Net, config.Addr = "tcp", fmt.Sprintf("%s:%d", o.host, o.port)
 	config.User, config.Passwd, config.Timeout = o.user, o.password, connectLimit
+	if err := encrypt(config, o.ca); err != nil {
+		return nil, err
+	}
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
 		return nil, usagef("connect: %w", err)

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"database/sql"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -20,6 +23,7 @@ const connectLimit = 10 * time.Second
 // clientConfig is what the flags of the sql command say.
 type clientConfig struct {
 	host, user, password, database string
+	ca                             string // file of the authority that the server's certificate is of
 	port                           int
 	ask                            bool // for the password
 	execute                        []string
@@ -54,6 +58,7 @@ and ROWLOCK_PASSWORD is used when there is no -p.`,
 	flags.StringVar(&o.password, "password", os.Getenv("ROWLOCK_PASSWORD"), "password (-pSECRET, or -p to be asked)")
 	flags.Lookup("password").DefValue = ""
 	flags.BoolVar(&o.ask, "ask-password", false, "ask for the password (-p)")
+	flags.StringVar(&o.ca, "ssl-ca", "", caHelp)
 	flags.StringVarP(&o.database, "database", "D", "", "database to use")
 	flags.StringArrayVarP(&o.execute, "execute", "e", nil, "run these statements and exit")
 	flags.BoolVarP(&o.force, "force", "f", false, "go on after an error")
@@ -127,6 +132,9 @@ func connect(o clientConfig) (*client, error) {
 	config.User, config.Passwd, config.DBName = o.user, o.password, o.database
 	config.InterpolateParams = true
 	config.Logger = &mysql.NopLogger{}
+	if err := encrypt(config, o.ca); err != nil {
+		return nil, err
+	}
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
 		return nil, usagef("connection: %w", err)
@@ -144,6 +152,30 @@ func connect(o clientConfig) (*client, error) {
 		return nil, fmt.Errorf("connect to %s: %w", config.Addr, err)
 	}
 	return c, nil
+}
+
+const caHelp = "file with the authority of the server's certificate; without it TLS is used where the server has it, and nobody is believed or doubted"
+
+// encrypt makes the client use TLS: with an authority always, and only with a server
+// that it vouches for; else where the server has it, as MySQL's client does.
+func encrypt(config *mysql.Config, ca string) error {
+	if ca == "" {
+		config.TLSConfig = "preferred"
+		return nil
+	}
+	text, err := os.ReadFile(ca)
+	if err != nil {
+		return usagef("ssl-ca: %w", err)
+	}
+	host, _, err := net.SplitHostPort(config.Addr)
+	if err != nil {
+		return usagef("address: %w", err)
+	}
+	config.TLS = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: host, MinVersion: tls.VersionTLS12}
+	if !config.TLS.RootCAs.AppendCertsFromPEM(text) {
+		return usagef("ssl-ca: %s has no certificate", ca)
+	}
+	return nil
 }
 
 // reconnect gives the client a new session in its database.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -29,8 +30,9 @@ type Handler struct {
 
 // HandlerOptions are the choices of NewHandler; the zero value is usable.
 type HandlerOptions struct {
-	// RequireSecureTransport refuses authenticated connections without TLS (error 3159).
-	RequireSecureTransport bool
+	// RequireSecureTransport tells whether to refuse authenticated connections without TLS (error 3159), except those that
+	// never leave the process (InProcess). nil refuses none.
+	RequireSecureTransport func() bool
 	// Session finds the session of a connection, whose max_execution_time bounds its SELECTs. Without it, or where it returns
 	// nil, the global value holds.
 	Session func(*mysql.Conn) sql.Session
@@ -59,13 +61,25 @@ func (h *Handler) NewConnection(c *mysql.Conn) {
 
 // ConnectionAuthenticated implements mysql.Handler: the handshake deadline ends here.
 func (h *Handler) ConnectionAuthenticated(c *mysql.Conn) error {
-	if h.options.RequireSecureTransport && !c.TLSEnabled() && !c.IsUnixSocket() {
+	if require := h.options.RequireSecureTransport; require != nil && !c.TLSEnabled() && !c.IsUnixSocket() && !inProcess(c.Conn) && require() {
 		return mysql.NewSQLError(3159, "HY000", "Connections using insecure transport are prohibited while --require_secure_transport=ON.")
 	}
 	if inner := limited(c.Conn); inner != nil {
 		inner.authenticated()
 	}
 	return mapped(h.Handler.ConnectionAuthenticated(c))
+}
+
+// InProcess is implemented by connections below NewListener's whose two ends are in one process.
+type InProcess interface{ InProcess() bool }
+
+func inProcess(c net.Conn) bool {
+	inner := limited(c)
+	if inner == nil {
+		return false
+	}
+	local, ok := inner.Conn.(InProcess)
+	return ok && local.InProcess()
 }
 
 // ConnectionClosed implements mysql.Handler.

@@ -279,7 +279,7 @@ func TestTLS(t *testing.T) {
 	require.NoError(t, err)
 	s := startServer(t, ListenerOptions{ConnectTimeout: 100 * time.Millisecond}, nil, func(c *server.Config, o *HandlerOptions) {
 		c.TLSConfig = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}}
-		o.RequireSecureTransport = true
+		o.RequireSecureTransport = func() bool { return true }
 	})
 	c, err := s.open(t, "tls=skip-verify").Conn(context.Background())
 	require.NoError(t, err)
