@@ -136,6 +136,15 @@ func TestEncodingsRoundTrip(t *testing.T) {
 	}
 }
 
+// An owner in this process answers without an encoding: with every message.
+func TestAnswersWithoutEncoding(t *testing.T) {
+	for name, m := range samples() {
+		got := fresh(m)
+		assign(got, m)
+		require.Equal(t, m, got, name)
+	}
+}
+
 // TestEncodingsAreStable compares with the golden file: commands are kept in
 // logs, messages cross versions. Set UPDATE_GOLDEN to write it anew.
 func TestEncodingsAreStable(t *testing.T) {

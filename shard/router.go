@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -379,41 +380,10 @@ type unreached struct {
 func (u *unreached) Error() string   { return u.said.Error() }
 func (u *unreached) Unwrap() []error { return []error{u.said, u.cause} }
 
-// assign copies an answer of the direct path into the caller's response.
+// assign copies an answer of the direct path into the caller's response, whatever type
+// the two are of.
 func assign(response, answer Message) {
-	switch a := answer.(type) {
-	case *TimestampResponse:
-		*response.(*TimestampResponse) = *a
-	case *ReadResponse:
-		*response.(*ReadResponse) = *a
-	case *LockResponse:
-		*response.(*LockResponse) = *a
-	case *VoteResponse:
-		*response.(*VoteResponse) = *a
-	case *UndecidedResponse:
-		*response.(*UndecidedResponse) = *a
-	case *LocksResponse:
-		*response.(*LocksResponse) = *a
-	case *OldestResponse:
-		*response.(*OldestResponse) = *a
-	case *AdvisoryResponse:
-		*response.(*AdvisoryResponse) = *a
-	case *LookVoteResponse:
-		*response.(*LookVoteResponse) = *a
-	case *WaitsResponse:
-		*response.(*WaitsResponse) = *a
-	case *HeartbeatRequest:
-		*response.(*HeartbeatRequest) = *a
-	case *RegisterResponse:
-		*response.(*RegisterResponse) = *a
-	case *ClusterState:
-		*response.(*ClusterState) = *a
-	case *ServiceResponse:
-		*response.(*ServiceResponse) = *a
-	case *Done:
-	default:
-		panic(fmt.Sprintf("shard: response %T", answer))
-	}
+	reflect.ValueOf(response).Elem().Set(reflect.ValueOf(answer).Elem())
 }
 
 func sortedIDs(ids []ID) []ID {
