@@ -42,10 +42,11 @@ func (n *Node) clustered() bool { return n.options.Cluster != "" }
 
 // openTransport listens for other nodes.
 func (n *Node) openTransport(context.Context) error {
-	if err := n.recall(); err != nil || !n.clustered() {
-		return err
+	if !n.clustered() {
+		return nil
 	}
 	o := transport.Options{Listen: n.options.Cluster, Advertise: n.options.Advertise, Insecure: n.options.Insecure, Logger: n.log,
+		Versions: n.options.versions,
 		Self: func() transport.Identity {
 			id := n.identity.Load()
 			return transport.Identity{Cluster: id.Cluster, Node: id.Node}
@@ -64,12 +65,20 @@ func (n *Node) openTransport(context.Context) error {
 	return nil
 }
 
-// recall reads who the members of the cluster are. Without its notes a node that has
-// joined would take itself for the founder of another cluster.
+// recall reads the cluster's version, before a release that does not speak it changes
+// anything, and who the members are. Without its notes a node that has joined would take
+// itself for the founder of another cluster.
 func (n *Node) recall() error {
 	notes, err := n.notes().Load()
 	if err != nil {
 		return err
+	}
+	version, err := shard.NotedVersion(notes)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrCorrupt, notesFile, err)
+	}
+	if why := n.options.versions.Refusal(version); why != "" {
+		return fmt.Errorf("%w: node %d cannot be started with this release: %s", ErrFormat, n.identity.Load().Node, why)
 	}
 	members, err := shard.NotedMembers(notes)
 	if err != nil {
@@ -224,7 +233,7 @@ func (n *Node) becomeMember(r *shard.RegisterResponse) error {
 
 // self is what others should know of this node.
 func (n *Node) self() shard.Member {
-	m := shard.Member{Name: n.options.Name, Zone: n.options.Zone, SQL: n.options.SQLAddress}
+	m := shard.Member{Name: n.options.Name, Zone: n.options.Zone, SQL: n.options.SQLAddress, Versions: n.options.versions}
 	if n.transport != nil {
 		m.Cluster = n.transport.Advertised()
 	}
@@ -248,6 +257,7 @@ func (n *Node) changed(s *shard.ClusterState) {
 func (n *Node) clusterConfig(c *shard.Config) {
 	c.Cluster = n.identity.Load().Cluster
 	c.Self = n.self()
+	c.Versions = n.options.versions
 	c.Changed = n.changed
 	c.DeadAfter = n.options.DeadAfter
 	c.Lease, c.LeaseDrift = n.options.Lease, n.options.LeaseDrift
@@ -377,6 +387,23 @@ func (n *Node) announce() {
 // number of nodes: three as soon as there are three.
 func (n *Node) SetReplication(ctx context.Context, replicas int) error {
 	return refused(n.shards.SetReplication(ctx, uint64(replicas)))
+}
+
+// ClusterVersions says which versions a cluster may have that this release takes part in:
+// "1", or "1 to 3".
+func ClusterVersions() string { return shard.Supported().String() }
+
+// PreserveVersion keeps the cluster's version as it is, so that its nodes can go back to
+// the release they had, until FinalizeVersion. Without it the version rises as soon as
+// all nodes speak a newer one.
+func (n *Node) PreserveVersion(ctx context.Context) error {
+	return refused(n.shards.PreserveVersion(ctx, true))
+}
+
+// FinalizeVersion ends PreserveVersion: no older release comes in any more, and what the
+// new one brought is used.
+func (n *Node) FinalizeVersion(ctx context.Context) error {
+	return refused(n.shards.PreserveVersion(ctx, false))
 }
 
 // Drain takes what a node owns away from it, so that it can be restarted without

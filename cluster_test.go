@@ -31,9 +31,11 @@ type clusterNode struct {
 func newCluster(t *testing.T, nodes int) *cluster {
 	c := &cluster{t: t}
 	t.Cleanup(func() {
+		var all sync.WaitGroup // one after the other, the last would wait for the rest
 		for _, n := range c.nodes {
-			n.stop()
+			all.Go(n.stop)
 		}
+		all.Wait()
 	})
 	for range nodes {
 		n := c.add()

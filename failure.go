@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
+
+	"github.com/rowlockdb/rowlock/shard"
 )
 
-// What Node.Err is, compare with errors.Is; ErrCorrupt is another.
+// What Node.Err is, compare with errors.Is; ErrCorrupt is another, and so is ErrFormat: a
+// newer release has written what this one must apply and does not know.
 var (
 	// ErrDisk: a write or an fsync failed. What it was to store may or may not be
 	// on the disk, so the node stopped. It may be opened again, by a new process.
@@ -77,6 +80,8 @@ func kindOfFailure(err error) error {
 		return ErrCorrupt
 	case errors.Is(err, errRemoved):
 		return ErrRemoved
+	case errors.Is(err, shard.ErrNewer):
+		return ErrFormat
 	}
 	return ErrDisk
 }

@@ -3,6 +3,7 @@ package rowlock
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rowlockdb/rowlock/paxos/dragon"
+	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 )
 
@@ -139,4 +141,16 @@ func TestChecksumView(t *testing.T) {
 	exec(t, db, "INSERT INTO c.t VALUES (1)")
 	_, after := sums()
 	require.NotEqual(t, before, after)
+}
+
+// What ended a node is told by the error that Err returns.
+func TestKindsOfFailure(t *testing.T) {
+	for _, c := range []struct{ err, want error }{
+		{fmt.Errorf("apply to group 2: %w", shard.ErrNewer), ErrFormat},
+		{fmt.Errorf("write: %w", syscall.ENOSPC), ErrDiskFull},
+		{fmt.Errorf("read: %w", ErrCorrupt), ErrCorrupt},
+		{syscall.EIO, ErrDisk},
+	} {
+		require.Equal(t, c.want, kindOfFailure(c.err))
+	}
 }

@@ -112,6 +112,9 @@ func (n *Node) openDirectory(context.Context) error {
 	case err != nil:
 		return err
 	}
+	if err := n.recall(); err != nil {
+		return err
+	}
 	// The stores sync what is in their folders, not that the folders exist.
 	return errors.Join(makeDirectory(n.DataDir()), makeDirectory(n.LogDir()))
 }
@@ -170,6 +173,9 @@ func (n *Node) openShards(ctx context.Context) error {
 	shards, err := shard.Open(ctx, c)
 	if shard.CodeOf(err) == shard.Refused {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	if errors.Is(err, shard.ErrNewer) {
+		return fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	if errors.Is(err, paxos.ErrBehind) || errors.Is(err, shard.ErrNotes) {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rowlockdb/rowlock/paxos/dragon"
 	"github.com/rowlockdb/rowlock/ring"
+	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 )
 
@@ -95,6 +96,9 @@ type Options struct {
 	// Logger receives what an operator should see; nil = nothing.
 	Logger *slog.Logger
 
+	// versions is what the node speaks; tests play other releases.
+	versions shard.Versions
+
 	// Tests put other file systems under the stores.
 	adjustStorage func(*storage.Options)
 	adjustLog     func(*dragon.Options)
@@ -128,6 +132,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.Shards = cmp.Or(o.Shards, ring.DefaultShards)
 	o.CacheBytes = cmp.Or(o.CacheBytes, DefaultCacheBytes)
 	o.User = cmp.Or(o.User, "root")
+	o.versions = cmp.Or(o.versions, shard.Supported())
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

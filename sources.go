@@ -39,7 +39,8 @@ func (n *Node) nodeRows(context.Context) ([]sqlfront.NodeInfo, error) {
 	var rows []sqlfront.NodeInfo
 	state := n.shards.State()
 	for _, m := range n.shards.Members() {
-		row := sqlfront.NodeInfo{Node: m.ID, Name: m.Name, Address: m.SQL, Cluster: m.Cluster, Zone: m.Zone, State: "down"}
+		row := sqlfront.NodeInfo{Node: m.ID, Name: m.Name, Address: m.SQL, Cluster: m.Cluster, Zone: m.Zone, State: "down",
+			OldestVersion: uint64(m.Versions.Oldest), NewestVersion: uint64(m.Versions.Newest)}
 		if m.Up {
 			row.State = "up"
 		}
@@ -100,6 +101,10 @@ func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
 		sum.Bytes += s.Bytes
 	}
 	served, passed := n.shards.Router().NearbyReads()
+	preserved := 0.0
+	if n.shards.State().Preserve {
+		preserved = 1
+	}
 	return append([]sqlfront.MetricInfo{
 		{Name: "shard_reads", Value: float64(sum.Reads), Help: "read requests answered by shard owners"},
 		{Name: "shard_proposals", Value: float64(sum.Proposals), Help: "commands proposed to replica groups"},
@@ -108,6 +113,8 @@ func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
 		{Name: "follower_reads", Value: float64(served), Help: "read requests for the near past answered by replicas of this node"},
 		{Name: "follower_reads_passed_on", Value: float64(passed), Help: "read requests for the near past that shard owners had to answer"},
 		{Name: "shard_bytes", Value: float64(sum.Bytes), Help: "estimated size of all shards"},
+		{Name: "cluster_version", Value: float64(n.shards.Version()), Help: "version of the cluster as this node has noted it"},
+		{Name: "cluster_version_preserved", Value: preserved, Help: "1 if the cluster's version stays until rowlock.finalize_version"},
 	}, n.peerMetrics()...), nil
 }
 

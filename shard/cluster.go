@@ -12,6 +12,7 @@ import (
 
 	"github.com/rowlockdb/rowlock/paxos"
 	"github.com/rowlockdb/rowlock/ring"
+	"github.com/rowlockdb/rowlock/storage"
 )
 
 // Memory keeps a node's own notes, a few kilobytes, through restarts: without
@@ -34,16 +35,19 @@ type remembered struct {
 // maxLives bounds the lives of which nobody knows whether they were registered.
 const maxLives = 100
 
-// encodeNotes leaves out what changes all the time.
+// encodeNotes leaves out what changes all the time. The version of the cluster stands in
+// front, in this form for ever, for releases that do not know the rest.
 func encodeNotes(lives []uint64, s *ClusterState) []byte {
-	kept := ClusterState{Cluster: s.Cluster, Ring: s.Ring, Replication: s.Replication, Members: slices.Clone(s.Members)}
+	kept := ClusterState{Cluster: s.Cluster, Ring: s.Ring, Replication: s.Replication, Version: s.Version, Preserve: s.Preserve,
+		Members: slices.Clone(s.Members)}
 	for i := range kept.Members {
 		kept.Members[i].Up = false
 	}
 	for _, p := range s.Shards {
 		kept.Shards = append(kept.Shards, ShardPlace{Shard: p.Shard, ChangeID: p.ChangeID, Voters: p.Voters, Learners: p.Learners})
 	}
-	b := appendUint([]byte{formatVersion}, uint64(len(lives)))
+	b := appendUint([]byte{storedForm}, uint64(s.Version))
+	b = appendUint(b, uint64(len(lives)))
 	for _, life := range lives {
 		b = appendUint(b, life)
 	}
@@ -51,13 +55,34 @@ func encodeNotes(lives []uint64, s *ClusterState) []byte {
 }
 
 func decodeNotes(b []byte) (lives []uint64, s ClusterState, err error) {
-	d := newDecoder(b)
+	d := newStoredDecoder(b)
+	if !d.first {
+		d.uint() // the version, which the state has too
+	}
 	lives = list(&d, (*decoder).uint)
 	if d.byte() != formatVersion {
 		d.fail()
 	}
 	s = d.state()
 	return lives, s, d.done()
+}
+
+// NotedVersion returns the version of the cluster in what a Memory holds, and reads
+// nothing behind it: a release that is too old for the rest can tell why.
+func NotedVersion(notes []byte) (Version, error) {
+	d := decoder{b: notes}
+	form := d.byte()
+	if len(notes) == 0 {
+		return 0, nil
+	}
+	if form == storedForm-1 {
+		return VersionFirst, nil
+	}
+	v := Version(d.uint())
+	if d.bad || form == 0 {
+		return 0, errFormat
+	}
+	return v, nil
 }
 
 // NotedMembers returns the nodes in what a Memory holds. The transport needs them
@@ -81,6 +106,13 @@ func (n *Node) remember() error {
 		return fmt.Errorf("read the notes: %w", err)
 	}
 	state := ClusterState{}
+	version, err := NotedVersion(b)
+	if err != nil {
+		return fmt.Errorf("decode the notes: %w", err)
+	}
+	if why := n.c.Versions.Refusal(version); why != "" && !mutated("V2.newer-notes") {
+		return &Error{Code: Refused, Shard: System, Detail: why}
+	}
 	if len(b) > 0 {
 		if n.memory.lives, state, err = decodeNotes(b); err != nil {
 			return fmt.Errorf("decode the notes: %w", err)
@@ -100,9 +132,9 @@ func rememberedLives(lives []uint64) []uint64 {
 	return append(lives[:1:1], lives[len(lives)-maxLives+2:]...)
 }
 
-// checkLife asks the other nodes, before any replica runs, whether this directory is
-// the node's latest: an older copy has forgotten votes that it gave. Who does not
-// answer at once says nothing, nor does a picture that is not newer than the notes:
+// checkLife asks the other nodes, before any replica runs, whether the cluster's version
+// is one that this release speaks, and whether this directory is the node's latest: an
+// older copy has forgotten votes that it gave. Who does not answer at once says nothing, nor does a picture that is not newer than the notes:
 // openings are numbered, and numbers of former lives are forgotten.
 func (n *Node) checkLife(ctx context.Context) error {
 	lives := n.memory.lives
@@ -123,6 +155,10 @@ func (n *Node) checkLife(ctx context.Context) error {
 			if n.router.callNode(bounded, nodeAddr(m.ID), System, methodState, &StateRequest{}, state) != nil {
 				return
 			}
+			if why := n.c.Versions.Refusal(state.Version); why != "" {
+				refused.Store(&Error{Code: Refused, Shard: System, Detail: why})
+				return
+			}
 			self, known := state.Member(n.c.NodeID)
 			if known && self.Incarnation > noted.Incarnation && self.Life != 0 && !slices.Contains(lives, self.Life) {
 				refused.Store(&Error{Code: Refused, Shard: System,
@@ -140,6 +176,23 @@ func (n *Node) checkLife(ctx context.Context) error {
 // ErrNotes: a node that has peers has lost its notes.
 var ErrNotes = errors.New("the notes of the cluster are missing")
 
+// checkStoredVersion refuses data of a version that this release does not speak, where
+// the notes are lost that would have said so.
+func (n *Node) checkStoredVersion(snap *storage.Snapshot) error {
+	b, ok, err := snap.Meta(metaRecord + recordVersion)
+	if err != nil || !ok {
+		return err
+	}
+	version, _, err := decodeVersion(b)
+	if err != nil {
+		return err
+	}
+	if why := n.c.Versions.Refusal(version); why != "" {
+		return &Error{Code: Refused, Shard: System, Detail: why}
+	}
+	return nil
+}
+
 // recollect makes good for lost notes where the stored registry says that the node has
 // no peers. Where it has some, or had, only the notes tell where they are and whether
 // this directory is the node's latest.
@@ -152,6 +205,9 @@ func (n *Node) recollect(stored []paxos.Stored) error {
 	}
 	snap := n.c.Engine.Space(uint64(System)).Snapshot()
 	defer snap.Close()
+	if err := n.checkStoredVersion(snap); err != nil {
+		return err
+	}
 	b, ok, err := snap.Meta(metaRecord + recordMembers)
 	if err != nil || !ok { // the first opening was cut short
 		return err
@@ -172,21 +228,26 @@ func (n *Node) recollect(stored []paxos.Stored) error {
 	return nil
 }
 
-// note writes the notes down if they say something new.
+// note writes the notes down if they say something new. What a version of the cluster
+// brings is used only when the version is noted.
 func (n *Node) note(s *ClusterState) error {
 	if n.c.Memory == nil {
+		n.activate(s.Version)
 		return nil
+	}
+	if mutated("V3.gate-before-notes") {
+		n.activate(s.Version)
 	}
 	n.memory.Lock()
 	defer n.memory.Unlock()
 	b := encodeNotes(n.memory.lives, s)
-	if bytes.Equal(b, n.memory.saved) {
-		return nil
+	if !bytes.Equal(b, n.memory.saved) {
+		if err := n.c.Memory.Save(b); err != nil {
+			return fmt.Errorf("write the notes: %w", err)
+		}
+		n.memory.saved = b
 	}
-	if err := n.c.Memory.Save(b); err != nil {
-		return fmt.Errorf("write the notes: %w", err)
-	}
-	n.memory.saved = b
+	n.activate(s.Version)
 	return nil
 }
 
@@ -218,7 +279,7 @@ func (n *Node) see(s *ClusterState) {
 // gateway's number.
 func (n *Node) enter(ctx context.Context) error {
 	self := n.c.Self
-	self.ID, self.Host, self.Version = n.c.NodeID, n.c.Host.ID(), ProtocolVersion
+	self.ID, self.Host, self.Versions = n.c.NodeID, n.c.Host.ID(), n.c.Versions
 	if lives := n.memory.lives; len(lives) > 0 {
 		self.Life = lives[len(lives)-1]
 	}
@@ -282,7 +343,9 @@ func newer(a, b *ClusterState) bool {
 
 // Join asks a cluster, by the address of one of its nodes, to take a new node in.
 func Join(ctx context.Context, t Transport, at NodeAddr, m Member, now time.Time) (*RegisterResponse, error) {
-	m.Version = ProtocolVersion
+	if m.Versions == (Versions{}) {
+		m.Versions = Supported()
+	}
 	r := &Router{transport: t, directory: NewDirectory()}
 	response := &RegisterResponse{}
 	q := &RegisterRequest{Member: m, Process: randomID(), Millis: uint64(now.UnixMilli())}
@@ -492,6 +555,13 @@ func (n *Node) startAdded(q *StartRequest) error {
 // number of nodes.
 func (n *Node) SetReplication(ctx context.Context, replicas uint64) error {
 	return n.router.call(ctx, System, methodSetting, &SettingRequest{SetReplication: true, Replication: replicas}, &Done{})
+}
+
+// PreserveVersion says whether the cluster's version stays as it is, so that nodes can
+// go back to the release they had. Otherwise it rises as soon as all members speak a
+// newer one.
+func (n *Node) PreserveVersion(ctx context.Context, preserve bool) error {
+	return n.router.call(ctx, System, methodSetting, &SettingRequest{SetPreserve: true, Preserve: preserve}, &Done{})
 }
 
 // SetState drains a node, makes it leave, or takes either back.

@@ -37,6 +37,8 @@ type testNode struct {
 	host   paxos.Host
 	node   *shard.Node
 	notes  *notes
+
+	versions shard.Versions // what its release speaks; zero is what this one does
 }
 
 // testWriter sends messages to the test's log.
@@ -72,9 +74,13 @@ func (c *testCluster) Call(ctx context.Context, to shard.NodeAddr, request []byt
 }
 
 func newTestCluster(t testing.TB, nodes int) *testCluster {
+	return newTestClusterOf(t, nodes, shard.Versions{})
+}
+
+func newTestClusterOf(t testing.TB, nodes int, v shard.Versions) *testCluster {
 	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}}
 	t.Cleanup(c.close)
-	c.start(&testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}})
+	c.start(&testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}, versions: v})
 	for i := 2; i <= nodes; i++ {
 		c.join()
 	}
@@ -102,7 +108,7 @@ func (c *testCluster) tryStart(n *testNode) error {
 	}
 	node, err := shard.Open(c.ctx(), shard.Config{NodeID: n.id, Engine: n.engine, Host: host, Shards: 4, Transport: c,
 		Logger:       slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.id),
-		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, DeadAfter: 4 * time.Second,
+		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, Versions: n.versions, DeadAfter: 4 * time.Second,
 		Self: shard.Member{Name: fmt.Sprintf("n%d", n.id), Cluster: fmt.Sprintf("address%d", n.id)}})
 	if err != nil {
 		require.NoError(c.t, n.host.Close())

@@ -3,6 +3,7 @@ package shard
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"github.com/rowlockdb/rowlock/storage"
 )
@@ -15,6 +16,15 @@ const formatVersion = 1
 // write: a wrong version, a truncated field, a count that cannot be true, or
 // bytes left over.
 var errFormat = errors.New("shard: malformed encoding")
+
+// ErrNewer is in the error about something that a later release has written: a kind of
+// command, a flag, a form that this one does not know. It is an errFormat too.
+var ErrNewer = errors.New("shard: written by a newer release than this one")
+
+var errNewer = fmt.Errorf("%w (%w)", ErrNewer, errFormat)
+
+// storedForm is the first byte of the registry of nodes and of the notes.
+const storedForm = 2
 
 // The append functions build encodings. Counts and lengths are uvarints,
 // timestamps and ids too; byte strings carry their length.
@@ -82,21 +92,51 @@ func appendInts(b []byte, ints []int) []byte {
 type decoder struct {
 	b   []byte
 	bad bool
+	// newer: what made it bad is not damage but something this release does not know.
+	newer bool
+	// first: a stored record in its first form, from before there were ranges of versions.
+	first bool
 }
 
 // newDecoder checks the version byte.
 func newDecoder(b []byte) decoder {
 	d := decoder{b: b}
-	if d.byte() != formatVersion {
+	if d.byte() > formatVersion {
+		d.unknown()
+	} else if len(b) > 0 && b[0] != formatVersion {
 		d.fail()
+	}
+	return d
+}
+
+// newStoredDecoder takes a record whose form has changed once: its first form, and its
+// second.
+func newStoredDecoder(b []byte) decoder {
+	d := decoder{b: b}
+	switch form := d.byte(); {
+	case form > storedForm:
+		d.unknown()
+	case form == 0:
+		d.fail()
+	default:
+		d.first = form < storedForm
 	}
 	return d
 }
 
 func (d *decoder) fail() { d.bad, d.b = true, nil }
 
+// unknown fails because of a number that a later release may have given a meaning.
+func (d *decoder) unknown() {
+	d.newer = d.newer || !d.bad
+	d.fail()
+}
+
 // done reports whether everything was read and nothing was left.
 func (d *decoder) done() error {
+	if d.newer {
+		return errNewer
+	}
 	if d.bad || len(d.b) != 0 {
 		return errFormat
 	}

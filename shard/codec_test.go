@@ -24,9 +24,9 @@ var sampleTxn = storage.TxnID{Start: 1000, Gateway: 1<<48 | 7, Seq: 3}
 var sampleWait = LockInfo{Shard: 3, Txn: sampleTxn, Mode: LockExclusive, Lo: storage.Key("a"), Waiting: true, Since: 5, Statement: "x",
 	BlockedBy: []storage.TxnID{sampleTxn}, Connection: 17, Weight: 3}
 
-var sampleMember = Member{ID: 3, Host: "h", Name: "n", Zone: "z", Cluster: "c:1", SQL: "s:2", Version: 1, State: MemberDraining, Incarnation: 4, Life: 1 << 63, Up: true}
+var sampleMember = Member{ID: 3, Host: "h", Name: "n", Zone: "z", Cluster: "c:1", SQL: "s:2", Versions: Versions{2, 5}, State: MemberDraining, Incarnation: 4, Life: 1 << 63, Up: true}
 
-var sampleState = ClusterState{Cluster: [16]byte{1}, Ring: []byte("ring"), Replication: 3, Members: []Member{sampleMember},
+var sampleState = ClusterState{Cluster: [16]byte{1}, Ring: []byte("ring"), Replication: 3, Version: 4, Preserve: true, Members: []Member{sampleMember},
 	Shards: []ShardPlace{{Shard: 1, Owner: 2, Epoch: 3, ChangeID: 4, Voters: []Seat{{1, "h"}}, Learners: []Seat{{2, "i"}}, Removed: []paxos.ReplicaID{7},
 		Applied: 8, Bytes: 9, Running: []RunningReplica{{Node: 1, Replica: 2, Applied: 3}}}},
 	Moves: []Move{{Shard: 1, From: 2, To: 3, Step: "copying", Done: 4, Total: 5, Bytes: 6, Since: 7}}}
@@ -78,7 +78,7 @@ func samples() map[string]Message {
 		"register response": &RegisterResponse{ID: 3, Incarnation: 4, State: sampleState},
 		"heartbeat": &HeartbeatRequest{Node: 1, Process: 2, Replicas: []ReplicaReport{{Shard: 1, Replica: 2, Applied: 3, Bytes: 4},
 			{Shard: 2, Replica: 2, Applied: 3, Bytes: 4, Serving: true, Epoch: 5, ChangeID: 6, Voters: []Seat{{1, "h"}}, Learners: []Seat{{2, "i"}}, Removed: []paxos.ReplicaID{7}}}},
-		"setting":          &SettingRequest{Node: 1, State: MemberLeaving, SetReplication: true, Replication: 3},
+		"setting":          &SettingRequest{Node: 1, State: MemberLeaving, SetReplication: true, Replication: 3, SetPreserve: true, Preserve: true},
 		"seat":             &SeatRequest{Change: SeatVoter, Replica: 2, Host: "h", Node: 3, ChangeID: 4},
 		"start":            &StartRequest{Shard: 1, Replica: 2},
 		"service":          &ServiceRequest{Service: 1, From: 2, Body: []byte("b")},

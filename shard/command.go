@@ -203,7 +203,7 @@ func (c *Command) decodeBeginEpoch(d *decoder) {
 	c.Node, c.Process = d.uint(), d.uint()
 	flags := d.byte()
 	if flags&^(beginSole|beginFlush|beginLease|beginClear) != 0 {
-		d.fail()
+		d.unknown()
 	}
 	c.Sole, c.Clear = flags&beginSole != 0, flags&beginClear != 0
 	if flags&beginFlush != 0 {
@@ -224,7 +224,8 @@ func (c *Command) appendVote(b []byte) []byte {
 	return appendWrites(appendSchemas(b, c.Schemas), c.Writes)
 }
 
-// Decode reads what AppendBinary wrote; byte strings alias b.
+// Decode reads what AppendBinary wrote; byte strings alias b. A kind or a flag that a
+// later release has added is ErrNewer.
 func (c *Command) Decode(b []byte) error {
 	d := newDecoder(b)
 	*c = Command{Kind: Kind(d.byte()), Epoch: d.uint()}
@@ -263,10 +264,15 @@ func (c *Command) Decode(b []byte) error {
 	case KindFlushLocks:
 		c.Flush, c.Handed, c.Last = d.uint(), d.handed(), d.bool()
 		c.TokenEpoch, c.Gateways = d.uint(), d.gateways()
-	default:
+	case 0:
 		d.fail()
+	default:
+		d.unknown()
 	}
-	return d.done()
+	if err := d.done(); err != nil {
+		return fmt.Errorf("command of kind %d: %w", c.Kind, err)
+	}
+	return nil
 }
 
 func (c *Command) decodeVote(d *decoder) {

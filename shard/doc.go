@@ -89,6 +89,15 @@
 // of a shard's replicas and of a node's openings ascend and are never used again; a
 // replica that was purged never runs again.
 //
+// # Versions
+//
+// The cluster has one version, a record of the system shard (version.go). Nodes say
+// with each opening which versions their release speaks; the registrar raises the
+// cluster's to the newest that all of them speak, and refuses a node that does not speak
+// it. A node uses what a version brought (Active) once it has noted the version in its
+// own directory, which no older release opens from then on. What a release does not know
+// it refuses, as a request, or stops at, as a command of a log: it never leaves it out.
+//
 // # What protects what
 //
 // A tenure is an owner's memory for one epoch and dies with it. tenure.mu

@@ -63,7 +63,7 @@ func (o *ownership) Decode(b []byte) error {
 	*o = ownership{Epoch: d.uint(), Node: d.uint(), Process: d.uint()}
 	flags := d.byte()
 	if flags&^(ownerSole|ownerLeases) != 0 {
-		d.fail()
+		d.unknown()
 	}
 	o.Sole = flags&ownerSole != 0
 	if flags&ownerLeases != 0 {
@@ -119,6 +119,7 @@ type Machine struct {
 	pending map[storage.TxnID]storage.Vote // votes of batch; VoteNone: deleted
 	last    paxos.Index                    // last entry of batch
 	result  []byte                         // arena of the results of one Apply
+	failed  error                          // of an Apply: there is no further one
 }
 
 // preparedVote is a PREPARED vote and, if they are small, its writes.

@@ -12,13 +12,25 @@ import (
 // Apply applies entries in order and fills in their results. Data and applied
 // index go into one batch; usually one batch takes all the entries. An error is
 // a failure of the disk or a log that this version cannot read: either way the
-// replica must stop.
+// replica must stop. To leave such an entry out would make its state another than that
+// of the others, so nothing is applied after it.
 func (m *Machine) Apply(entries []paxos.Entry) error {
+	if m.failed == nil {
+		m.failed = m.applyAll(entries)
+	}
+	return m.failed
+}
+
+func (m *Machine) applyAll(entries []paxos.Entry) error {
 	m.result = make([]byte, 0, 24*len(entries))
 	for i := range entries {
 		e := &entries[i]
 		var c Command
 		if err := c.Decode(e.Command); err != nil {
+			if mutated("V4.unknown-is-skipped") {
+				e.Result, m.last = (&Result{Verdict: VerdictRefused}).AppendBinary(nil), e.Index
+				continue
+			}
 			return fmt.Errorf("entry %d: %w", e.Index, err)
 		}
 		r, err := m.apply(&c, e.Index)

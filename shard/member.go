@@ -7,10 +7,6 @@ import (
 	"github.com/rowlockdb/rowlock/ring"
 )
 
-// ProtocolVersion is what nodes must have in common to be members of one
-// cluster: the encodings of messages and commands.
-const ProtocolVersion = 1
-
 // MemberState says what a node of the cluster is meant for.
 type MemberState uint8
 
@@ -51,8 +47,9 @@ type Member struct {
 	// Cluster and SQL are the addresses ("host:port") for other nodes and for
 	// clients; empty where there is none.
 	Cluster, SQL string
-	Version      uint64 // ProtocolVersion of its release
-	State        MemberState
+	// Versions is what the release speaks that opened the node last.
+	Versions Versions
+	State    MemberState
 	// Incarnation counts the openings of the node's directory.
 	Incarnation uint64
 	// Life is a random number that the latest opening chose, 0 for a node that
@@ -66,13 +63,13 @@ func appendMember(b []byte, m *Member) []byte {
 	b = appendString(appendUint(b, m.ID), m.Host)
 	b = appendString(appendString(b, m.Name), m.Zone)
 	b = appendString(appendString(b, m.Cluster), m.SQL)
-	b = append(appendUint(b, m.Version), byte(m.State))
+	b = append(appendVersions(b, m.Versions), byte(m.State))
 	return appendBool(appendUint(appendUint(b, m.Incarnation), m.Life), m.Up)
 }
 
 func (d *decoder) member() Member {
 	m := Member{ID: d.uint(), Host: d.string(), Name: d.string(), Zone: d.string(), Cluster: d.string(), SQL: d.string(),
-		Version: d.uint(), State: MemberState(d.byte()), Incarnation: d.uint(), Life: d.uint(), Up: d.bool()}
+		Versions: d.versions(), State: MemberState(d.byte()), Incarnation: d.uint(), Life: d.uint(), Up: d.bool()}
 	if m.State > MemberRemoved {
 		d.fail()
 	}
@@ -186,15 +183,20 @@ type ClusterState struct {
 	// Replication is the number of replicas that the operator asked for; 0 leaves
 	// it to the number of nodes.
 	Replication uint64
-	Members     []Member     // by number
-	Shards      []ShardPlace // by shard
-	Moves       []Move
+	// Version is the cluster's, 0 if it is not known. Preserve says that the operator
+	// does not want it raised yet.
+	Version  Version
+	Preserve bool
+	Members  []Member     // by number
+	Shards   []ShardPlace // by shard
+	Moves    []Move
 }
 
 // AppendBinary appends the encoding.
 func (m *ClusterState) AppendBinary(b []byte) []byte {
 	b = append(append(b, formatVersion), m.Cluster[:]...)
 	b = appendUint(appendBytes(b, m.Ring), m.Replication)
+	b = appendBool(appendUint(b, uint64(m.Version)), m.Preserve)
 	b = appendUint(b, uint64(len(m.Members)))
 	for i := range m.Members {
 		b = appendMember(b, &m.Members[i])
@@ -218,8 +220,12 @@ func (m *ClusterState) Decode(b []byte) error {
 }
 
 func (d *decoder) state() ClusterState {
-	return ClusterState{Cluster: d.cluster(), Ring: d.bytes(), Replication: d.uint(), Members: list(d, (*decoder).member),
-		Shards: list(d, (*decoder).place), Moves: list(d, (*decoder).move)}
+	s := ClusterState{Cluster: d.cluster(), Ring: d.bytes(), Replication: d.uint(), Version: VersionFirst}
+	if !d.first {
+		s.Version, s.Preserve = Version(d.uint()), d.bool()
+	}
+	s.Members, s.Shards, s.Moves = list(d, (*decoder).member), list(d, (*decoder).place), list(d, (*decoder).move)
+	return s
 }
 
 func (d *decoder) cluster() (id [16]byte) {

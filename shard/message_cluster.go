@@ -53,6 +53,9 @@ type SettingRequest struct {
 	// SetReplication makes Replication the wanted number of replicas.
 	SetReplication bool
 	Replication    uint64
+	// SetPreserve makes Preserve say whether the cluster's version stays as it is.
+	SetPreserve bool
+	Preserve    bool
 }
 
 // SeatChange is a step of a move.
@@ -173,13 +176,15 @@ func (d *decoder) report() ReplicaReport {
 // AppendBinary appends the encoding.
 func (m *SettingRequest) AppendBinary(b []byte) []byte {
 	b = append(appendUint(append(b, formatVersion), m.Node), byte(m.State))
-	return appendUint(appendBool(b, m.SetReplication), m.Replication)
+	b = appendUint(appendBool(b, m.SetReplication), m.Replication)
+	return appendBool(appendBool(b, m.SetPreserve), m.Preserve)
 }
 
 // Decode reads what AppendBinary wrote.
 func (m *SettingRequest) Decode(b []byte) error {
 	d := newDecoder(b)
-	*m = SettingRequest{Node: d.uint(), State: MemberState(d.byte()), SetReplication: d.bool(), Replication: d.uint()}
+	*m = SettingRequest{Node: d.uint(), State: MemberState(d.byte()), SetReplication: d.bool(), Replication: d.uint(),
+		SetPreserve: d.bool(), Preserve: d.bool()}
 	if m.State > MemberRemoved {
 		d.fail()
 	}

@@ -65,6 +65,8 @@ type Config struct {
 	// Self is what other nodes and operators should know of this node; ID and
 	// Host need not be set.
 	Self Member
+	// Versions is what this node speaks; zero means Supported().
+	Versions Versions
 	// Memory keeps what the node must know to start when no other node answers;
 	// nil keeps nothing.
 	Memory Memory
@@ -96,6 +98,7 @@ type Node struct {
 	registrar registrar
 	mover     *mover
 	memory    remembered
+	version   atomic.Uint64 // see Version
 	services  struct {
 		sync.Mutex
 		by map[byte]func(context.Context, uint64, []byte) ([]byte, error)
@@ -146,6 +149,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
+	}
+	if c.Versions == (Versions{}) {
+		c.Versions = Supported()
 	}
 	if c.Retention == 0 {
 		c.Retention = DefaultRetention
@@ -203,7 +209,7 @@ func (n *Node) open(ctx context.Context) error {
 		if err := n.replica(System).Own(ctx); err != nil {
 			return err
 		}
-		if err := n.makeRing(ctx); err != nil {
+		if err := n.makeRecords(ctx); err != nil {
 			return err
 		}
 	}
@@ -268,8 +274,11 @@ func (n *Node) found(ctx context.Context) error {
 	return err
 }
 
-// makeRing stores the ring of a new key space, unless it is there.
-func (n *Node) makeRing(ctx context.Context) error {
+// makeRecords stores the version and the ring of a new key space, unless they are there.
+func (n *Node) makeRecords(ctx context.Context) error {
+	if _, err := n.replica(System).PutRecord(ctx, recordVersion, encodeVersion(n.c.Versions.Newest, false), true); err != nil {
+		return fmt.Errorf("store the cluster's version: %w", err)
+	}
 	b := ring.New(n.c.Shards, ring.DefaultVirtualNodes).AppendBinary(nil)
 	if _, err := n.replica(System).PutRecord(ctx, recordRing, b, true); err != nil {
 		return fmt.Errorf("store the ring: %w", err)

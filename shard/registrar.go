@@ -16,6 +16,7 @@ import (
 const (
 	recordMembers     = "nodes"       // all nodes, the removed ones too
 	recordReplication = "replication" // the wanted number of replicas
+	recordVersion     = "version"     // the cluster's version, and whether it is preserved
 )
 
 const (
@@ -122,7 +123,11 @@ func (n *Node) register(ctx context.Context, r *Replica, q *RegisterRequest) (*R
 	}
 	m := q.Member
 	old, member := findMember(known, m)
-	if why := n.refusal(q, old, member, known, g, now); why != "" {
+	version, _, err := storedVersion(r)
+	if err != nil {
+		return nil, err
+	}
+	if why := cmp.Or(m.Versions.Refusal(version), n.refusal(q, old, member, known, g, now)); why != "" {
 		return nil, &Error{Code: Refused, Shard: System, Detail: why}
 	}
 	if member && q.Member.ID == 0 && old.Incarnation > 0 {
@@ -178,8 +183,6 @@ func (n *Node) refusal(q *RegisterRequest, old Member, member bool, known []Memb
 	m := q.Member
 	gap := now.Sub(time.UnixMilli(int64(q.Millis)))
 	switch {
-	case m.Version != ProtocolVersion:
-		return fmt.Sprintf("it speaks version %d of the protocol between nodes, this cluster version %d", m.Version, ProtocolVersion)
 	case q.Cluster != [16]byte{} && q.Cluster != n.c.Cluster:
 		return fmt.Sprintf("its data belongs to cluster %x, this is cluster %x", q.Cluster, n.c.Cluster)
 	case gap.Abs() > maxClockGap:
@@ -240,7 +243,7 @@ func (n *Node) storedMembers(r *Replica) ([]Member, error) {
 }
 
 func decodeMembers(b []byte) ([]Member, error) {
-	d := newDecoder(b)
+	d := newStoredDecoder(b)
 	members := list(&d, (*decoder).member)
 	if err := d.done(); err != nil {
 		return nil, fmt.Errorf("decode the registry of nodes: %w", err)
@@ -256,7 +259,11 @@ func (n *Node) heartbeat(ctx context.Context, r *Replica, q *HeartbeatRequest) (
 	}
 	defer g.Unlock()
 	g.take(q, now)
-	return n.clusterState(r, g, now)
+	s, err := n.clusterState(r, g, now)
+	if err == nil {
+		n.raise(ctx, r, g, s)
+	}
+	return s, err
 }
 
 // clusterState is the picture that all nodes get.
@@ -276,6 +283,9 @@ func (n *Node) clusterState(r *Replica, g *registrar, now time.Time) (*ClusterSt
 	if s.Replication, err = n.storedReplication(r); err != nil {
 		return nil, err
 	}
+	if s.Version, s.Preserve, err = storedVersion(r); err != nil {
+		return nil, err
+	}
 	for _, p := range g.places {
 		p.Running = nil
 		for node, h := range g.heard {
@@ -293,6 +303,55 @@ func (n *Node) clusterState(r *Replica, g *registrar, now time.Time) (*ClusterSt
 	slices.SortFunc(s.Shards, func(a, b ShardPlace) int { return cmp.Compare(a.Shard, b.Shard) })
 	slices.SortFunc(s.Moves, func(a, b Move) int { return cmp.Compare(a.Shard, b.Shard) })
 	return s, nil
+}
+
+// storedVersion reads the cluster's version. What was made before there was a record of
+// it is of the first.
+func storedVersion(r *Replica) (v Version, preserve bool, err error) {
+	b, ok, err := r.c.Machine.Record(recordVersion)
+	if err != nil {
+		return 0, false, fmt.Errorf("read the cluster's version: %w", err)
+	}
+	if !ok {
+		return VersionFirst, false, nil
+	}
+	return decodeVersion(b)
+}
+
+func decodeVersion(b []byte) (v Version, preserve bool, err error) {
+	d := newDecoder(b)
+	v, preserve = Version(d.uint()), d.bool()
+	if err := d.done(); err != nil {
+		return 0, false, fmt.Errorf("decode the cluster's version: %w", err)
+	}
+	return v, preserve, nil
+}
+
+func encodeVersion(v Version, preserve bool) []byte {
+	return appendBool(appendUint([]byte{formatVersion}, uint64(v)), preserve)
+}
+
+func (g *registrar) putVersion(ctx context.Context, r *Replica, v Version, preserve bool) error {
+	if err := g.put(ctx, r, recordVersion, encodeVersion(v, preserve)); err != nil {
+		return fmt.Errorf("store version %d of the cluster: %w", v, err)
+	}
+	return nil
+}
+
+// raise stores a higher version of the cluster if all members speak it. Registrations
+// wait meanwhile, so none that does not speak it comes in beside; should it fail, the
+// next heartbeat tries again.
+func (n *Node) raise(ctx context.Context, r *Replica, g *registrar, s *ClusterState) {
+	to := raised(s)
+	if to == s.Version {
+		return
+	}
+	if err := g.putVersion(ctx, r, to, s.Preserve); err != nil {
+		n.c.Logger.Warn("raise the cluster's version", "to", uint64(to), "error", err)
+		return
+	}
+	n.c.Logger.Info("the cluster's version is raised", "from", uint64(s.Version), "to", uint64(to))
+	s.Version = to
 }
 
 func (n *Node) storedReplication(r *Replica) (uint64, error) {
@@ -322,6 +381,10 @@ func (n *Node) setting(ctx context.Context, r *Replica, q *SettingRequest) error
 		}
 		return g.put(ctx, r, recordReplication, appendUint([]byte{formatVersion}, q.Replication))
 	}
+	if q.SetPreserve {
+		state.Preserve = q.Preserve
+		return g.putVersion(ctx, r, raised(state), q.Preserve)
+	}
 	m, ok := state.Member(q.Node)
 	if why := changeRefusal(state, m, ok, q.State); why != "" {
 		return &Error{Code: Refused, Shard: System, Detail: why}
@@ -342,7 +405,7 @@ func (g *registrar) put(ctx context.Context, r *Replica, name string, value []by
 func (g *registrar) putMember(ctx context.Context, r *Replica, known []Member, m Member) error {
 	all := append(slices.DeleteFunc(slices.Clone(known), func(k Member) bool { return k.ID == m.ID }), m)
 	slices.SortFunc(all, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
-	b := appendUint([]byte{formatVersion}, uint64(len(all)))
+	b := appendUint([]byte{storedForm}, uint64(len(all)))
 	for i := range all {
 		all[i].Up = false
 		b = appendMember(b, &all[i])

@@ -23,7 +23,6 @@ func TestRefusals(t *testing.T) {
 		{name: "a new node", change: func(q *RegisterRequest) { q.Member = Member{Host: "h9", Name: "carl"}; q.Cluster = [16]byte{} }},
 		{name: "a member again", change: func(*RegisterRequest) {}},
 		{name: "a member again, a moment after its last life", heard: 4, change: func(*RegisterRequest) {}},
-		{name: "another version", change: func(q *RegisterRequest) { q.Member.Version = 99 }, want: "version 99"},
 		{name: "another cluster", change: func(q *RegisterRequest) { q.Cluster = [16]byte{8} }, want: "belongs to cluster"},
 		{name: "a clock that is behind", change: func(q *RegisterRequest) { q.Millis -= 3_600_000 }, want: "clock is 1h0m0s away"},
 		{name: "a clock that is ahead", change: func(q *RegisterRequest) { q.Millis += 61_000 }, want: "clock is 1m1s away"},
@@ -41,11 +40,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			q := &RegisterRequest{Member: Member{ID: 1, Host: "h1", Name: "Anna", Cluster: "a1", Life: 88}, Process: 3, Lives: []uint64{66, 77, 88},
 				Cluster: [16]byte{7}, Millis: uint64(now.UnixMilli())}
-			q.Member.Version = ProtocolVersion
 			c.change(q)
-			if q.Member.Version == 0 {
-				q.Member.Version = ProtocolVersion
-			}
 			g := &registrar{heard: map[uint64]heardOf{}}
 			if c.heard != 0 {
 				g.heard[1] = heardOf{at: now.Add(-time.Second), process: c.heard}

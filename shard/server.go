@@ -64,7 +64,7 @@ func (s *Server) close() {
 func (s *Server) Serve(ctx context.Context, request []byte) []byte {
 	var e envelope
 	if err := e.decode(request); err != nil {
-		return encodeError(nil, err)
+		return encodeError(nil, unreadable(err))
 	}
 	ctx, end, err := s.begin(ctx)
 	if err != nil {
@@ -78,13 +78,19 @@ func (s *Server) Serve(ctx context.Context, request []byte) []byte {
 	}
 	q := newRequest(e.method)
 	if err := q.Decode(e.body); err != nil {
-		return encodeError(nil, fmt.Errorf("method %d: %w", e.method, err))
+		return encodeError(nil, unreadable(fmt.Errorf("method %d: %w", e.method, err)))
 	}
 	response, err := s.dispatch(ctx, e.method, e.shard, q)
 	if err != nil {
 		return encodeError(nil, err)
 	}
 	return response.AppendBinary([]byte{formatVersion, statusOK})
+}
+
+// unreadable is the answer to what cannot be decoded. Nothing was done, and the caller
+// can tell: it may be a newer release, which asked without Node.Active.
+func unreadable(err error) error {
+	return &Error{Code: BadRequest, Detail: fmt.Sprintf("%v; this node speaks version %s", err, Supported())}
 }
 
 func encodeError(b []byte, err error) []byte {

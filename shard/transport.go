@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -77,7 +78,10 @@ func (e *envelope) decode(b []byte) error {
 	d := newDecoder(b)
 	*e = envelope{method: method(d.byte()), shard: ID(d.uint())}
 	ms := d.uint()
-	if d.bad || e.method == 0 || e.method >= methods || ms > uint64(24*time.Hour/time.Millisecond) {
+	if d.newer || !d.bad && e.method >= methods {
+		return fmt.Errorf("method %d: %w", e.method, errNewer)
+	}
+	if d.bad || e.method == 0 || ms > uint64(24*time.Hour/time.Millisecond) {
 		return errFormat
 	}
 	e.timeout, e.body = time.Duration(ms)*time.Millisecond, d.b

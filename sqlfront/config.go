@@ -99,6 +99,8 @@ type NodeInfo struct {
 	State    string
 	Owned    uint64 // shards
 	Replicas uint64 // with a vote
+	// OldestVersion to NewestVersion is what the node's release speaks.
+	OldestVersion, NewestVersion uint64
 }
 
 // MoveInfo is one row of rowlock.moves: a replica on its way to another node.

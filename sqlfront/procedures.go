@@ -20,6 +20,9 @@ type Admin interface {
 	// SetReplication asks for a number of replicas of every shard, 0: by the
 	// number of nodes.
 	SetReplication(ctx context.Context, replicas int) error
+	// PreserveVersion keeps the cluster's version as it is until FinalizeVersion.
+	PreserveVersion(ctx context.Context) error
+	FinalizeVersion(ctx context.Context) error
 }
 
 // procedure is a procedure of the database rowlock. The engine looks procedures of
@@ -43,8 +46,14 @@ func (s *Server) clusterProcedures() []procedure {
 			return s.administered(ctx, func() error { return do(ctx, node) })
 		}}
 	}
+	all := func(name string, do func(context.Context) error) procedure {
+		return procedure{name: name, schema: doneSchema, call: func(ctx *sql.Context) (sql.RowIter, error) {
+			return s.administered(ctx, func() error { return do(ctx) })
+		}}
+	}
 	return []procedure{
 		one("drain_node", a.Drain), one("undrain_node", a.Undrain), one("leave_node", a.Leave), one("remove_node", a.Remove),
+		all("preserve_version", a.PreserveVersion), all("finalize_version", a.FinalizeVersion),
 		one("set_replication_factor", func(ctx context.Context, replicas uint64) error {
 			err := a.SetReplication(ctx, int(min(replicas, 1000)))
 			if err == nil {

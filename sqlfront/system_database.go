@@ -183,8 +183,9 @@ func newSystemDatabase(s *Server) *systemDatabase {
 	add(d, "nodes", src.Nodes, []systemColumn{
 		{"node", types.Uint64}, {"address", types.LongText}, {"zone", types.LongText}, {"state", types.LongText},
 		{"name", types.LongText}, {"cluster", types.LongText}, {"owned", types.Uint64}, {"replicas", types.Uint64},
+		{"oldest_version", types.Uint64}, {"newest_version", types.Uint64},
 	}, func(r NodeInfo) sql.Row {
-		return sql.Row{r.Node, r.Address, r.Zone, r.State, r.Name, r.Cluster, r.Owned, r.Replicas}
+		return sql.Row{r.Node, r.Address, r.Zone, r.State, r.Name, r.Cluster, r.Owned, r.Replicas, r.OldestVersion, r.NewestVersion}
 	})
 	add(d, "transactions", s.transactionsOfAll, []systemColumn{
 		{"id", types.LongText}, {"state", types.LongText}, {"isolation", types.LongText}, {"started", types.DatetimeMaxPrecision},

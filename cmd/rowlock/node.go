@@ -69,6 +69,7 @@ replicas move to others first.`,
 // nodeState is a row of rowlock.nodes, as far as the commands look at it.
 type nodeState struct {
 	id, owned, replicas                 uint64
+	oldest, newest                      uint64 // versions
 	name, address, cluster, zone, state string
 }
 
@@ -159,7 +160,7 @@ func (o *nodeConfig) nodes() ([]nodeState, error) {
 	defer db.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), connectLimit)
 	defer cancel()
-	rows, err := db.QueryContext(ctx, "SELECT node, name, address, cluster, zone, state, owned, replicas FROM rowlock.nodes ORDER BY node")
+	rows, err := db.QueryContext(ctx, "SELECT node, name, address, cluster, zone, state, owned, replicas, oldest_version, newest_version FROM rowlock.nodes ORDER BY node")
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +168,7 @@ func (o *nodeConfig) nodes() ([]nodeState, error) {
 	var all []nodeState
 	for rows.Next() {
 		var n nodeState
-		if err := rows.Scan(&n.id, &n.name, &n.address, &n.cluster, &n.zone, &n.state, &n.owned, &n.replicas); err != nil {
+		if err := rows.Scan(&n.id, &n.name, &n.address, &n.cluster, &n.zone, &n.state, &n.owned, &n.replicas, &n.oldest, &n.newest); err != nil {
 			return nil, err
 		}
 		all = append(all, n)
@@ -183,9 +184,9 @@ func (o *nodeConfig) list(out io.Writer) error {
 	t := table.NewWriter()
 	t.SetOutputMirror(out)
 	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"node", "name", "zone", "clients", "nodes", "state", "owns", "replicas"})
+	t.AppendHeader(table.Row{"node", "name", "zone", "clients", "nodes", "state", "owns", "replicas", "versions"})
 	for _, n := range nodes {
-		t.AppendRow(table.Row{n.id, n.name, n.zone, n.address, n.cluster, n.state, n.owned, n.replicas})
+		t.AppendRow(table.Row{n.id, n.name, n.zone, n.address, n.cluster, n.state, n.owned, n.replicas, fmt.Sprintf("%d-%d", n.oldest, n.newest)})
 	}
 	t.Render()
 	return nil

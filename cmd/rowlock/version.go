@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rowlockdb/rowlock"
 )
 
 // version is set by the build with -ldflags "-X main.version=...".
@@ -14,10 +16,11 @@ var version = "dev"
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version, the commit and the Go release",
+		Short: "Print the version, the commit, the Go release and the versions of clusters it can be in",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			fmt.Fprintf(c.OutOrStdout(), "rowlock %s%s, %s %s/%s\n", version, commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			fmt.Fprintf(c.OutOrStdout(), "takes part in clusters of version %s\n", rowlock.ClusterVersions())
 			return nil
 		},
 	}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -89,31 +90,33 @@ func (t *Transport) meet(raw net.Conn) (net.Conn, hello, error) {
 		if err := encrypted.HandshakeContext(ctx); err != nil {
 			var plain tls.RecordHeaderError
 			if errors.As(err, &plain) {
-				turnDown(raw, raw, welcome{version: Version, verdict: plaintext})
+				turnDown(raw, raw, welcome{versions: t.o.Versions, verdict: plaintext})
 			}
 			return nil, h, described(err)
 		}
 		conn = encrypted
 	}
-	b, err := readOpening(conn, helloSize)
+	own := t.o.Versions
+	b, err := readOpening(conn, helloSize, own)
 	if err != nil {
 		return nil, h, described(err)
 	}
 	if b[0] == tlsHandshake {
-		turnDown(raw, raw, welcome{version: Version, verdict: plaintext})
+		turnDown(raw, raw, welcome{versions: t.o.Versions, verdict: plaintext})
 		return nil, h, fmt.Errorf("%w: the other side encrypts, this one has no certificate", ErrCertificate)
 	}
-	if err := h.decode(b); err != nil && !errors.Is(err, ErrVersion) {
-		return nil, h, err
+	strange := h.decode(b, own)
+	if strange != nil && !errors.Is(strange, ErrVersion) {
+		return nil, h, strange
 	}
 	if t.isCut(addrOf(h.from.Node)) {
 		return nil, h, errCut
 	}
 	self := t.o.Self()
-	w := welcome{version: Version, verdict: self.judge(h), from: self}
+	w := welcome{versions: own, verdict: self.judge(h, own), from: self}
 	if w.verdict != accepted {
 		turnDown(conn, raw, w)
-		return nil, h, w.refusal()
+		return nil, h, cmp.Or(strange, w.refusal())
 	}
 	_, err = conn.Write(w.append(nil))
 	return conn, h, err

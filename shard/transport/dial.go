@@ -25,6 +25,7 @@ type tracked struct {
 	raw      net.Conn // below the encryption
 	t        *Transport
 	addr     shard.NodeAddr
+	version  shard.Version // that the sides talk in; set where the connection was opened
 	once     sync.Once
 }
 
@@ -110,10 +111,11 @@ func (t *Transport) open(ctx context.Context, addr shard.NodeAddr, k kind, self 
 		return nil, err
 	}
 	defer context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })()
-	conn, err := t.greet(ctx, raw, target, hello{version: Version, kind: k, from: self, to: nodeOf(addr)})
+	conn, version, err := t.greet(ctx, raw, target, hello{versions: t.o.Versions, kind: k, from: self, to: nodeOf(addr)})
 	if err == nil {
 		c, err := t.track(conn, raw, addr)
 		if err == nil {
+			c.version = version
 			return c, nil
 		}
 	}
@@ -124,24 +126,25 @@ func (t *Transport) open(ctx context.Context, addr shard.NodeAddr, k kind, self 
 	return nil, fmt.Errorf("%s: %w", target, err)
 }
 
-// greet encrypts a connection, says hello and hears the answer.
-func (t *Transport) greet(ctx context.Context, raw net.Conn, target string, h hello) (net.Conn, error) {
+// greet encrypts a connection, says hello and hears the answer, which says in which
+// version the sides talk.
+func (t *Transport) greet(ctx context.Context, raw net.Conn, target string, h hello) (net.Conn, shard.Version, error) {
 	conn, err := t.encrypt(ctx, raw, target)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if _, err := conn.Write(h.append(nil)); err != nil {
-		return nil, described(err)
+		return nil, 0, described(err)
 	}
-	b, err := readOpening(conn, welcomeSize)
+	b, err := readOpening(conn, welcomeSize, h.versions)
 	if err != nil {
-		return nil, described(err)
+		return nil, 0, described(err)
 	}
 	var w welcome
-	if err := w.decode(b); err != nil {
-		return nil, err
+	if err := w.decode(b, h.versions); err != nil {
+		return nil, 0, err
 	}
-	return conn, w.refusal()
+	return conn, h.versions.Common(w.versions), w.refusal()
 }
 
 // encrypt does what Options.TLS says.

@@ -5,8 +5,9 @@
 //
 // A connection carries one kind of thing, in the direction in which it was
 // opened: requests, consensus messages, or snapshots. The side that opens it
-// says hello: version, kind, cluster, its node id, and which node it wants. The
-// other side answers with a verdict. A node without an id says so with zeros; it
+// says hello: the versions it speaks, kind, cluster, its node id, and which node it
+// wants. The other side answers with a verdict and its own versions; they talk in the
+// highest that both speak, and not at all if there is none. A node without an id says so with zeros; it
 // may send requests, by which it joins, and nothing else. With TLS both sides
 // have proved before that they hold a node's certificate of the same authority.
 //

@@ -28,8 +28,8 @@ var (
 // Why a connection was refused. Errors of Call and Dial that carry one of them
 // are ErrUnreachable too.
 var (
-	// ErrVersion: the other side speaks another version of the protocol.
-	ErrVersion = errors.New("other version of the inter-node protocol")
+	// ErrVersion: the other side speaks no version that this one does.
+	ErrVersion = errors.New("no version of the inter-node protocol in common")
 	// ErrCluster: the other side is a member of another cluster.
 	ErrCluster = errors.New("node of another cluster")
 	// ErrNotMember: the other side is no member of a cluster yet.

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/shard"
 )
 
 var (
@@ -25,12 +27,13 @@ func frame(kind frameKind, id uint64, payload string) []byte {
 
 func samples() map[string][]byte {
 	return map[string][]byte{
-		"hello":           hello{version: Version, kind: kindRequests, from: Identity{clusterA, 3}, to: 2}.append(nil),
-		"hello, joining":  hello{version: Version, kind: kindRequests}.append(nil),
-		"hello, raft":     hello{version: Version, kind: kindRaft, from: Identity{clusterA, 65535}, to: 1}.append(nil),
-		"hello, snapshot": hello{version: Version, kind: kindSnapshot, from: Identity{clusterA, 3}, to: 1}.append(nil),
-		"welcome":         welcome{version: Version, verdict: accepted, from: Identity{clusterA, 2}}.append(nil),
-		"refusal":         welcome{version: Version, verdict: otherCluster, from: Identity{clusterB, 2}}.append(nil),
+		"hello":           hello{versions: shard.Supported(), kind: kindRequests, from: Identity{clusterA, 3}, to: 2}.append(nil),
+		"hello, joining":  hello{versions: shard.Supported(), kind: kindRequests}.append(nil),
+		"hello, raft":     hello{versions: shard.Supported(), kind: kindRaft, from: Identity{clusterA, 65535}, to: 1}.append(nil),
+		"hello, snapshot": hello{versions: shard.Supported(), kind: kindSnapshot, from: Identity{clusterA, 3}, to: 1}.append(nil),
+		"hello, range":    hello{versions: shard.Versions{Oldest: 1, Newest: 9}, kind: kindRequests, from: Identity{clusterA, 3}, to: 2}.append(nil),
+		"welcome":         welcome{versions: shard.Supported(), verdict: accepted, from: Identity{clusterA, 2}}.append(nil),
+		"refusal":         welcome{versions: shard.Supported(), verdict: otherCluster, from: Identity{clusterB, 2}}.append(nil),
 		"request":         frame(frameRequest, 1, "request"),
 		"response":        frame(frameResponse, 1, "response"),
 		"empty response":  frame(frameResponse, 1<<40, ""),
@@ -78,32 +81,38 @@ func TestDamage(t *testing.T) {
 func readSample(name string, b []byte) error {
 	switch {
 	case strings.HasPrefix(name, "hello"):
-		return new(hello).decode(b)
+		return new(hello).decode(b, shard.Supported())
 	case name == "welcome" || name == "refusal":
-		return new(welcome).decode(b)
+		return new(welcome).decode(b, shard.Supported())
 	}
 	_, _, err := readFrame(bufio.NewReader(bytes.NewReader(b)))
 	return err
 }
 
-// TestOpeningOfAnotherVersion: however long it is, the version is understood.
+// TestOpeningOfAnotherVersion: however long it is, the versions are understood, and the
+// refusal names those of both sides.
 func TestOpeningOfAnotherVersion(t *testing.T) {
-	b, err := readOpening(strings.NewReader("RWLK\x07"), helloSize)
+	own := shard.Versions{Oldest: 2, Newest: 4}
+	b, err := readOpening(strings.NewReader("RWLK\x07\x05"), helloSize, own)
 	require.NoError(t, err)
 	var h hello
-	require.ErrorIs(t, h.decode(b), ErrVersion)
-	require.EqualValues(t, 7, h.version)
-	b, err = readOpening(strings.NewReader("GET / HTTP/1.1\r\n"), helloSize)
-	require.NoError(t, err)
-	require.ErrorIs(t, h.decode(b), ErrProtocol)
-	_, err = readOpening(strings.NewReader("RWLK\x01\x01"), helloSize)
+	err = h.decode(b, own)
+	require.ErrorIs(t, err, ErrVersion)
+	require.ErrorContains(t, err, "the other side speaks 5 to 7, this one 2 to 4")
+	require.Equal(t, shard.Versions{Oldest: 5, Newest: 7}, h.versions)
+	for _, strange := range []string{"GET / HTTP/1.1\r\n", "RWLK\x02\x03", "RWLK\x02\x00"} {
+		b, err = readOpening(strings.NewReader(strange), helloSize, own)
+		require.NoError(t, err)
+		require.ErrorIs(t, h.decode(b, own), ErrProtocol, strange)
+	}
+	_, err = readOpening(strings.NewReader("RWLK\x02\x02\x01"), helloSize, own)
 	require.Error(t, err)
 }
 
 func TestJudge(t *testing.T) {
 	self := Identity{clusterA, 2}
 	other := func(i Identity, k kind, to uint64) hello {
-		return hello{version: Version, kind: k, from: i, to: to}
+		return hello{versions: shard.Supported(), kind: k, from: i, to: to}
 	}
 	for _, c := range []struct {
 		name string
@@ -122,11 +131,11 @@ func TestJudge(t *testing.T) {
 		{"node without a cluster", self, other(Identity{Node: 3}, kindRequests, 0), otherCluster},
 		{"other cluster", self, other(Identity{clusterB, 3}, kindRequests, 2), otherCluster},
 		{"other node wanted", self, other(Identity{clusterA, 3}, kindRequests, 4), wrongNode},
-		{"other version", self, hello{version: 9}, otherVersion},
+		{"other version", self, hello{versions: shard.Versions{Oldest: 9, Newest: 10}}, otherVersion},
 		{"at one that joins", Identity{}, other(Identity{clusterA, 3}, kindRequests, 0), notMember},
 		{"both join", Identity{}, other(Identity{}, kindRequests, 0), notMember},
 	} {
-		require.Equal(t, c.want, c.self.judge(c.h), c.name)
+		require.Equal(t, c.want, c.self.judge(c.h, shard.Supported()), c.name)
 	}
 }
 
@@ -149,17 +158,17 @@ func FuzzOpening(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		b, err := readOpening(bytes.NewReader(b), helloSize)
+		b, err := readOpening(bytes.NewReader(b), helloSize, shard.Supported())
 		if err != nil {
 			return
 		}
 		var h hello
-		if h.decode(b) == nil {
+		if h.decode(b, shard.Supported()) == nil {
 			require.Equal(t, b, h.append(nil))
 		}
 		b = b[:min(len(b), welcomeSize)]
 		var w welcome
-		if w.decode(b) == nil {
+		if w.decode(b, shard.Supported()) == nil {
 			require.Equal(t, b, w.append(nil))
 			require.Equal(t, w.verdict == accepted, w.refusal() == nil)
 		}

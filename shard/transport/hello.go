@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"github.com/rowlockdb/rowlock/shard"
 )
 
-// Version is the protocol's. Sides with different ones do not talk.
-const Version = 1
-
-// magic opens every connection, in both directions. It and the version byte
-// behind it stay where they are in all versions.
+// magic opens every connection, in both directions. It and the versions behind it
+// stay where they are in all versions; what follows has the form of the oldest
+// version that the sender speaks. The sides talk in the highest version that both
+// speak.
 const magic = "RWLK"
 
 // kind says what a connection carries.
@@ -36,15 +37,15 @@ func (i Identity) member() bool { return i.Cluster != [16]byte{} && i.Node != 0 
 
 // hello is what the side that dials says first.
 type hello struct {
-	version byte
-	kind    kind
-	from    Identity
-	to      uint64 // node that should answer, 0 = whoever is there
+	versions shard.Versions
+	kind     kind
+	from     Identity
+	to       uint64 // node that should answer, 0 = whoever is there
 }
 
 // helloSize and welcomeSize are the lengths in this version.
 const (
-	prefixSize  = len(magic) + 1
+	prefixSize  = len(magic) + 2
 	helloSize   = prefixSize + 1 + 16 + 8 + 8 + 4
 	welcomeSize = prefixSize + 1 + 16 + 8 + 4
 )
@@ -53,18 +54,17 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (h hello) append(b []byte) []byte {
 	start := len(b)
-	b = append(b, magic...)
-	b = append(b, h.version, byte(h.kind))
+	b = append(appendPrefix(b, h.versions), byte(h.kind))
 	b = append(b, h.from.Cluster[:]...)
 	b = binary.BigEndian.AppendUint64(b, h.from.Node)
 	b = binary.BigEndian.AppendUint64(b, h.to)
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
-// decode reads what append wrote. A hello of another version fills in only the
-// version and is ErrVersion.
-func (h *hello) decode(b []byte) error {
-	body, err := opened(b, helloSize, &h.version)
+// decode reads what append wrote. A hello of a side that shares no version with this
+// one, which speaks own, fills in only the versions and is ErrVersion.
+func (h *hello) decode(b []byte, own shard.Versions) error {
+	body, err := opened(b, helloSize, own, &h.versions)
 	if err != nil {
 		return err
 	}
@@ -103,9 +103,9 @@ var refusals = map[verdict]error{
 
 // judge decides about a connection. It takes a hello that names no cluster:
 // that is how a node asks to join.
-func (i Identity) judge(h hello) verdict {
+func (i Identity) judge(h hello, own shard.Versions) verdict {
 	switch {
-	case h.version != Version:
+	case own.Common(h.versions) == 0:
 		return otherVersion
 	case !i.member():
 		return notMember
@@ -126,22 +126,21 @@ func (i Identity) judge(h hello) verdict {
 
 // welcome is the answer: a verdict, and who gives it.
 type welcome struct {
-	version byte
-	verdict verdict
-	from    Identity
+	versions shard.Versions
+	verdict  verdict
+	from     Identity
 }
 
 func (w welcome) append(b []byte) []byte {
 	start := len(b)
-	b = append(b, magic...)
-	b = append(b, w.version, byte(w.verdict))
+	b = append(appendPrefix(b, w.versions), byte(w.verdict))
 	b = append(b, w.from.Cluster[:]...)
 	b = binary.BigEndian.AppendUint64(b, w.from.Node)
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
-func (w *welcome) decode(b []byte) error {
-	body, err := opened(b, welcomeSize, &w.version)
+func (w *welcome) decode(b []byte, own shard.Versions) error {
+	body, err := opened(b, welcomeSize, own, &w.versions)
 	if err != nil {
 		return err
 	}
@@ -166,14 +165,29 @@ func (w welcome) refusal() error {
 	return fmt.Errorf("%w (the answer came from node %d of cluster %x)", err, w.from.Node, w.from.Cluster)
 }
 
-// opened checks what both formats have in common and returns what lies between
-// the version and the checksum.
-func opened(b []byte, size int, version *byte) ([]byte, error) {
+func appendPrefix(b []byte, v shard.Versions) []byte {
+	return append(append(b, magic...), byte(v.Newest), byte(v.Oldest))
+}
+
+// prefix reads what appendPrefix wrote.
+func prefix(b []byte) (v shard.Versions, ok bool) {
 	if len(b) < prefixSize || string(b[:len(magic)]) != magic {
+		return v, false
+	}
+	v = shard.Versions{Newest: shard.Version(b[len(magic)]), Oldest: shard.Version(b[len(magic)+1])}
+	return v, v.Valid()
+}
+
+// opened checks what both formats have in common and returns what lies between
+// the versions and the checksum.
+func opened(b []byte, size int, own shard.Versions, theirs *shard.Versions) ([]byte, error) {
+	v, ok := prefix(b)
+	if !ok {
 		return nil, fmt.Errorf("%w: it begins with % x", ErrProtocol, b[:min(len(b), prefixSize)])
 	}
-	if *version = b[len(magic)]; *version != Version {
-		return nil, fmt.Errorf("%w: %d, this side speaks %d", ErrVersion, *version, Version)
+	*theirs = v
+	if own.Common(v) == 0 {
+		return nil, fmt.Errorf("%w: the other side speaks %s, this one %s", ErrVersion, v, own)
 	}
 	if len(b) != size {
 		return nil, fmt.Errorf("%w: %d bytes instead of %d", ErrProtocol, len(b), size)
@@ -185,15 +199,15 @@ func opened(b []byte, size int, version *byte) ([]byte, error) {
 	return b[prefixSize:end], nil
 }
 
-// readOpening reads a hello or a welcome of this version, or the prefix of one
-// of another: nobody knows how long that is.
-func readOpening(r io.Reader, size int) ([]byte, error) {
+// readOpening reads a hello or a welcome, or its prefix if the sides share no version:
+// nobody knows how long that one is.
+func readOpening(r io.Reader, size int, own shard.Versions) ([]byte, error) {
 	b := make([]byte, size)
 	n, err := io.ReadFull(r, b[:prefixSize])
 	if err != nil {
 		return nil, unfinished(b[:n], err)
 	}
-	if string(b[:len(magic)]) != magic || b[len(magic)] != Version {
+	if v, ok := prefix(b); !ok || own.Common(v) == 0 {
 		return b[:prefixSize], nil
 	}
 	if n, err := io.ReadFull(r, b[prefixSize:]); err != nil {

@@ -43,6 +43,8 @@ type Options struct {
 	TLS *TLS
 	// Insecure allows other addresses without TLS.
 	Insecure bool
+	// Versions is what this side speaks; zero means shard.Supported().
+	Versions shard.Versions
 	// InFlight is DefaultInFlight when zero.
 	InFlight int64
 	// Beat is DefaultBeat when zero; the same on all nodes.
@@ -58,6 +60,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Resolve == nil {
 		o.Resolve = func(to shard.NodeAddr) (string, error) { return "", fmt.Errorf("no address of node %s is known", to) }
 	}
+	o.Versions = cmp.Or(o.Versions, shard.Supported())
 	o.InFlight = cmp.Or(o.InFlight, DefaultInFlight)
 	o.Beat = cmp.Or(o.Beat, DefaultBeat)
 	if o.Logger == nil {

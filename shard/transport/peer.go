@@ -25,7 +25,7 @@ type peer struct {
 	budget *budget
 	kick   chan struct{} // cuts the pause between two attempts short
 
-	calls, errors, served, connects, in, out atomic.Uint64
+	calls, errors, served, connects, in, out, version atomic.Uint64
 
 	mu struct {
 		sync.Mutex
@@ -159,6 +159,7 @@ func (p *peer) dial() (*link, error) {
 		return nil, err
 	}
 	p.connects.Add(1)
+	p.version.Store(uint64(conn.version))
 	return newLink(newPipe(conn, p.t.o.Beat, traffic{&p.in, &p.out}), self, p.budget), nil
 }
 
@@ -235,7 +236,8 @@ func (p *peer) nudge() {
 func (p *peer) stats() PeerStats {
 	s := PeerStats{
 		Addr: p.addr, Calls: p.calls.Load(), Errors: p.errors.Load(), Served: p.served.Load(),
-		Connects: p.connects.Load(), BytesOut: p.out.Load(), BytesIn: p.in.Load(), InFlightBytes: p.budget.used(),
+		Connects: p.connects.Load(), BytesOut: p.out.Load(), BytesIn: p.in.Load(),
+		Version: shard.Version(p.version.Load()), InFlightBytes: p.budget.used(),
 	}
 	p.mu.Lock()
 	l := p.mu.link

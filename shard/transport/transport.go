@@ -196,6 +196,9 @@ type PeerStats struct {
 	Down string
 	// Calls and Errors count what this node asked, Served what the other asked.
 	Calls, Errors, Served uint64
+	// Version is what the sides talk in on the latest connection that was opened to the
+	// node, 0 if there was none.
+	Version shard.Version
 	// Connects counts connections for requests that were opened to the node.
 	Connects uint64
 	// BytesOut and BytesIn are those of requests and responses both ways; the

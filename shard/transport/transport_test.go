@@ -223,12 +223,12 @@ func TestOtherVersion(t *testing.T) {
 	conn, err := net.Dial("tcp", a.Addr())
 	require.NoError(t, err)
 	defer conn.Close()
-	_, err = conn.Write([]byte("RWLK\x63 whatever version 99 says here, at any length"))
+	_, err = conn.Write([]byte("RWLK\x63\x62 whatever version 99 says here, at any length"))
 	require.NoError(t, err)
 	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 	answer, err := io.ReadAll(conn)
 	require.NoError(t, err)
-	require.True(t, bytes.HasPrefix(answer, []byte("RWLK\x01\x01")), "% x", answer)
+	require.True(t, bytes.HasPrefix(answer, []byte("RWLK\x01\x01\x01")), "% x", answer)
 
 	// A node of that version in turn.
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -240,13 +240,35 @@ func TestOtherVersion(t *testing.T) {
 			if err != nil {
 				return
 			}
-			conn.Write([]byte("RWLK\x63\x00"))
+			conn.Write([]byte("RWLK\x63\x62\x00"))
 			io.Copy(io.Discard, conn)
 			conn.Close()
 		}
 	}()
 	_, err = a.Call(soon(t), shard.NodeAddr(l.Addr().String()), nil)
 	require.ErrorIs(t, err, transport.ErrVersion)
+	require.ErrorContains(t, err, "the other side speaks 98 to 99, this one 1")
+}
+
+// TestVersionsInCommon: sides talk in the highest version that both speak, in either
+// direction, and each names both ranges where there is none.
+func TestVersionsInCommon(t *testing.T) {
+	speaks := func(oldest, newest shard.Version) func(*transport.Options) {
+		return func(o *transport.Options) { o.Versions = shard.Versions{Oldest: oldest, Newest: newest} }
+	}
+	c := newCluster(t)
+	a, b := c.listen(1, echo, speaks(1, 3)), c.listen(2, echo, speaks(2, 5))
+	reaches(t, a, 2)
+	reaches(t, b, 1)
+	require.EqualValues(t, 3, a.Peers()[0].Version)
+	require.EqualValues(t, 3, b.Peers()[0].Version)
+	d := c.listen(3, echo, speaks(4, 6))
+	_, err := a.Call(soon(t), addr(3), nil)
+	require.ErrorIs(t, err, transport.ErrVersion)
+	require.ErrorContains(t, err, "the other side speaks 4 to 6, this one 1 to 3")
+	_, err = d.Call(soon(t), addr(1), nil)
+	require.ErrorIs(t, err, transport.ErrVersion)
+	require.ErrorContains(t, err, "the other side speaks 1 to 3, this one 4 to 6")
 }
 
 // TestStrangers: what is not our protocol harms nobody.
