@@ -116,7 +116,8 @@ func (p *program) with(ctx context.Context, nodes int, do func() error) (err err
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.cluster.Close()) }()
+	cluster := p.cluster
+	defer func() { err = errors.Join(err, cluster.Close()) }()
 	fmt.Fprintf(p.out, "%d nodes, %d shards, ready after %v, seed %d\n", nodes, p.shards, time.Since(begun).Round(time.Millisecond), p.seed)
 	if p.bank, err = newBank(ctx, p.cluster, p.accounts, p.seed); err != nil {
 		return fmt.Errorf("open the bank: %w", err)

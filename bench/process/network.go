@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // Ports of every node of a cluster; each node has an address of its own.
@@ -36,8 +37,8 @@ type loopback struct{ prefix string }
 
 // NewLoopback is a network that cannot be cut and needs no privileges.
 func NewLoopback() Network {
-	pid := os.Getpid()
-	return &loopback{prefix: fmt.Sprintf("127.%d.%d.", 1+pid>>8%254, pid%256)}
+	_, high, low := nextNetwork()
+	return &loopback{prefix: fmt.Sprintf("127.%d.%d.", 1+high%254, low)}
 }
 
 func (l *loopback) Host(node int) string { return l.prefix + fmt.Sprint(node) }
@@ -48,6 +49,21 @@ func (*loopback) Cut(int, int) error {
 func (*loopback) Heal() error  { return nil }
 func (*loopback) Cuts() bool   { return false }
 func (*loopback) Close() error { return nil }
+
+// networks counts those that this process has made.
+var networks atomic.Int64
+
+// nextNetwork returns a name and two numbers for the addresses of a network that
+// hardly any other on this machine has: they follow from the number of the process,
+// and further networks of a process have another high number.
+func nextNetwork() (name string, high, low int) {
+	pid, k := os.Getpid(), int(networks.Add(1))-1
+	name = fmt.Sprintf("rl%d", pid)
+	if k > 0 {
+		name += string(rune('a' + k%26)) // names of devices have at most 15 letters
+	}
+	return name, pid>>8 + 41*k, pid % 256
+}
 
 // namespaces gives each node a network namespace of its own; a bridge joins them
 // and this program.
@@ -68,8 +84,8 @@ func NewNamespaces(nodes int) (Network, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("network namespaces need root")
 	}
-	pid := os.Getpid()
-	n := &namespaces{name: fmt.Sprintf("rl%d", pid), under: fmt.Sprintf("10.%d.%d.", 64+pid>>8%128, pid%256)}
+	name, high, low := nextNetwork()
+	n := &namespaces{name: name, under: fmt.Sprintf("10.%d.%d.", 64+high%128, low)}
 	err := run("ip", "link", "add", n.name, "type", "bridge")
 	if err == nil {
 		err = run("ip", "addr", "add", n.Host(hub)+"/24", "dev", n.name)
