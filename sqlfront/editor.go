@@ -187,7 +187,7 @@ func (e *editor) insert(ctx *sql.Context, rows []sql.Row) error {
 			return err
 		}
 	}
-	present, err := e.lock(ctx, tx, writes)
+	present, err := lockWrites(ctx, tx, writes)
 	if err != nil {
 		return e.failure(err)
 	}
@@ -276,12 +276,35 @@ func (e *editor) writes(ctx *sql.Context, out []write, i int, row sql.Row) ([]wr
 	return out, nil
 }
 
-func (e *editor) lock(ctx *sql.Context, tx *txn.Txn, writes []write) ([]txn.Row, error) {
-	keys := make([]txn.Key, len(writes))
-	for i, w := range writes {
-		keys[i] = w.at.txn()
+// lockWrites locks and reads keys that are to be written. Whether an entry of an
+// index that is being built has changed since the transaction's snapshot does not
+// matter: nothing is read through it, and it comes when it is built.
+func lockWrites(ctx *sql.Context, tx *txn.Txn, writes []write) ([]txn.Row, error) {
+	keys, building := make([]txn.Key, 0, len(writes)), make([]txn.Key, 0)
+	for _, w := range writes {
+		if w.index.state == catalog.IndexPublic {
+			keys = append(keys, w.at.txn())
+		} else {
+			building = append(building, w.at.txn())
+		}
 	}
-	return tx.GetMany(ctx, keys, txn.ReadOptions{Lock: txn.LockExclusive})
+	rows, err := tx.GetMany(ctx, keys, txn.ReadOptions{Lock: txn.LockExclusive})
+	if err != nil || len(building) == 0 {
+		return rows, err
+	}
+	entries, err := tx.GetMany(ctx, building, txn.ReadOptions{Lock: txn.LockExclusive, AnyVersion: true})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]txn.Row, len(writes))
+	for i, w := range writes {
+		from := &rows
+		if w.index.state != catalog.IndexPublic {
+			from = &entries
+		}
+		out[i], *from = (*from)[0], (*from)[1:]
+	}
+	return out, nil
 }
 
 // duplicate reads the row in the way, which ON DUPLICATE KEY and REPLACE need.

@@ -3,7 +3,6 @@ package sqlfront
 import (
 	"github.com/dolthub/go-mysql-server/sql"
 
-	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -86,34 +85,34 @@ func (e *editor) apply(ctx *sql.Context, changes []change) error {
 // itself: nothing needs to be asked.
 func (e *editor) lockPage(ctx *sql.Context, tx *txn.Txn, changes []change) (*page, error) {
 	p := &page{tx: tx, rows: make(map[string]txn.Row, 2*len(changes))}
-	var keys []txn.Key
-	ask := func(l location) {
-		if _, known := p.rows[string(l.key)]; !known {
-			p.rows[string(l.key)] = txn.Row{}
-			keys = append(keys, l.txn())
+	var asked []write
+	ask := func(w write) {
+		if _, known := p.rows[string(w.at.key)]; !known {
+			p.rows[string(w.at.key)] = txn.Row{}
+			asked = append(asked, w)
 		}
 	}
 	for i := range changes {
 		c := &changes[i]
-		home := c.before[0].at
-		if row, held := tx.Held(home.txn()); held {
-			p.rows[string(home.key)] = row
+		home := c.before[0]
+		if row, held := tx.Held(home.at.txn()); held {
+			p.rows[string(home.at.key)] = row
 		} else {
 			ask(home)
 		}
 		for _, w := range c.before[1:] {
-			ask(w.at)
+			ask(w)
 		}
 		for _, w := range c.after {
-			ask(w.at)
+			ask(w)
 		}
 	}
-	rows, err := tx.GetMany(ctx, keys, txn.ReadOptions{Lock: txn.LockExclusive})
+	rows, err := lockWrites(ctx, tx, asked)
 	if err != nil {
 		return nil, err
 	}
-	for i, k := range keys {
-		p.rows[string(k.Bytes())] = rows[i]
+	for i, w := range asked {
+		p.rows[string(w.at.key)] = rows[i]
 	}
 	return p, nil
 }
@@ -127,7 +126,7 @@ func (e *editor) applyOne(ctx *sql.Context, p *page, c *change) error {
 	}
 	leaves := make(map[string]bool, len(c.before))
 	for i, w := range c.before {
-		if i == 0 || w.index.state == catalog.IndexPublic || w.index.owns(w.home, p.rows[string(w.at.key)]) {
+		if i == 0 || w.index.leaves(w.home, p.rows[string(w.at.key)]) {
 			leaves[string(w.at.key)] = true
 		}
 	}

@@ -7,11 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dolthub/go-mysql-server/sql"
-
 	"github.com/rowlockdb/rowlock/sqlfront/catalog"
-	"github.com/rowlockdb/rowlock/storage"
-	"github.com/rowlockdb/rowlock/storage/keycodec"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -24,8 +20,7 @@ import (
 // loaded it and no transaction uses the one before, and the shards refuse older
 // versions. So at most two neighbouring states are in use at a time, and a
 // transaction of a gateway that did not answer cannot commit. Between write only
-// and public the entries of older rows are added, in small transactions that wait
-// for nobody while they hold a lock.
+// and public the entries of older rows are added (indexFill).
 //
 // Every method can be repeated: the job goes on from the descriptor and its record
 // wherever it was left.
@@ -34,7 +29,7 @@ type indexJob struct {
 	catalog *Catalog
 	id      catalog.ID
 	record  jobRecord
-	last    []byte // key of the present page's last row
+	pace    pace
 }
 
 // errDuplicateRow ends a job whose unique index cannot be.
@@ -136,8 +131,7 @@ func (j *indexJob) step(ctx context.Context) (bool, error) {
 	case state == catalog.IndexDeleteOnly:
 		return true, j.setState(ctx, schema, desc, catalog.IndexWriteOnly)
 	}
-	done, err := j.fill(ctx, schema, desc)
-	if err != nil || !done {
+	if done, err := j.fill(ctx, schema, desc); err != nil || !done {
 		return true, err
 	}
 	return true, j.setState(ctx, schema, desc, catalog.IndexPublic)
@@ -155,9 +149,11 @@ func (j *indexJob) table() (*catalog.Schema, *catalog.Table) {
 	return nil, nil
 }
 
-func pause(ctx context.Context) error {
+func pause(ctx context.Context) error { return pauseFor(ctx, jobPause) }
+
+func pauseFor(ctx context.Context, d time.Duration) error {
 	select {
-	case <-time.After(jobPause):
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -269,198 +265,4 @@ func (j *indexJob) end(ctx context.Context, reason string) error {
 			r.State, r.Total = jobDone, r.Done
 		}
 	})
-}
-
-// jobRows is how many rows one transaction gives their entries.
-const jobRows = 512
-
-// fill adds the entries of the next rows; true when there are no more.
-func (j *indexJob) fill(ctx context.Context, schema *catalog.Schema, desc *catalog.Table) (bool, error) {
-	info, err := j.catalog.info(schema, desc)
-	if err != nil {
-		return false, err
-	}
-	if j.record.Rows != desc.Rows {
-		j.record.Rows, j.record.Position, j.record.Done = desc.Rows, nil, 0
-	}
-	if j.record.Position == nil {
-		if err := j.count(ctx, info); err != nil {
-			return false, err
-		}
-	}
-	x := info.byName(j.record.Index)
-	rows, err := j.page(ctx, info)
-	if err != nil {
-		return false, err
-	}
-	if len(rows) > 0 {
-		j.last = rows[len(rows)-1].key
-	}
-	for left := rows; ; {
-		if left, err = j.enter(ctx, info, x, left, len(rows)); err != nil || len(left) == 0 {
-			return len(rows) < jobRows && err == nil, err
-		}
-		if err := pause(ctx); err != nil {
-			return false, err
-		}
-	}
-}
-
-// count tells how many rows there are to go through, for who watches.
-func (j *indexJob) count(ctx context.Context, info *tableInfo) error {
-	tx := j.catalog.reader("index")
-	defer tx.Rollback(ctx)
-	cursor, err := tx.Scan(ctx, txn.Scan{Lo: info.primary.start, Hi: keycodec.PrefixEnd(info.primary.start)})
-	if err != nil {
-		return err
-	}
-	defer cursor.Close()
-	for n := uint64(0); ; n++ {
-		_, ok, err := cursor.Next(ctx)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return j.change(ctx, func(r *jobRecord) { r.Total = n })
-		}
-	}
-}
-
-// page finds the next rows, as they are now.
-func (j *indexJob) page(ctx context.Context, info *tableInfo) ([]location, error) {
-	tx := j.catalog.reader("index")
-	defer tx.Rollback(ctx)
-	lo := storage.Key(info.primary.start)
-	if j.record.Position != nil {
-		lo = append(slices.Clone(j.record.Position), 0)
-	}
-	cursor, err := tx.Scan(ctx, txn.Scan{Lo: lo, Hi: keycodec.PrefixEnd(info.primary.start), Limit: jobRows})
-	if err != nil {
-		return nil, err
-	}
-	defer cursor.Close()
-	var rows []location
-	for len(rows) < jobRows {
-		row, ok, err := cursor.Next(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			break
-		}
-		at, err := info.rowLocationOf(ctx, slices.Clone(row.Key), row.Value)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, at)
-	}
-	return rows, nil
-}
-
-// enter adds the entries of rows in one transaction, except of rows that somebody
-// else has locked, which it returns. It never waits for a lock: it holds some
-// itself, and must not be in anybody's way for longer than it works. When none is
-// left it notes that the whole page is done.
-func (j *indexJob) enter(ctx context.Context, info *tableInfo, x *indexInfo, rows []location, page int) ([]location, error) {
-	tx := j.catalog.begin("index")
-	defer tx.Rollback(ctx)
-	tx.Uses(uint64(info.desc.ID), info.desc.Version)
-	left, entries, texts, err := j.entries(ctx, tx, info, x, rows)
-	if err != nil {
-		return nil, err
-	}
-	blocked, err := j.put(ctx, tx, x, entries, texts)
-	if err != nil {
-		return nil, err
-	}
-	left = append(left, blocked...)
-	var r jobRecord
-	if found, err := record(ctx, tx, jobKey(j.id), &r); err != nil || !found || r.Gateway != j.catalog.follower.id {
-		return nil, errors.Join(err, errJobTaken)
-	}
-	if r.State != jobRunning || r.Undo {
-		return nil, nil // the next step sees what is wanted
-	}
-	if len(left) == 0 {
-		r.Rows, r.Done = info.desc.Rows, j.record.Done+uint64(page)
-		if len(rows) > 0 {
-			r.Position = j.last
-		}
-		r.Beat++
-		if err := putRecord(ctx, tx, jobKey(j.id), r); err != nil {
-			return nil, err
-		}
-	}
-	return left, tx.Commit(ctx)
-}
-
-// entries locks rows that nobody has locked and says what entries they should have.
-func (j *indexJob) entries(ctx context.Context, tx *txn.Txn, info *tableInfo, x *indexInfo, rows []location) (left []location, out []write, texts []string, err error) {
-	keys := make([]txn.Key, len(rows))
-	for i, at := range rows {
-		keys[i] = at.txn()
-	}
-	found, err := tx.GetMany(ctx, keys, txn.ReadOptions{Lock: txn.LockShared, Wait: txn.SkipLocked})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	sqlCtx := sql.NewContext(ctx)
-	for i, f := range found {
-		if f.Skipped {
-			left = append(left, rows[i])
-		}
-		if f.Skipped || !f.Found {
-			continue
-		}
-		row, err := info.decodeRow(ctx, f.Value)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		if row, err = info.withVirtual(sqlCtx, row); err != nil {
-			return nil, nil, nil, err
-		}
-		at, conflict, err := x.entryLocation(ctx, row, rows[i])
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		value, err := x.encodeEntry(ctx, row, rows[i])
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		texts = append(texts, keyText(x, row))
-		out = append(out, write{at: at, home: rows[i], index: x, conflict: conflict, value: value})
-	}
-	return left, out, texts, nil
-}
-
-// put writes the entries that are not there, and returns the rows of those that
-// somebody else has locked.
-func (j *indexJob) put(ctx context.Context, tx *txn.Txn, x *indexInfo, entries []write, texts []string) ([]location, error) {
-	keys := make([]txn.Key, len(entries))
-	for i, w := range entries {
-		keys[i] = w.at.txn()
-	}
-	found, err := tx.GetMany(ctx, keys, txn.ReadOptions{Lock: txn.LockExclusive, Wait: txn.SkipLocked})
-	if err != nil {
-		return nil, err
-	}
-	var blocked []location
-	taken := map[string]bool{}
-	for i, w := range entries {
-		switch {
-		case found[i].Skipped:
-			blocked = append(blocked, w.home)
-			continue
-		case w.conflict && (taken[string(w.at.key)] || found[i].Found && !x.owns(w.home, found[i])):
-			return nil, errDuplicateRow{texts[i]}
-		}
-		taken[string(w.at.key)] = true
-		if found[i].Found {
-			continue
-		}
-		if err := tx.Put(w.at.txn(), w.value); err != nil {
-			return nil, err
-		}
-	}
-	return blocked, nil
 }

@@ -28,9 +28,11 @@ type jobRecord struct {
 	Undo  bool   `json:"undo,omitempty"`
 	Done  uint64 `json:"done"`
 	Total uint64 `json:"total"` // estimate
-	// Rows and Position tell how far the rows have been gone through: under which
-	// id, and the last key. Rows that have moved are gone through again.
+	// Rows, Part and Position tell how far the rows have been gone through: under
+	// which id, in which part of the key space, and the last key there. Rows that
+	// have moved are gone through again.
 	Rows     catalog.ID `json:"rows,omitempty"`
+	Part     int        `json:"part,omitempty"`
 	Position []byte     `json:"position,omitempty"`
 	Started  time.Time  `json:"started"`
 	Gateway  uint64     `json:"gateway"`

@@ -107,18 +107,7 @@ func TestAUniqueIndexThatCannotBe(t *testing.T) {
 // not take the other's entry along.
 func TestUniqueEntriesBelongToTheirRows(t *testing.T) {
 	s, db := app(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 5)")
-	set := func(state catalog.IndexState) {
-		c := s.server.catalog
-		next := s.table("app", "t").Clone()
-		next.Version++
-		if len(next.Indexes) == 0 {
-			next.Indexes = []catalog.Index{{ID: 1 << 40, Name: "v", Columns: []catalog.IndexColumn{{Column: next.Columns[1].ID}}, Unique: true}}
-		}
-		next.Indexes[0].State = state
-		ok, err := c.startJob(context.Background(), jobRecord{ID: 1 << 41, Database: "app", State: jobDone}, next)
-		require.NoError(t, err)
-		require.True(t, ok)
-	}
+	set := func(state catalog.IndexState) { s.setIndex(t, true, state) }
 	set(catalog.IndexDeleteOnly)
 	run(t, db, "INSERT INTO t VALUES (9, 9)", "UPDATE t SET v = 10 WHERE id = 9")
 	require.Zero(t, s.keysUnder(t, 1<<40), "nothing is added")

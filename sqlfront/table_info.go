@@ -246,6 +246,16 @@ func (x *indexInfo) owns(home location, found txn.Row) bool {
 	return err == nil && bytes.Equal(at.key, home.key)
 }
 
+// leaves tells whether what is found at the key of a row's entry goes with the
+// row. Where older rows are still being entered, a missing entry goes, too: the
+// removal is what tells indexFill that the row has changed.
+func (x *indexInfo) leaves(home location, found txn.Row) bool {
+	if x.state == catalog.IndexWriteOnly && !found.Found {
+		return !mutated("H11.no-trace")
+	}
+	return x.state == catalog.IndexPublic || x.owns(home, found)
+}
+
 // byName finds an index by name in any case, the primary one included.
 func (t *tableInfo) byName(name string) *indexInfo {
 	if strings.EqualFold(name, "PRIMARY") && !t.keyless() {

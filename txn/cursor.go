@@ -102,6 +102,8 @@ func (t *Txn) shardsOf(w Where) []shard.ID {
 	switch w.kind {
 	case whereSystem:
 		return []shard.ID{shard.System}
+	case wherePart:
+		return t.c.router.DataShards()[w.part : w.part+1]
 	case whereOne:
 		return []shard.ID{t.c.router.Shard(w.token)}
 	}

@@ -1,6 +1,8 @@
 package txn
 
 import (
+	"slices"
+
 	"github.com/rowlockdb/rowlock/ring"
 	"github.com/rowlockdb/rowlock/storage"
 )
@@ -26,6 +28,7 @@ func (k Key) Bytes() storage.Key { return k.key }
 // Where says which shards a Scan visits. The zero value is AllShards.
 type Where struct {
 	token ring.Token
+	part  int
 	kind  uint8
 }
 
@@ -33,6 +36,7 @@ const (
 	whereAll uint8 = iota
 	whereOne
 	whereSystem
+	wherePart
 )
 
 var (
@@ -44,3 +48,17 @@ var (
 
 // OneShard visits the data shard that owns token t.
 func OneShard(t ring.Token) Where { return Where{token: t, kind: whereOne} }
+
+// OnePart visits one of the Coordinator's parts.
+func OnePart(n int) Where { return Where{part: n, kind: wherePart} }
+
+// Parts is the number of parts, counted from 0, that rows are spread over: the
+// data shards. It never changes.
+func (c *Coordinator) Parts() int { return len(c.router.DataShards()) }
+
+// PartOf is the part that a key is in, which is not on the system shard. What a
+// transaction does in one part alone commits in one phase.
+func (c *Coordinator) PartOf(k Key) int {
+	at, _ := slices.BinarySearch(c.router.DataShards(), c.router.Shard(k.token))
+	return at
+}

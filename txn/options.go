@@ -62,6 +62,11 @@ type Options struct {
 	// Latest, if not 0, bounds the snapshot of a transaction with Staleness: what was
 	// planned is known to hold up to there.
 	Latest storage.Timestamp
+	// Snapshot, if not 0, is the snapshot that another transaction of this
+	// coordinator has fixed, which must stay open until this one has ended: both
+	// see the same. This one counts as begun at it, so that a shard that has
+	// removed what is younger refuses its vote.
+	Snapshot storage.Timestamp
 	// MaxBytes bounds the writes of the transaction, each counted with 64 bytes
 	// beside its key and value; 0 means the coordinator's limit, which it cannot
 	// exceed.

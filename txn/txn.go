@@ -111,6 +111,9 @@ func (t *Txn) Snapshot(ctx context.Context) (storage.Timestamp, error) {
 	if err := t.usable(); err != nil {
 		return 0, err
 	}
+	if err := t.adopt(); err != nil {
+		return 0, err
+	}
 	if t.snapshot != 0 {
 		return t.snapshot, nil
 	}
@@ -125,8 +128,27 @@ func (t *Txn) Snapshot(ctx context.Context) (storage.Timestamp, error) {
 	return ts, nil
 }
 
+// adopt begins a transaction at the snapshot of another one. It draws nothing, so
+// that its commit does not go without a floor (H6).
+func (t *Txn) adopt() (err error) {
+	if t.o.Snapshot == 0 || !t.id.IsZero() {
+		return nil
+	}
+	if t.id, err = t.c.register(t, t.o.Snapshot); err != nil {
+		return err
+	}
+	t.snapshot = t.o.Snapshot
+	t.mu.Lock()
+	t.mu.oldest = t.snapshot
+	t.mu.Unlock()
+	return nil
+}
+
 // start gives the transaction its id if it has none.
 func (t *Txn) start(ctx context.Context) error {
+	if err := t.adopt(); err != nil {
+		return err
+	}
 	if !t.id.IsZero() {
 		return nil
 	}

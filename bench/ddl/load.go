@@ -32,7 +32,8 @@ func newLoad(dbs []*sql.DB, rows, clients int) *load {
 	l := &load{dbs: dbs, rows: rows, cancel: cancel, forgiven: make([]atomic.Bool, len(dbs))}
 	for node := range dbs {
 		for c := range clients {
-			l.sessions.Go(func() { l.session(ctx, node, rand.New(rand.NewPCG(uint64(node), uint64(c)))) })
+			own := 2*rows + 100*(node*clients+c) // rows that nobody else touches
+			l.sessions.Go(func() { l.session(ctx, node, own, rand.New(rand.NewPCG(uint64(node), uint64(c)))) })
 		}
 	}
 	return l
@@ -59,11 +60,17 @@ func (l *load) end() (count int, slowest time.Duration, failed []error) {
 	return l.count, l.slowest, l.failed
 }
 
-func (l *load) session(ctx context.Context, node int, random *rand.Rand) {
+func (l *load) session(ctx context.Context, node, own int, random *rand.Rand) {
 	for ctx.Err() == nil {
+		var err error
 		q := l.statement(random)
 		began := time.Now()
-		err := l.run(ctx, l.dbs[node], q)
+		if random.IntN(6) == 0 {
+			q = "transaction"
+			err = l.transaction(ctx, l.dbs[node], own+random.IntN(100), random.IntN(1000))
+		} else {
+			err = l.run(ctx, l.dbs[node], q)
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -81,14 +88,18 @@ func (l *load) excused(node int, err error) bool {
 	if l.forgiven[node].Load() {
 		return true
 	}
-	var e *mysql.MySQLError
-	again := errors.As(err, &e) && (e.Number == 1213 || e.Number == 1205)
 	for i := range l.forgiven {
-		if again && l.forgiven[i].Load() {
+		if again(err) && l.forgiven[i].Load() {
 			return true
 		}
 	}
 	return false
+}
+
+// again tells whether a program may try a statement again that failed so.
+func again(err error) bool {
+	var e *mysql.MySQLError
+	return errors.As(err, &e) && (e.Number == 1213 || e.Number == 1205)
 }
 
 func (l *load) note(q string, took time.Duration, err error) {
@@ -125,4 +136,29 @@ func (l *load) run(ctx context.Context, db *sql.DB, q string) error {
 	for rows.Next() {
 	}
 	return rows.Err()
+}
+
+// transaction changes a row that it has read before. Nobody else changes that row,
+// so nothing may have changed since the snapshot.
+func (l *load) transaction(ctx context.Context, db *sql.DB, id, v int) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var old sql.NullInt64
+	err = tx.QueryRowContext(ctx, fmt.Sprintf("SELECT v FROM ddl.t WHERE id = %d", id)).Scan(&old)
+	change := fmt.Sprintf("UPDATE ddl.t SET v = %d WHERE id = %d", v, id)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		change = fmt.Sprintf("INSERT INTO ddl.t (id, v, w, s) VALUES (%d, %d, %d, 'own')", id, v, v)
+	case err != nil:
+		return err
+	case v%10 == 0:
+		change = fmt.Sprintf("DELETE FROM ddl.t WHERE id = %d", id)
+	}
+	if _, err := tx.ExecContext(ctx, change); err != nil {
+		return err
+	}
+	return tx.Commit()
 }

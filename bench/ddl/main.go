@@ -1,5 +1,5 @@
 // Command ddl changes the schema of a large table while sessions on all nodes read
-// and write it: a column is added, an index built, an index built by a node that is
+// and write it, by single statements and in transactions: a column is added, an index built, an index built by a node that is
 // killed half way, a column dropped. No statement of the load may fail, except on
 // connections to the killed node while it is down (and 1213 and 1205, which programs
 // try again, of what was lost with it); after each index
@@ -224,17 +224,49 @@ func (b *bench) fill(ctx context.Context) error {
 			return err
 		}
 	}
-	const page = 2000
 	began := time.Now()
-	for first := 0; first < b.rows; first += page {
-		var values []string
-		for id := first; id < min(first+page, b.rows); id++ {
-			values = append(values, fmt.Sprintf("(%d, %d, %d, 'row %d')", id, id%1000, id%77777, id))
-		}
-		if _, err := db.ExecContext(ctx, "INSERT INTO ddl.t VALUES "+strings.Join(values, ", ")); err != nil {
+	pages := make(chan int)
+	errs := make(chan error, fillers)
+	for n := range fillers {
+		go func() {
+			var err error
+			for first := range pages {
+				if err == nil {
+					err = b.fillPage(ctx, b.dbs[n%len(b.dbs)], first)
+				}
+			}
+			errs <- err
+		}()
+	}
+	for first := 0; first < b.rows; first += fillRows {
+		pages <- first
+	}
+	close(pages)
+	var err error
+	for range fillers {
+		err = errors.Join(err, <-errs)
+	}
+	if err == nil {
+		fmt.Printf("%d rows in %.1f s\n", b.rows, time.Since(began).Seconds())
+	}
+	return err
+}
+
+// How the table is filled: statements at a time, and rows of one.
+const (
+	fillers  = 4
+	fillRows = 4000
+)
+
+func (b *bench) fillPage(ctx context.Context, db *sql.DB, first int) error {
+	var values []string
+	for id := first; id < min(first+fillRows, b.rows); id++ {
+		values = append(values, fmt.Sprintf("(%d, %d, %d, 'row %d')", id, id%1000, id%77777, id))
+	}
+	for try := 0; ; try++ {
+		_, err := db.ExecContext(ctx, "INSERT INTO ddl.t VALUES "+strings.Join(values, ", "))
+		if err == nil || !again(err) || try == 10 {
 			return err
 		}
 	}
-	fmt.Printf("%d rows in %.1f s\n", b.rows, time.Since(began).Seconds())
-	return nil
 }
