@@ -26,6 +26,7 @@ const (
 	// keySettings counts changes of users and persisted variables.
 	keySettings = "sql/settings"
 	keyJobs     = "sql/job/"     // id: jobRecord
+	keyDoubles  = "sql/double/"  // id of an index, random number: what it will forbid
 	keyGateways = "sql/gateway/" // gateway: gatewayRecord
 )
 

@@ -27,6 +27,9 @@ type editor struct {
 	fixed *tableInfo
 	only  *indexInfo
 	own   *txn.Txn
+	// doubled are unique indexes that are being built and that a row of the statement
+	// will not fit into.
+	doubled map[catalog.ID]bool
 	// admitted says that the table's metadata lock is one to write under.
 	admitted bool
 	// again says that a row may be asked to be deleted once more: a join of
@@ -48,7 +51,7 @@ func (e *editor) StatementBegin(ctx *sql.Context) {
 	if err != nil {
 		return // the first operation meets the same error and can return it
 	}
-	e.tx, e.mark, e.delta = tx, tx.Savepoint(), 0
+	e.tx, e.mark, e.delta, e.doubled = tx, tx.Savepoint(), 0, nil
 }
 
 // DiscardChanges implements sql.EditOpenerCloser.
@@ -172,6 +175,7 @@ type write struct {
 	home     location // of the row
 	index    *indexInfo
 	conflict bool // another row at this key is a duplicate
+	let      bool // it is one, and is let pass: nothing is written
 	value    []byte
 }
 
@@ -212,14 +216,23 @@ func (e *editor) putRow(ctx *sql.Context, tx *txn.Txn, rows []sql.Row, writes []
 		if !w.conflict {
 			continue
 		}
-		if present[i].Found {
+		earlier, ok := batch[string(w.at.key)]
+		switch {
+		case w.index.state == catalog.IndexTolerant:
+			writes[i].let = ok || present[i].Found
+		case present[i].Found:
 			return e.duplicate(ctx, tx, w, present[i].Value, rows[w.row])
-		}
-		if earlier, ok := batch[string(w.at.key)]; ok {
+		case ok:
 			return e.duplicateError(w, rows[w.row], rows[earlier])
 		}
 	}
 	for _, w := range writes {
+		if w.let {
+			if err := e.noteDouble(ctx, tx, w, rows[w.row]); err != nil {
+				return err
+			}
+			continue
+		}
 		batch[string(w.at.key)] = w.row
 		if err := tx.Put(w.at.txn(), w.value); err != nil {
 			return e.failure(err)

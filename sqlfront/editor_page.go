@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"github.com/dolthub/go-mysql-server/sql"
 
+	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -130,10 +131,14 @@ func (e *editor) applyOne(ctx *sql.Context, p *page, c *change) error {
 			leaves[string(w.at.key)] = true
 		}
 	}
-	for _, w := range c.after {
+	for i, w := range c.after {
 		found := p.rows[string(w.at.key)]
 		if w.conflict && found.Found && !leaves[string(w.at.key)] {
-			return e.duplicate(ctx, p.tx, w, found.Value, c.next)
+			if w.index.state != catalog.IndexTolerant {
+				return e.duplicate(ctx, p.tx, w, found.Value, c.next)
+			}
+			c.after[i].let = true
+			continue
 		}
 		delete(leaves, string(w.at.key)) // overwritten below
 	}
@@ -146,6 +151,12 @@ func (e *editor) applyOne(ctx *sql.Context, p *page, c *change) error {
 		}
 	}
 	for _, w := range c.after {
+		if w.let {
+			if err := e.noteDouble(ctx, p.tx, w, c.next); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := p.tx.Put(w.at.txn(), w.value); err != nil {
 			return e.failure(err)
 		}

@@ -108,6 +108,9 @@ func (f *indexFill) note(ctx context.Context, always bool) error {
 	if err == nil && hold {
 		err = errHold
 	}
+	if err == nil && f.x.unique {
+		err = f.job.doubles(ctx, f.x.id)
+	}
 	f.noted = time.Now()
 	return err
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -159,4 +161,68 @@ func TestTransactionsBesideTheFillingOfAnIndex(t *testing.T) {
 	}
 	s.setIndex(t, false, catalog.IndexPublic)
 	sound(t, db, "t", "v,none,NULL,16")
+}
+
+// What a unique index will forbid is let pass while it is filled, and found; not any
+// more in the state after that.
+func TestDoublesWhileAUniqueIndexIsBuilt(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		statement string
+		found     bool
+	}{
+		{"no double", "INSERT INTO t VALUES (3, 3, '')", false},
+		{"insert", "INSERT INTO t VALUES (3, 1, '')", true},
+		{"two in one statement", "INSERT INTO t VALUES (3, 3, ''), (4, 3, '')", true},
+		{"update", "UPDATE t SET v = 1 WHERE id = 2", true},
+		{"update of all", "UPDATE t SET v = 7", true},
+		{"replace", "REPLACE INTO t VALUES (2, 1, 'x')", true},
+		{"replace of the row itself", "REPLACE INTO t VALUES (1, 1, 'x')", false},
+		{"on duplicate key", "INSERT INTO t VALUES (1, 2, 'x') ON DUPLICATE KEY UPDATE s = 'y'", false},
+		{"nulls", "INSERT INTO t VALUES (3, NULL, ''), (4, NULL, '')", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, db := app(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT, s VARCHAR(20))", "INSERT INTO t VALUES (1, 1, ''), (2, 2, '')")
+			s.setIndex(t, true, catalog.IndexDeleteOnly)
+			s.setIndex(t, true, catalog.IndexTolerant)
+			f := s.filling(t)
+			require.NoError(t, f.enterPages(f.pages(t)))
+			run(t, db, c.statement)
+			err := f.job.doubles(context.Background(), f.x.id)
+			var duplicate errDuplicateRow
+			require.Equal(t, c.found, errors.As(err, &duplicate), "%v", err)
+			if c.found {
+				require.NoError(t, s.server.catalog.forgetDoubles(context.Background(), f.x.id))
+				require.NoError(t, f.job.doubles(context.Background(), f.x.id))
+				return
+			}
+			require.NoError(t, err)
+			s.setIndex(t, true, catalog.IndexWriteOnly)
+			require.Equal(t, 1062, number(execErr(db, "INSERT INTO t VALUES (77, 1, '')")))
+			s.setIndex(t, true, catalog.IndexPublic)
+			sound(t, db, "t")
+		})
+	}
+}
+
+// A double that is committed while the index is built is the index's end, not the
+// statement's.
+func TestADoubleEndsTheIndex(t *testing.T) {
+	s, db := app(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT, s VARCHAR(20))", "INSERT INTO t VALUES (1, 1, ''), (2, 2, '')")
+	s.setIndex(t, true, catalog.IndexDeleteOnly)
+	s.setIndex(t, true, catalog.IndexTolerant)
+	f := s.filling(t)
+	require.NoError(t, f.enterPages(f.pages(t)))
+	run(t, db, "INSERT INTO t VALUES (3, 1, '')")
+	run(t, db, "DELETE FROM t WHERE id = 3") // as in MySQL: it was there
+	require.NoError(t, s.server.catalog.changeJob(context.Background(), 1<<41, func(r *jobRecord) error {
+		r.State, r.TableID = jobRunning, s.table("app", "t").ID
+		return nil
+	}))
+	s.server.jobs.wake()
+	require.Eventually(t, func() bool {
+		return slices.Equal([]string{"failed,[1]"}, query(t, db, "SELECT state, error FROM rowlock.jobs"))
+	}, time.Minute, 10*time.Millisecond)
+	require.Empty(t, s.table("app", "t").Indexes)
+	require.Zero(t, s.records(t, keyDoubles))
 }

@@ -16,7 +16,8 @@ import (
 //
 //	absent -> delete only -> write only -> public
 //
-// and backwards. Before every step the present state is settled: every gateway has
+// and backwards. A unique index is tolerant before it is write only: statements of
+// others do not fail for what it will forbid, but note it, and the job fails. Before every step the present state is settled: every gateway has
 // loaded it and no transaction uses the one before, and the shards refuse older
 // versions. So at most two neighbouring states are in use at a time, and a
 // transaction of a gateway that did not answer cannot commit. Between write only
@@ -124,15 +125,24 @@ func (j *indexJob) step(ctx context.Context) (bool, error) {
 	switch {
 	case j.record.Undo && state == catalog.IndexPublic:
 		return true, j.setState(ctx, schema, desc, catalog.IndexWriteOnly)
-	case j.record.Undo && state == catalog.IndexWriteOnly:
+	case j.record.Undo && state != catalog.IndexDeleteOnly:
 		return true, j.setState(ctx, schema, desc, catalog.IndexDeleteOnly)
 	case j.record.Undo:
 		return false, j.remove(ctx, schema, desc)
+	case state == catalog.IndexDeleteOnly && desc.Indexes[i].Unique && !mutated("H11.intolerant"):
+		return true, j.setState(ctx, schema, desc, catalog.IndexTolerant)
 	case state == catalog.IndexDeleteOnly:
 		return true, j.setState(ctx, schema, desc, catalog.IndexWriteOnly)
 	}
 	if done, err := j.fill(ctx, schema, desc); err != nil || !done {
 		return true, err
+	}
+	// Where duplicates are refused by now, all that were let pass are committed.
+	if err := j.doubles(ctx, desc.Indexes[i].ID); err != nil {
+		return true, err
+	}
+	if state == catalog.IndexTolerant {
+		return true, j.setState(ctx, schema, desc, catalog.IndexWriteOnly)
 	}
 	return true, j.setState(ctx, schema, desc, catalog.IndexPublic)
 }
@@ -193,6 +203,9 @@ func (j *indexJob) remove(ctx context.Context, schema *catalog.Schema, desc *cat
 	next := desc.Clone()
 	i := next.Index(j.record.Index)
 	dead := deadData{ID: next.Indexes[i].ID, Table: desc.Clone()}
+	if err := j.catalog.forgetDoubles(ctx, dead.ID); err != nil {
+		return err
+	}
 	next.Indexes = slices.Delete(next.Indexes, i, i+1)
 	if err := j.store(ctx, schema, desc, next, &dead); err != nil {
 		return err

@@ -250,7 +250,7 @@ func (x *indexInfo) owns(home location, found txn.Row) bool {
 // row. Where older rows are still being entered, a missing entry goes, too: the
 // removal is what tells indexFill that the row has changed.
 func (x *indexInfo) leaves(home location, found txn.Row) bool {
-	if x.state == catalog.IndexWriteOnly && !found.Found {
+	if (x.state == catalog.IndexWriteOnly || x.state == catalog.IndexTolerant) && !found.Found {
 		return !mutated("H11.no-trace")
 	}
 	return x.state == catalog.IndexPublic || x.owns(home, found)

@@ -106,9 +106,10 @@ type IndexState string
 
 // The states of an index, between one that is not there and one that is.
 const (
-	IndexPublic     IndexState = ""       // read and written
-	IndexWriteOnly  IndexState = "write"  // written, but not complete: nobody reads it
-	IndexDeleteOnly IndexState = "delete" // what leaves it is removed, nothing is added
+	IndexPublic     IndexState = ""         // read and written
+	IndexWriteOnly  IndexState = "write"    // written, but not complete: nobody reads it
+	IndexTolerant   IndexState = "tolerant" // a unique one: duplicates are noted and let pass
+	IndexDeleteOnly IndexState = "delete"   // what leaves it is removed, nothing is added
 )
 
 // Check is a CHECK constraint.
