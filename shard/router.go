@@ -278,8 +278,11 @@ func (r *Router) call(ctx context.Context, s ID, m method, q, response Message) 
 		} else if r.transport == nil {
 			return err // nobody will tell of one
 		}
-		if time.Now().After(deadline) || pause(ctx, context.Background(), wait) != nil {
+		if time.Now().After(deadline) {
 			return err
+		}
+		if late := pause(ctx, context.Background(), wait); late != nil {
+			return fmt.Errorf("%w, after %w", late, err)
 		}
 	}
 }
