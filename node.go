@@ -37,6 +37,7 @@ type Node struct {
 	served      atomic.Pointer[sqlfront.Server] // the same, for who comes before Open returns
 
 	failure failure
+	reserve reserve
 	opened  chan struct{} // Open has returned
 
 	noting sync.Mutex // held while the notes of the cluster are written
@@ -74,6 +75,7 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 		{"log", n.openHost},
 		{"membership", n.openMembership},
 		{"shards", n.openShards},
+		{"reserve", n.openReserve},
 		{"SQL server", n.openServer},
 	} {
 		if err := n.step(ctx, step.do); err != nil {

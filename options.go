@@ -90,6 +90,11 @@ type Options struct {
 	Lease time.Duration
 	// LeaseDrift bounds by how much the rate of any node's clock is off; 0 = 0.01.
 	LeaseDrift float64
+	// Reserve is how much space the node keeps free for bad days, in a file that an
+	// operator removes when the disk is full, and how little may be left before the
+	// node hands over what it owns; with half of it left it refuses writes (MySQL's
+	// 1021). 0 = none; negative = 1 % of the disk, at most 1 GiB.
+	Reserve int64
 	// User and Password are what Connector logs in with; "" = root without a
 	// password, which is what a new directory accepts.
 	User, Password string

@@ -115,6 +115,7 @@ func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
 		{Name: "shard_bytes", Value: float64(sum.Bytes), Help: "estimated size of all shards"},
 		{Name: "cluster_version", Value: float64(n.shards.Version()), Help: "version of the cluster as this node has noted it"},
 		{Name: "cluster_version_preserved", Value: preserved, Help: "1 if the cluster's version stays until rowlock.finalize_version"},
+		{Name: "disk_free_bytes", Value: float64(n.reserve.free.Load()), Help: "free space on the node's disk; 0 where it is not watched"},
 	}, n.peerMetrics()...), nil
 }
 

@@ -55,11 +55,14 @@ const (
 	// Refused: a node may not come in, or a change of the cluster may not be
 	// made; Detail says why. Trying again does not help.
 	Refused
+	// DiskFull: the owner has hardly any space left and takes no writes. Nothing was
+	// written.
+	DiskFull
 )
 
 var codeNames = [...]string{
 	"none", "not owner", "need floor", "lock lost", "deadlock", "lock wait timeout", "would block", "conflict",
-	"snapshot too old", "too large", "undecided", "unknown outcome", "unavailable", "schema changed", "fenced", "bad request", "refused",
+	"snapshot too old", "too large", "undecided", "unknown outcome", "unavailable", "schema changed", "fenced", "bad request", "refused", "disk full",
 }
 
 // String names the code in lower-case words.

@@ -87,7 +87,7 @@ func (n *Node) startReplica(s ID, spec paxos.GroupSpec) error {
 	}
 	n.local.add(NewReplica(ReplicaConfig{Shard: s, Node: n.c.NodeID, Process: n.process, Space: space, Machine: machine,
 		Group: g, Times: n.router, Graph: n.graph, Logger: n.c.Logger, Clock: n.c.Clock,
-		Lease: newLeasePolicy(n.c.Lease, n.c.LeaseDrift)}))
+		Lease: newLeasePolicy(n.c.Lease, n.c.LeaseDrift), Full: &n.full}))
 	n.router.directory.Add(s, n.addr())
 	return nil
 }

@@ -93,6 +93,7 @@ type Node struct {
 	router   *Router
 	graph    *locks.WaitGraph
 	reporter *reporter
+	full     atomic.Bool // see SetFull
 
 	state     atomic.Pointer[ClusterState] // never nil
 	registrar registrar

@@ -51,6 +51,8 @@ type ReplicaConfig struct {
 	Logger  *slog.Logger
 	Clock   func() time.Time // paces gateways' leases and the oracle
 	Lease   LeasePolicy      // of this owner's reads
+	// Full, if set, tells whether the node refuses writes (Node.SetFull).
+	Full *atomic.Bool
 	// Steps, if set, is called where the protocol fixes an order: a test that
 	// chooses which of several requests goes on returns from it when it likes.
 	Steps func(ctx context.Context, step string)

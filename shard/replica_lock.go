@@ -29,6 +29,11 @@ func (r *Replica) Lock(ctx context.Context, q *LockRequest) (*LockResponse, erro
 	if q.Mode > locks.Insert || q.Wait > locks.WaitSkip {
 		return nil, r.bad("unknown lock mode or wait")
 	}
+	if q.Mode != locks.Shared {
+		if err := r.space(); err != nil {
+			return nil, err
+		}
+	}
 	token, err := r.admit(t, q)
 	if err != nil {
 		return nil, err

@@ -22,6 +22,9 @@ func (r *Replica) Stage(ctx context.Context, q *StageRequest) error {
 	if err := r.mayStage(t, q); err != nil {
 		return err
 	}
+	if err := r.space(); err != nil {
+		return err
+	}
 	c := Command{Kind: KindStage, Epoch: t.epoch, Txn: q.Txn, Chunk: q.Chunk, Schemas: q.Schemas, Writes: q.Writes}
 	if size := len(c.AppendBinary(nil)); size > paxos.MaxCommand {
 		return &Error{Code: TooLarge, Shard: r.c.Shard, Detail: fmt.Sprintf("a chunk of %d bytes, at most %d fit one log entry", size, paxos.MaxCommand)}

@@ -72,6 +72,11 @@ func (q *voteRequest) contentHash() uint64 {
 // is under way, check and pin the locks, enter the memory locks, choose the
 // timestamp, propose. The answer is always the register's.
 func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*VoteResponse, error) {
+	if len(q.Writes) > 0 || q.chunks > 0 {
+		if err := r.space(); err != nil {
+			return nil, err
+		}
+	}
 	keys, ok := sortedKeys(q.Writes)
 	if !ok {
 		return nil, r.bad("a key is written twice")

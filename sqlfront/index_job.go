@@ -129,7 +129,7 @@ func (j *indexJob) step(ctx context.Context) (bool, error) {
 		return true, j.setState(ctx, schema, desc, catalog.IndexDeleteOnly)
 	case j.record.Undo:
 		return false, j.remove(ctx, schema, desc)
-	case state == catalog.IndexDeleteOnly && desc.Indexes[i].Unique && !mutated("H11.intolerant"):
+	case state == catalog.IndexDeleteOnly && desc.Indexes[i].Unique:
 		return true, j.setState(ctx, schema, desc, catalog.IndexTolerant)
 	case state == catalog.IndexDeleteOnly:
 		return true, j.setState(ctx, schema, desc, catalog.IndexWriteOnly)

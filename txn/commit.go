@@ -299,7 +299,7 @@ func (a *attempt) refusal() *Error {
 		why := convert(context.Background(), err, a.t.id, a.requests[0].Participants[i])
 		e.Err = err
 		switch why.Code {
-		case TooLarge, SchemaChanged, Bug, LockLost:
+		case TooLarge, SchemaChanged, Bug, LockLost, DiskFull:
 			e.Code, e.Shard, e.Detail = why.Code, why.Shard, why.Detail
 		}
 	}

@@ -27,6 +27,7 @@ var codeFrom = map[shard.Code]Code{
 	shard.SchemaChanged:  SchemaChanged,
 	shard.Fenced:         Conflict, // it can never vote again
 	shard.BadRequest:     Bug,
+	shard.DiskFull:       DiskFull,
 }
 
 // convert makes an *Error of whatever a call to shard s returned. A context that

@@ -38,12 +38,15 @@ const (
 	Bug
 	// SchemaChanged: a table changed under the transaction. It is rolled back. MySQL 1412.
 	SchemaChanged
+	// DiskFull: a shard's owner has no space for writes. Only the statement failed,
+	// or nothing was committed. MySQL 1021.
+	DiskFull
 )
 
 var codeNames = [...]string{
 	Deadlock: "deadlock", LockLost: "lock lost", Conflict: "conflict", LockTimeout: "lock wait timeout",
 	WouldBlock: "would block", SnapshotTooOld: "snapshot too old", TooLarge: "too large", Unknown: "outcome unknown",
-	Unavailable: "unavailable", ReadOnly: "read only", Interrupted: "interrupted", Bug: "bug", SchemaChanged: "schema changed",
+	Unavailable: "unavailable", ReadOnly: "read only", Interrupted: "interrupted", Bug: "bug", SchemaChanged: "schema changed", DiskFull: "disk full",
 }
 
 // String is the code in words.

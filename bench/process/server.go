@@ -49,7 +49,8 @@ func StartWith(ctx context.Context, environment []string, binary string, args ..
 func StartBehind(ctx context.Context, front, environment []string, binary string, args ...string) (*Server, error) {
 	words := append(append(slices.Clone(front), binary, "start"), args...)
 	command := exec.CommandContext(ctx, words[0], words[1:]...)
-	command.Env = append(os.Environ(), environment...)
+	// Many servers share a disk here; who wants a reserve says so.
+	command.Env = slices.Concat([]string{"ROWLOCK_RESERVE=0"}, os.Environ(), environment)
 	s := &Server{command: command, errors: &bytes.Buffer{}, ended: make(chan struct{})}
 	command.Stderr = s.errors
 	out, err := command.StdoutPipe()

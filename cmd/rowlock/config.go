@@ -31,6 +31,7 @@ type startConfig struct {
 	Retention      time.Duration `koanf:"retention"`
 	MaxConnections int           `koanf:"max-connections"`
 	TxnMB          int64         `koanf:"txn-mb"`
+	Reserve        int64         `koanf:"reserve"`
 	Log            string        `koanf:"log"`
 	LogLevel       string        `koanf:"log-level"`
 	LogFormat      string        `koanf:"log-format"`
@@ -58,6 +59,7 @@ func startFlags(flags *pflag.FlagSet) {
 	flags.Duration("retention", 10*time.Minute, "how long superseded row versions stay readable")
 	flags.Int("max-connections", 1000, "most client connections at a time")
 	flags.Int64("txn-mb", 1024, "most that one transaction may write, in MiB")
+	flags.Int64("reserve", -1, "space that is kept free on the disk, in MiB; negative: 1 % of it, at most 1 GiB; 0: none")
 	flags.String("log", "", "file for messages, or 'stderr' (default <data>/server.log)")
 	flags.String("log-level", "info", "least level of messages: debug, info, warn, error")
 	flags.String("log-format", "text", "form of messages: text or json")
@@ -145,6 +147,14 @@ func (c *startConfig) lease() time.Duration {
 		return -1
 	}
 	return c.Lease
+}
+
+// reserve is --reserve as the library takes it.
+func (c *startConfig) reserve() int64 {
+	if c.Reserve < 0 {
+		return -1
+	}
+	return c.Reserve << 20
 }
 
 var logFormats = []string{"text", "json"}

@@ -70,7 +70,7 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 	defer cancel()
 	node, err := rowlock.Open(limited, rowlock.Options{
 		Dir: c.Data, Shards: c.Shards, CacheBytes: c.CacheMB << 20, LockWait: c.LockWait,
-		Retention: c.Retention, MaxConnections: c.MaxConnections, TxnBytes: c.TxnMB << 20, Logger: logger,
+		Retention: c.Retention, MaxConnections: c.MaxConnections, TxnBytes: c.TxnMB << 20, Reserve: c.reserve(), Logger: logger,
 		Cluster: c.Cluster, Advertise: c.Advertise, SQLAddress: c.Listen, Join: c.peers(), Name: c.Name, Zone: c.Zone,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, RequireTLS: c.RequireTLS,
 		Certificates: c.Certs, Insecure: c.Insecure, DeadAfter: c.DeadAfter,

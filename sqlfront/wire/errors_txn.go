@@ -23,6 +23,7 @@ var transactionErrors = map[txn.Code]struct {
 	txn.SchemaChanged:  {1412, "Table definition has changed, please retry transaction"},
 	txn.SnapshotTooOld: {1412, ""}, // ER_TABLE_DEF_CHANGED is what InnoDB says of a read view it can no longer serve
 	txn.TooLarge:       {1197, ""}, // ER_TRANS_CACHE_FULL
+	txn.DiskFull:       {1021, "The disk of a node is nearly full; it takes no writes until there is space"},
 	txn.Unknown:        {erErrorDuringCommit, ""},
 	txn.Unavailable:    {1030, ""}, // ER_GET_ERRNO: the storage engine failed
 	txn.Bug:            {1815, ""}, // ER_INTERNAL_ERROR
