@@ -146,6 +146,7 @@ func (n *Node) openHost(context.Context) error {
 	if n.transport != nil {
 		o.Wire, o.Resolve, o.RTT, o.Election = n.transport, n.nodeOf, clusterTick, clusterElection
 	}
+	o.SnapshotRate = n.options.MoveRate
 	if n.options.adjustLog != nil {
 		n.options.adjustLog(&o)
 	}

@@ -80,6 +80,9 @@ type Options struct {
 	// this process apart.
 	TLSCert, TLSKey string
 	RequireTLS      bool
+	// MoveRate bounds the bytes a second that this node sends in copies of replicas to
+	// others; 0 = 128 MiB, negative = no bound.
+	MoveRate int64
 	// DeadAfter is how long a node must be silent before its replicas are made anew
 	// on others; 0 = 10 minutes.
 	DeadAfter time.Duration
@@ -135,6 +138,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("rowlock: Options.Join needs Options.Cluster, the address for other nodes")
 	}
 	o.Shards = cmp.Or(o.Shards, ring.DefaultShards)
+	o.MoveRate = cmp.Or(o.MoveRate, 128<<20)
 	o.CacheBytes = cmp.Or(o.CacheBytes, DefaultCacheBytes)
 	o.User = cmp.Or(o.User, "root")
 	o.versions = cmp.Or(o.versions, shard.Supported())

@@ -45,6 +45,7 @@ type startConfig struct {
 	TLSCert        string        `koanf:"tls-cert"`
 	TLSKey         string        `koanf:"tls-key"`
 	RequireTLS     bool          `koanf:"require-secure-transport"`
+	MoveMB         int64         `koanf:"move-mb"`
 	DeadAfter      time.Duration `koanf:"dead-after"`
 	Lease          time.Duration `koanf:"lease"`
 	LeaseDrift     float64       `koanf:"lease-drift"`
@@ -73,6 +74,7 @@ func startFlags(flags *pflag.FlagSet) {
 	flags.String("tls-cert", "", "certificate for MySQL clients that ask for TLS (default node.crt of --certs)")
 	flags.String("tls-key", "", "its key (default node.key of --certs)")
 	flags.Bool("require-secure-transport", false, "turn MySQL clients without TLS away")
+	flags.Int64("move-mb", 128, "most that is sent in copies of replicas to other nodes, in MiB per second")
 	flags.Duration("dead-after", 10*time.Minute, "how long a node is silent before its replicas are made anew on others")
 	flags.Duration("lease", 750*time.Millisecond, "how long a shard's owner answers reads without asking its replicas; 0 or less: never")
 	flags.Float64("lease-drift", 0.01, "by how much the rate of any node's clock may be off")
@@ -177,6 +179,9 @@ func (c *startConfig) check() error {
 	}
 	if c.RequireTLS && c.TLSCert == "" && c.Certs == "" {
 		return usagef("require-secure-transport needs a certificate: tls-cert and tls-key, or certs")
+	}
+	if c.MoveMB < 1 {
+		return usagef("move-mb is %d; at least 1 is needed", c.MoveMB)
 	}
 	if c.LeaseDrift <= 0 || c.LeaseDrift >= 1 {
 		return usagef("lease-drift is %g; it lies between 0 and 1", c.LeaseDrift)

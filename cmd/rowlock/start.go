@@ -73,7 +73,7 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 		Retention: c.Retention, MaxConnections: c.MaxConnections, TxnBytes: c.TxnMB << 20, Reserve: c.reserve(), Logger: logger,
 		Cluster: c.Cluster, Advertise: c.Advertise, SQLAddress: c.Listen, Join: c.peers(), Name: c.Name, Zone: c.Zone,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, RequireTLS: c.RequireTLS,
-		Certificates: c.Certs, Insecure: c.Insecure, DeadAfter: c.DeadAfter,
+		Certificates: c.Certs, Insecure: c.Insecure, MoveRate: c.MoveMB << 20, DeadAfter: c.DeadAfter,
 		Lease: c.lease(), LeaseDrift: c.LeaseDrift,
 	})
 	if ctx.Err() != nil && err != nil {

@@ -198,7 +198,7 @@ func (h *host) config(fs config.IFS) config.NodeHostConfig {
 	switch {
 	case o.Wire != nil:
 		c.RaftAddress = h.id
-		c.Expert.TransportFactory = wireFactory{o.Wire}
+		c.Expert.TransportFactory = wireFactory{o.Wire, &pace{rate: o.SnapshotRate}}
 	case o.Address == "":
 		c.RaftAddress = h.id
 		c.Expert.TransportFactory = networkFactory{o.Network}

@@ -53,6 +53,9 @@ type Options struct {
 	// Address stays empty then. A host that has once been used with an Address
 	// cannot change over to one.
 	Wire Wire
+	// SnapshotRate bounds what this host sends in snapshots over Wire, in bytes a
+	// second, all groups together; 0 is no bound.
+	SnapshotRate int64
 	// Network connects hosts of one process; used when Address and Wire are empty.
 	Network *Network
 	// RTT is the tick, DefaultRTT when zero; whole milliseconds, the same on

@@ -44,12 +44,15 @@ const (
 )
 
 // wireFactory makes a host's end of a wire.
-type wireFactory struct{ wire Wire }
+type wireFactory struct {
+	wire Wire
+	pace *pace
+}
 
 var _ config.TransportFactory = wireFactory{}
 
 func (f wireFactory) Create(_ config.NodeHostConfig, m raftio.MessageHandler, c raftio.ChunkHandler) raftio.ITransport {
-	w := &wireEnd{wire: f.wire, message: m, chunk: c}
+	w := &wireEnd{wire: f.wire, pace: f.pace, message: m, chunk: c}
 	w.mu.conns = make(map[net.Conn]struct{})
 	return w
 }
@@ -60,6 +63,7 @@ func (wireFactory) Validate(address string) bool { return address != "" }
 // those that others opened.
 type wireEnd struct {
 	wire    Wire
+	pace    *pace
 	message raftio.MessageHandler
 	chunk   raftio.ChunkHandler
 	readers sync.WaitGroup
@@ -178,7 +182,7 @@ func (w *wireEnd) open(ctx context.Context, target string, snapshot bool) (*wire
 	if err != nil {
 		return nil, fmt.Errorf("dragon: connect to %s: %w", target, err)
 	}
-	c := &wireConnection{conn: conn, snapshot: snapshot, done: make(chan struct{}), ended: make(chan struct{})}
+	c := &wireConnection{conn: conn, snapshot: snapshot, pace: w.pace, done: make(chan struct{}), ended: make(chan struct{})}
 	// Dragonboat ends ctx when it closes; a write under way must not hold it up.
 	c.release = context.AfterFunc(ctx, func() { conn.Close() })
 	go c.listen()
@@ -189,6 +193,7 @@ func (w *wireEnd) open(ctx context.Context, target string, snapshot bool) (*wire
 type wireConnection struct {
 	conn     net.Conn
 	snapshot bool
+	pace     *pace // of snapshots
 	release  func() bool
 	buf      []byte
 	done     chan struct{} // closed when the other side has handled everything
@@ -240,8 +245,12 @@ const writeBytes = 256 << 10
 
 func (c *wireConnection) write(b []byte) error {
 	for len(b) > 0 {
+		part := b[:min(len(b), writeBytes)]
+		if c.snapshot {
+			c.pace.wait(len(part), c.ended)
+		}
 		c.conn.SetWriteDeadline(time.Now().Add(wireWrite))
-		n, err := c.conn.Write(b[:min(len(b), writeBytes)])
+		n, err := c.conn.Write(part)
 		if err != nil {
 			return err
 		}

@@ -116,7 +116,7 @@ func (p *pipeWire) Dial(_ context.Context, _ string, snapshot bool) (net.Conn, e
 func TestSilentHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wire := &pipeWire{far: func(conn net.Conn, _ bool) { io.ReadFull(conn, make([]byte, 20)) }}
-		end := wireFactory{wire}.Create(config.NodeHostConfig{}, nil, nil)
+		end := wireFactory{wire: wire}.Create(config.NodeHostConfig{}, nil, nil)
 		require.NoError(t, end.Start())
 		begun := time.Now()
 		conn, err := end.GetConnection(context.Background(), "2")
@@ -143,7 +143,7 @@ func TestQuietWire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wire := &pipeWire{}
 		var messages, chunks int
-		end := wireFactory{wire}.Create(config.NodeHostConfig{},
+		end := wireFactory{wire: wire}.Create(config.NodeHostConfig{},
 			func(raftpb.MessageBatch) { messages++ },
 			func(raftpb.Chunk) bool {
 				time.Sleep(time.Second)
