@@ -87,8 +87,33 @@ func nodeChange(o *nodeConfig, use, short, procedure string, done func(nodeState
 			if err := o.call(procedure, id); err != nil || done == nil {
 				return err
 			}
-			return o.until(c.OutOrStdout(), use+" node "+id, id, done)
+			if err := o.until(c.OutOrStdout(), use+" node "+id, id, done); err != nil {
+				return err
+			}
+			return o.disowned(id)
 		}}
+}
+
+// disowned waits until no shard says that the node owns it. The list of nodes counts a
+// shard that is being handed over as nobody's, before it is somebody else's.
+func (o *nodeConfig) disowned(id string) error {
+	db, err := o.open()
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for deadline := time.Now().Add(o.wait); ; time.Sleep(100 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), connectLimit)
+		var owned int
+		err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM rowlock.shards WHERE owner = "+id).Scan(&owned)
+		cancel()
+		if err != nil || owned == 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("node %s still owns %d shards after %s", id, owned, o.wait)
+		}
+	}
 }
 
 func removeCommand(o *nodeConfig) *cobra.Command {

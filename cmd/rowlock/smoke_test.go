@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -235,7 +236,7 @@ func (c *three) restartDrained() {
 		other := (i + 1) % 3
 		out, errs, status := run(t, "", "node", "drain", fmt.Sprint("n", i+1), "--port", c.ports[other])
 		require.Zero(t, status, out+errs)
-		require.Equal(t, "0", c.one(c.db[other], fmt.Sprint("SELECT COUNT(*) FROM rowlock.shards WHERE owner = ", i+1)))
+		c.eventually(other, fmt.Sprint("SELECT COUNT(*) FROM rowlock.shards WHERE owner = ", i+1), "0")
 		progress()
 		c.servers[i].stop(t)
 		progress()
@@ -250,6 +251,10 @@ func (c *three) restartDrained() {
 	}
 }
 
+// again are the errors after which a client tries again: a server that stops interrupts
+// its statements (1317), and on a busy machine a shard may change hands by itself.
+var again = []uint16{1030, 1053, 1213, 1317}
+
 // insert puts a row into the table by way of a node, or of the next one where the
 // connection is lost.
 func (c *three) insert(at int, id int64) bool {
@@ -258,6 +263,8 @@ func (c *three) insert(at int, id int64) bool {
 		switch {
 		case err == nil, tries > 0 && code(err) == 1062: // it was there before the connection was lost
 			return true
+		case slices.Contains(again, code(err)):
+			time.Sleep(10 * time.Millisecond)
 		case code(err) != 0:
 			c.t.Errorf("row %d: %v", id, err)
 			return false
