@@ -283,7 +283,7 @@ func (n *Node) enter(ctx context.Context) error {
 	if lives := n.memory.lives; len(lives) > 0 {
 		self.Life = lives[len(lives)-1]
 	}
-	q := &RegisterRequest{Member: self, Process: n.process, Lives: n.memory.lives, Cluster: n.c.Cluster, Millis: uint64(n.c.Clock().UnixMilli())}
+	q := &RegisterRequest{Member: self, Process: n.process, Lives: n.memory.lives, Cluster: n.c.Cluster}
 	response, err := n.registered(ctx, q)
 	if err != nil {
 		return err
@@ -297,16 +297,24 @@ func (n *Node) enter(ctx context.Context) error {
 	return n.note(&response.State)
 }
 
+// registerPatience bounds one attempt to register.
+const registerPatience = 5 * time.Second
+
 // registered sends the registration until somebody takes it: when a whole cluster
-// starts, the system shard has no owner for a while.
+// starts, the system shard has no owner for a while. Each attempt says what time it is
+// then, and does not last: the owner takes the difference for that of the clocks.
 func (n *Node) registered(ctx context.Context, q *RegisterRequest) (*RegisterResponse, error) {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
 		var response *RegisterResponse
 		_, err := n.router.likely(System)
+		attempt, cancel := context.WithTimeout(ctx, registerPatience)
 		if err == nil {
-			response, err = callFor[RegisterResponse](ctx, n.router, System, methodRegister, q)
+			q.Millis = uint64(n.c.Clock().UnixMilli())
+			response, err = callFor[RegisterResponse](attempt, n.router, System, methodRegister, q)
 		}
-		if code := CodeOf(err); err == nil || code != NotOwner && code != Unavailable && code != Unknown {
+		late := attempt.Err() != nil
+		cancel()
+		if code := CodeOf(err); err == nil || !late && code != NotOwner && code != Unavailable && code != Unknown {
 			return response, err
 		}
 		n.askAround(ctx)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type testCluster struct {
 	nodes map[string]*testNode // by number in decimal
 	hosts map[uint64]func(paxos.Host) paxos.Host
 	lose  func(request []byte) bool
+	ahead atomic.Int64 // how far the clocks are ahead
 }
 
 type testNode struct {
@@ -108,6 +110,7 @@ func (c *testCluster) tryStart(n *testNode) error {
 	}
 	node, err := shard.Open(c.ctx(), shard.Config{NodeID: n.id, Engine: n.engine, Host: host, Shards: 4, Transport: c,
 		Logger:       slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.id),
+		Clock:        func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) },
 		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, Versions: n.versions, DeadAfter: 4 * time.Second,
 		Self: shard.Member{Name: fmt.Sprintf("n%d", n.id), Cluster: fmt.Sprintf("address%d", n.id)}})
 	if err != nil {
@@ -350,6 +353,29 @@ func TestOpenThoughAnAnswerIsLost(t *testing.T) {
 	c.mu.Unlock()
 	c.start(n)
 	require.True(t, lost)
+}
+
+// A node that is let in late tells the time of then, not that of its first attempt.
+func TestClusterTakesNodesInLate(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	c.settle(1, 3, 1, 2, 3)
+	n := c.crash(2)
+	first := uint64(0)
+	c.mu.Lock()
+	c.lose = func(request []byte) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		told := shard.Registers(request)
+		if first == 0 && told != 0 {
+			first = told
+			c.ahead.Store(int64(5 * time.Minute))
+		}
+		return told != 0 && told == first
+	}
+	c.mu.Unlock()
+	c.start(n)
+	require.NotZero(t, first)
 }
 
 // Close waits for requests of others: nobody reads the engine afterwards.

@@ -39,3 +39,14 @@ func IsStart(request []byte, s ID) bool {
 	var e envelope
 	return e.decode(request) == nil && e.method == methodStart && e.shard == s
 }
+
+// Registers returns the time that an encoded request to register a node tells, 0 if it
+// is another request.
+func Registers(request []byte) uint64 {
+	var e envelope
+	q := &RegisterRequest{}
+	if e.decode(request) != nil || e.method != methodRegister || q.Decode(e.body) != nil {
+		return 0
+	}
+	return q.Millis
+}
