@@ -3,6 +3,7 @@ package rowlock_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rowlockdb/rowlock"
@@ -95,14 +97,35 @@ func (c *cluster) replicated() {
 
 func (c *cluster) exec(at int, statement string) {
 	c.t.Helper()
-	_, err := c.nodes[at].db.Exec(statement)
-	require.NoError(c.t, err, statement)
+	c.patiently(statement, func() error {
+		_, err := c.nodes[at].db.Exec(statement)
+		return err
+	})
 }
 
 func (c *cluster) one(at int, query string) (v int) {
 	c.t.Helper()
-	require.NoError(c.t, c.nodes[at].db.QueryRow(query).Scan(&v), query)
+	c.patiently(query, func() error { return c.nodes[at].db.QueryRow(query).Scan(&v) })
 	return v
+}
+
+// patiently tries again what did not find the owner of a shard for ten seconds: nothing
+// was committed then. Owners change while a test runs, and the machine may be busy.
+func (c *cluster) patiently(statement string, do func() error) {
+	c.t.Helper()
+	err := do()
+	for began := time.Now(); number(err) == 1030 && time.Since(began) < time.Minute; {
+		err = do()
+	}
+	require.NoError(c.t, err, statement)
+}
+
+func number(err error) uint16 {
+	var refused *mysql.MySQLError
+	if errors.As(err, &refused) {
+		return refused.Number
+	}
+	return 0
 }
 
 // Three nodes over real sockets and disks: any of them takes any client, one of

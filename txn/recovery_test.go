@@ -22,6 +22,7 @@ type mortal struct {
 		sync.Mutex
 		armed, dead bool
 		left        int // messages until death
+		flying      int // messages that were sent and are not answered
 	}
 	renewals sync.WaitGroup // on their way
 }
@@ -44,6 +45,19 @@ func (m *mortal) isDead() bool {
 	m.life.Lock()
 	defer m.life.Unlock()
 	return m.life.dead
+}
+
+// isOver tells that the gateway is dead and that what it sent has arrived.
+func (m *mortal) isOver() bool {
+	m.life.Lock()
+	defer m.life.Unlock()
+	return m.life.dead && m.life.flying == 0
+}
+
+func (m *mortal) fly(by int) {
+	m.life.Lock()
+	defer m.life.Unlock()
+	m.life.flying += by
 }
 
 // step counts one message and tells whether the gateway was dead before it and
@@ -90,9 +104,11 @@ func newMortal(r txn.Router, sent bool) *mortal {
 		if before || after && !sent {
 			return errLost
 		}
+		m.fly(1)
 		return nil
 	}
 	m.after = func(message) error {
+		m.fly(-1)
 		if m.isDead() {
 			return errLost
 		}
@@ -128,7 +144,7 @@ func TestCoordinatorDiesAtEveryStep(t *testing.T) {
 				case err = <-told:
 					return true
 				default:
-					died = router.isDead()
+					died = router.isDead() && (!sent || router.isOver())
 					return died
 				}
 			}, wait, tick)

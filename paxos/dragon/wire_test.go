@@ -114,7 +114,7 @@ func (w *wired) cut(i int, cut bool) {
 // has waits until a host's state machine has applied a command.
 func (w *wired) has(i int, command string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
 		limited, cancel := context.WithTimeout(ctx, 2*time.Second)
