@@ -68,7 +68,9 @@ func (n *Node) fail(err error) {
 		n.failure.err = fmt.Errorf("%w: %w", kindOfFailure(err), err)
 		close(n.failure.done)
 		n.log.Error("node stops serving", "error", n.failure.err)
-		go n.hangUp()
+		if !mutated("0051.clients-stay") {
+			go n.hangUp()
+		}
 	})
 }
 

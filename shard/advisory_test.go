@@ -3,6 +3,7 @@ package shard_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,6 +170,23 @@ func TestAdvisoryLease(t *testing.T) {
 	require.EqualValues(t, 2, <-got)
 	require.Zero(t, silent.do(shard.AdvisoryRelease, "job", 0).Released, "a sleeper that wakes")
 	require.Len(t, f.advisories(), 1)
+}
+
+// One that has been silent for so long that it is forgotten loses them too: whoever
+// forgets it must not meet it as a new one.
+func TestAdvisoryLocksOfAForgottenGateway(t *testing.T) {
+	var ahead atomic.Int64
+	begin := time.Now()
+	f := newFixture(t, func(c *shard.Config) {
+		c.Clock = func() time.Time { return begin.Add(time.Duration(ahead.Load())) }
+	})
+	silent, other := f.locker(1), f.locker(2)
+	silent.session.Gateway = 7<<48 | 1
+	require.NoError(t, f.node.Router().Renew(f.ctx(), shard.System, &shard.RenewRequest{Gateway: silent.session.Gateway}))
+	silent.get("job")
+	ahead.Store(int64(time.Hour))
+	require.Eventually(t, func() bool { f.node.DropLapsed(); return len(f.advisories()) == 0 }, time.Minute, time.Millisecond)
+	other.get("job")
 }
 
 // After a restart of the only node, locks of its former life are free, and the

@@ -123,7 +123,8 @@ func (h *holders) lapsed(now time.Time, keep uint64) []uint64 {
 func (t *tenure) forgetLocked(lapsed, locking []uint64, now time.Time) {
 	h := &t.mu.holders
 	for _, id := range lapsed {
-		if g := h.gateways[id]; now.Sub(g.heard) > forgetAfter && !t.holdsLocked(id) && !slices.Contains(locking, id) {
+		if g := h.gateways[id]; now.Sub(g.heard) > forgetAfter && !t.holdsLocked(id) &&
+			(!slices.Contains(locking, id) || mutated("H16.advisory-forgotten")) {
 			if !mutated("H2.forgotten-generation") {
 				h.forgotten = max(h.forgotten, g.generation)
 			}

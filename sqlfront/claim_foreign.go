@@ -136,7 +136,7 @@ func (s *Server) dropAllClaims() {
 // one has sessions.
 func (s *Server) learnClaims(ctx context.Context) {
 	for _, p := range s.others() {
-		if !p.Up {
+		if !p.Up || mutated("0054.starter-does-not-ask") {
 			continue
 		}
 		a, err := s.ask(ctx, p.ID, &peerRequest{kind: askClaims})

@@ -145,6 +145,35 @@ func TestLockTablesOfAGatewayThatIsCutOff(t *testing.T) {
 	require.Error(t, c.check(later), "who asked too long ago does not rely on the answer")
 }
 
+// A session relies on a node from when the node was asked, not from when it heard the
+// answer: the node counts from in between.
+func TestClaimsCountFromTheQuestion(t *testing.T) {
+	g := newGateways(t, 2, Config{}, twoTables...)
+	a := connection(t, g.on(1, "root", ""))
+	var between time.Time
+	g.hub.mu.Lock()
+	g.hub.answered = func(ctx context.Context, question []byte) {
+		switch q, err := decodePeerRequest(question); {
+		case err != nil || q.kind != askClaim:
+		case q.claim.renewal: // not to be heard in this test
+			<-ctx.Done()
+		default:
+			between = time.Now()
+		}
+	}
+	g.hub.mu.Unlock()
+	run(t, a, "LOCK TABLES d.t WRITE")
+	held := g.servers[0].claims
+	held.Lock()
+	defer held.Unlock()
+	require.Len(t, held.own, 1)
+	for _, c := range held.own {
+		c.mu.Lock()
+		require.False(t, c.mu.granted[2].After(between))
+		c.mu.Unlock()
+	}
+}
+
 // FLUSH TABLES WITH READ LOCK keeps writers and schema changes away on all nodes,
 // and its own session from writing. START TRANSACTION does not end it, and UNLOCK
 // TABLES ends nothing else: that is how a dump gets its snapshot.

@@ -21,7 +21,8 @@ type hub struct {
 	mu       sync.Mutex
 	peers    []Peer
 	handlers map[uint64]func(context.Context, uint64, []byte) ([]byte, error)
-	silent   map[uint64]bool // nodes whose answers are lost
+	silent   map[uint64]bool                            // nodes whose answers are lost
+	answered func(ctx context.Context, question []byte) // called before an answer is handed back; may be nil
 }
 
 // hubPeers is the hub as one node sees it.
@@ -59,6 +60,7 @@ func (p *hubPeers) Handle(service byte, answer func(context.Context, uint64, []b
 func (p *hubPeers) Ask(ctx context.Context, node uint64, service byte, body []byte) ([]byte, error) {
 	p.mu.Lock()
 	answer, silent := p.handlers[node<<8|uint64(service)], p.silent[node] || p.silent[p.self]
+	answered := p.answered
 	p.mu.Unlock()
 	if silent {
 		<-ctx.Done()
@@ -67,7 +69,11 @@ func (p *hubPeers) Ask(ctx context.Context, node uint64, service byte, body []by
 	if answer == nil {
 		return nil, errors.New("nobody is there")
 	}
-	return answer(ctx, p.self, body)
+	a, err := answer(ctx, p.self, body)
+	if answered != nil {
+		answered(ctx, body)
+	}
+	return a, err
 }
 
 // gateways are several SQL servers on one key space, each with a coordinator of

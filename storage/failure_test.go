@@ -75,6 +75,7 @@ func TestFailStop(t *testing.T) {
 				}
 				return nil
 			})
+			var synced atomic.Int64
 			wrote := make(chan struct{})
 			go func() {
 				defer close(wrote)
@@ -85,9 +86,11 @@ func TestFailStop(t *testing.T) {
 						return
 					}
 					w.Close()
+					synced.Add(1)
 				}
 			}()
 			require.ErrorIs(t, <-b.failed, c.as)
+			before := synced.Load()
 			b.armed.Store(nil)
 			// The disk is well again; the store is not.
 			select {
@@ -96,6 +99,9 @@ func TestFailStop(t *testing.T) {
 			case <-time.After(300 * time.Millisecond):
 			}
 			require.Empty(t, b.failed, "told twice")
+			if strings.Contains(c.what, "write-ahead log") {
+				require.Equal(t, before, synced.Load(), "acknowledged after the failure")
+			}
 		})
 	}
 }

@@ -43,6 +43,9 @@ func (s *StopFS) check(doing, path string, err error) error {
 		return err
 	}
 	s.failed(fmt.Errorf("%s %s: %w", doing, path, err))
+	if mutated("0051.goes-on") {
+		return nil
+	}
 	select {}
 }
 
