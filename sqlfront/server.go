@@ -43,6 +43,7 @@ type Server struct {
 	replication atomic.Uint64 // what ShowReplication showed last, plus one
 
 	accepting chan struct{} // closed when the protocol server has returned
+	stopping  atomic.Bool   // Close was called
 }
 
 // startTimeout bounds how long New waits for the store.
@@ -159,7 +160,7 @@ func (s *Server) startProtocol(ctx context.Context) error {
 	var err error
 	s.protocol, err = server.NewServerWithHandler(config, s.engine, sql.NewContext, s.session, nil,
 		func(h mysql.Handler) (mysql.Handler, error) {
-			return wire.NewHandler(h, wire.HandlerOptions{Session: s.sessionOf, Logger: s.config.Logger, RequireSecureTransport: s.requiresTLS,
+			return wire.NewHandler(h, wire.HandlerOptions{Session: s.sessionOf, Stopping: s.stopping.Load, Logger: s.config.Logger, RequireSecureTransport: s.requiresTLS,
 				NumberConnection: s.numbers.take, FreeNumber: s.connectionOver}), nil
 		})
 	if err != nil {
@@ -234,6 +235,7 @@ func (s *Server) Dial(ctx context.Context) (net.Conn, error) { return s.conns.di
 // Transactions that are already committing finish first, until ctx ends. The
 // Coordinator stays open: it belongs to the caller.
 func (s *Server) Close(ctx context.Context) error {
+	s.stopping.Store(true)
 	s.conns.Close()
 	s.protocol.Close()
 	// Statements first: one that waits for a lock must not get it from a

@@ -252,8 +252,8 @@ func (c *three) restartDrained() {
 }
 
 // again are the errors after which a client tries again: a server that stops interrupts
-// its statements (1317), and on a busy machine a shard may change hands by itself.
-var again = []uint16{1030, 1053, 1213, 1317}
+// its statements (1053), and on a busy machine a shard may change hands by itself.
+var again = []uint16{1030, 1053, 1213}
 
 // insert puts a row into the table by way of a node, or of the next one where the
 // connection is lost.

@@ -15,6 +15,7 @@ import (
 
 // The numbers of MySQL's Server Error Message Reference that are used by name.
 const (
+	erServerShutdown    = 1053
 	erUnknown           = 1105
 	erParse             = 1064
 	erErrorDuringCommit = 1180

@@ -36,6 +36,9 @@ type HandlerOptions struct {
 	// Session finds the session of a connection, whose max_execution_time bounds its SELECTs. Without it, or where it returns
 	// nil, the global value holds.
 	Session func(*mysql.Conn) sql.Session
+	// Stopping tells whether the server is being stopped: then what it interrupts ends with error 1053, which is not the
+	// client's doing, instead of 1317. nil is never.
+	Stopping func() bool
 	// Logger gets the panics of statements; nil is slog.Default.
 	Logger *slog.Logger
 	// NumberConnection returns the number of a new connection, and FreeNumber takes it back when its session is over. nil
@@ -206,6 +209,9 @@ func (h *Handler) end(c *mysql.Conn, err error) error {
 	if strings.HasPrefix(m.Message, enginePanic) {
 		return h.panicked(c, m.Message)
 	}
+	if stopping := h.options.Stopping; m.Num == erQueryInterrupted && stopping != nil && stopping() {
+		m = newError(erServerShutdown, "Server shutdown in progress")
+	}
 	if ClosesConnection(m) {
 		h.finish(c)
 	}
@@ -252,7 +258,7 @@ func (h *Handler) refused(c *mysql.Conn) bool {
 }
 
 func errEnded() error {
-	return newError(1053, "The connection is closed: an earlier statement left it in doubt")
+	return newError(erServerShutdown, "The connection is closed: an earlier statement left it in doubt")
 }
 
 // mapped is MapError for callers that return an error: a nil *SQLError must not become a non-nil error.

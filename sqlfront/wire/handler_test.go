@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +51,23 @@ func TestMaxExecutionTime(t *testing.T) {
 
 func TestKillIsAnInterruption(t *testing.T) {
 	s := startServer(t, ListenerOptions{}, nil)
+	num, state := killed(t, s)
+	require.Equal(t, 1317, num)
+	require.Equal(t, "70100", state)
+}
+
+// A client whose statement a stop interrupted is told so: it goes to another server.
+func TestStopIsNoInterruption(t *testing.T) {
+	var stopping atomic.Bool
+	s := startServer(t, ListenerOptions{}, nil, func(_ *server.Config, o *HandlerOptions) { o.Stopping = stopping.Load })
+	stopping.Store(true)
+	num, state := killed(t, s)
+	require.Equal(t, 1053, num)
+	require.Equal(t, "08S01", state)
+}
+
+// killed is the error of a statement that KILL QUERY ended.
+func killed(t *testing.T, s *testServer) (num int, state string) {
 	ctx := context.Background()
 	c, err := s.db.Conn(ctx)
 	require.NoError(t, err)
@@ -67,10 +85,8 @@ func TestKillIsAnInterruption(t *testing.T) {
 		require.NoError(t, err)
 		select {
 		case err := <-done:
-			num, state, _ := number(err)
-			require.Equal(t, 1317, num, "%v", err)
-			require.Equal(t, "70100", state)
-			return
+			num, state, _ = number(err)
+			return num, state
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
