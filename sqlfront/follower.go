@@ -33,6 +33,10 @@ const (
 // here, exclusively, on behalf of that gateway; what changes without a freeze is
 // reported once nobody uses its former definition any more.
 type follower struct {
+	// Users in memory are not those that are stored after a change that failed: how many
+	// such there were, and up to which the users were read again.
+	failures, reread atomic.Uint64
+
 	catalog  *Catalog
 	id       uint64
 	poke     chan struct{}
@@ -43,7 +47,6 @@ type follower struct {
 	renewed  atomic.Int64  // when the last poll that succeeded began, from base; 0: never
 	known    atomic.Uint64 // a timestamp up to which the catalog is known
 	told     func()        // tells other gateways that there is something new; may be nil
-	behind   atomic.Bool   // users in memory are not those that are stored
 	buried   func()        // a gateway was found dead; nil before the start is over
 	settings struct {
 		sync.Mutex
@@ -155,7 +158,7 @@ func (f *follower) run(ctx context.Context, warn func(string, error)) {
 // fresh tells whether the catalog may be planned with.
 func (f *follower) fresh() bool {
 	at := f.renewed.Load()
-	return at != 0 && !f.behind.Load() && time.Since(f.base)-time.Duration(at) < planFor
+	return at != 0 && !f.behind() && time.Since(f.base)-time.Duration(at) < planFor
 }
 
 // refresh makes sure that everything that was committed before the call is loaded.
@@ -223,14 +226,14 @@ func (f *follower) pollSettings(ctx context.Context, version uint64) error {
 	f.settings.Lock()
 	apply, known := f.settings.apply, f.settings.version
 	f.settings.Unlock()
-	if apply == nil || version <= known && !f.behind.Load() {
+	failures := f.failures.Load()
+	if apply == nil || version <= known && !f.behind() {
 		return nil
 	}
-	f.behind.Store(false)
 	if err := apply(ctx); err != nil {
-		f.behind.Store(true)
 		return fmt.Errorf("users and variables: %w", err)
 	}
+	f.reread.Store(failures) // not before: no statement may look at the users in memory until then
 	f.settings.Lock()
 	f.settings.version = max(f.settings.version, version)
 	f.settings.Unlock()
@@ -264,9 +267,11 @@ func (f *follower) settingsMade(version uint64) {
 
 // setSettingsBehind has users and variables read again.
 func (f *follower) setSettingsBehind() {
-	f.behind.Store(true)
+	f.failures.Add(1)
 	f.wake()
 }
+
+func (f *follower) behind() bool { return f.reread.Load() != f.failures.Load() }
 
 // follow does what the step from one snapshot to the next asks of this gateway.
 func (f *follower) follow(old, next *catalog.Snapshot) {

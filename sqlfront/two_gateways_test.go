@@ -246,6 +246,19 @@ func TestUsersChangedOnTwoGateways(t *testing.T) {
 	require.Equal(t, []string{"40"}, query(t, a, "SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'u%'"))
 }
 
+// After a change of users that failed no statement begins before they were read again: it
+// would see what is not stored.
+func TestUsersAreBehindUntilTheyAreReadAgain(t *testing.T) {
+	s, _ := app(t)
+	f := &s.server.catalog.follower
+	during := make(chan bool, 100)
+	f.setSettings(f.settingsKnown(), func(context.Context) error { during <- f.fresh(); return nil })
+	f.setSettingsBehind()
+	require.NoError(t, f.refresh(t.Context()))
+	require.False(t, <-during)
+	require.False(t, f.behind())
+}
+
 // AUTO_INCREMENT values ascend over all gateways: what is taken after another one
 // was is larger, wherever.
 func TestAutoIncrementOfTwoGateways(t *testing.T) {
