@@ -147,13 +147,14 @@ func (w *reserve) hand(ctx context.Context) {
 	var err error
 	switch {
 	case scant && self.State == shard.MemberActive:
-		if err = n.Drain(ctx, n.ID()); err == nil {
-			w.drained = true
-		}
-	case !scant && w.drained:
+		w.drained = true // also if the answer is lost
+		err = n.Drain(ctx, n.ID())
+	case !scant && w.drained && self.State == shard.MemberDraining:
 		if err = n.Undrain(ctx, n.ID()); err == nil {
 			w.drained = false
 		}
+	case !scant && w.drained && self.State != shard.MemberActive:
+		w.drained = false // an operator has decided otherwise
 	}
 	if err != nil && ctx.Err() == nil {
 		n.log.Warn("what the node owns could not be handed over, or taken back", "error", err)

@@ -17,6 +17,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 )
 
@@ -199,4 +200,36 @@ func TestOwnersLeaveAFullDisk(t *testing.T) {
 	var state string
 	require.NoError(t, db.QueryRow("SELECT state FROM rowlock.nodes WHERE node = 1").Scan(&state))
 	require.False(t, strings.Contains(state, "draining"), state)
+}
+
+// An operator who lets a full node leave is not contradicted when its replicas have
+// gone and there is space again.
+func TestLeaveIsNotTakenBack(t *testing.T) {
+	var nodes []*watched
+	var first string
+	for i := range 2 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		o := Options{Cluster: l.Addr().String(), Name: fmt.Sprint("n", i+1)}
+		require.NoError(t, l.Close())
+		if first == "" {
+			first = o.Cluster
+		} else {
+			o.Join = []string{first}
+		}
+		nodes = append(nodes, openWatched(t, o, 500))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	state := func() shard.MemberState {
+		m, _ := nodes[1].shards.State().Member(nodes[1].ID())
+		return m.State
+	}
+	nodes[1].has(9)
+	require.Eventually(t, func() bool { return state() == shard.MemberDraining }, 30*time.Second, 50*time.Millisecond)
+	require.NoError(t, nodes[0].Leave(ctx, nodes[1].ID()))
+	require.Eventually(t, func() bool { return state() == shard.MemberLeaving }, 30*time.Second, 50*time.Millisecond)
+	nodes[1].has(500) // its replicas have gone
+	time.Sleep(3 * lookAtDisk) // it looks and leaves things as they are
+	require.Equal(t, shard.MemberLeaving, state(), "the operator's leave was taken back by the watch of the disk")
 }

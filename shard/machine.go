@@ -150,11 +150,12 @@ func (m *Machine) load() (paxos.Index, error) {
 	defer snap.Close()
 	m.pending = make(map[storage.TxnID]storage.Vote)
 	m.recent = newRecentVotes()
-	if err := m.loadRegisters(snap); err != nil {
+	publish, err := m.loadRegisters(snap)
+	if err != nil {
 		return 0, fmt.Errorf("load registers of space %d: %w", m.space.ID(), err)
 	}
 	prepared := make(map[storage.TxnID]*preparedVote)
-	err := snap.Votes(func(id storage.TxnID, v storage.Vote) error {
+	err = snap.Votes(func(id storage.TxnID, v storage.Vote) error {
 		m.recent.raise(id)
 		if v.State == storage.VotePrepared {
 			prepared[id] = &preparedVote{vote: v}
@@ -172,6 +173,7 @@ func (m *Machine) load() (paxos.Index, error) {
 	m.mu.prepared, m.mu.staged = prepared, staged
 	m.mu.Unlock()
 	m.large.Store(len(staged) > 0)
+	publish() // not before: reads trust fence and closed timestamp with everything else
 	applied, _, err := snap.Applied()
 	if err != nil {
 		return 0, fmt.Errorf("load applied record of space %d: %w", m.space.ID(), err)
@@ -180,26 +182,27 @@ func (m *Machine) load() (paxos.Index, error) {
 	return m.last, nil
 }
 
-func (m *Machine) loadRegisters(snap *storage.Snapshot) error {
+// loadRegisters reads the registers; publish shows readers those that they look at.
+func (m *Machine) loadRegisters(snap *storage.Snapshot) (publish func(), err error) {
 	var o ownership
 	if b, ok, err := snap.Meta(metaOwner); err != nil {
-		return err
+		return nil, err
 	} else if ok {
 		if err = o.Decode(b); err != nil {
-			return fmt.Errorf("owner: %w", err)
+			return nil, fmt.Errorf("owner: %w", err)
 		}
 	}
 	fence, err := metaTime(snap, metaFence)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	window, err := metaTime(snap, metaWindow)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	closed, err := metaTime(snap, metaClosed)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m.schemas = make(map[uint64]uint64)
 	err = eachNumber(snap, metaSchema, func(name string, version uint64) error {
@@ -208,20 +211,21 @@ func (m *Machine) loadRegisters(snap *storage.Snapshot) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("schemas: %w", err)
+		return nil, fmt.Errorf("schemas: %w", err)
 	}
 	if err := m.advisories.load(snap); err != nil {
-		return fmt.Errorf("advisory locks: %w", err)
+		return nil, fmt.Errorf("advisory locks: %w", err)
 	}
 	if err := m.loadLocks(snap); err != nil {
-		return err
+		return nil, err
 	}
-	m.owner.Store(&o)
-	m.fence.Store(uint64(fence))
-	m.window.Store(uint64(window))
 	m.closing = uint64(closed)
-	m.closed.Store(m.closing)
-	return nil
+	return func() {
+		m.owner.Store(&o)
+		m.fence.Store(uint64(fence))
+		m.window.Store(uint64(window))
+		m.closed.Store(uint64(closed))
+	}, nil
 }
 
 func metaTime(snap *storage.Snapshot, name string) (storage.Timestamp, error) {

@@ -46,6 +46,7 @@ type follower struct {
 	end      context.CancelFunc
 	renewed  atomic.Int64  // when the last poll that succeeded began, from base; 0: never
 	known    atomic.Uint64 // a timestamp up to which the catalog is known
+	lapses   atomic.Uint64 // polls that came so late that others may have taken this gateway for dead
 	told     func()        // tells other gateways that there is something new; may be nil
 	buried   func()        // a gateway was found dead; nil before the start is over
 	settings struct {
@@ -215,6 +216,9 @@ func (f *follower) pollOnce(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	f.known.Store(uint64(tx.ReadAt()))
+	if before := f.renewed.Load(); before == 0 || began-time.Duration(before) >= planFor {
+		f.lapses.Add(1)
+	}
 	f.renewed.Store(max(int64(began), 1))
 	return true, nil
 }

@@ -88,7 +88,7 @@ func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, er
 	if err := t.lockToRead(ctx); err != nil {
 		return nil, err
 	}
-	if err := t.session.visible(ctx, s.tx, t.read, info.primary); err != nil {
+	if err := t.session.visible(ctx, s.tx, t.read, info, info.primary); err != nil {
 		return nil, err
 	}
 	if lookup == nil {
@@ -98,7 +98,7 @@ func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, er
 	if err := s.lookup(ctx, lookup); err != nil {
 		return nil, err
 	}
-	if err := t.session.visible(ctx, s.tx, t.read, s.index); err != nil {
+	if err := t.session.visible(ctx, s.tx, t.read, info, s.index); err != nil {
 		return nil, err
 	}
 	return s, s.begin(ctx)
@@ -126,18 +126,18 @@ func (t *Table) transaction(ctx *sql.Context) (*txn.Txn, error) {
 
 // visible refuses to read data in a snapshot older than the data itself (MySQL:
 // ER_TABLE_DEF_CHANGED). Locking reads see the latest versions and may.
-func (s *Session) visible(ctx *sql.Context, tx *txn.Txn, mode readMode, x *indexInfo) error {
-	if x.public == 0 || mutated("H11.young-index") || mode.lock != txn.LockNone {
+func (s *Session) visible(ctx *sql.Context, tx *txn.Txn, mode readMode, info *tableInfo, x *indexInfo) error {
+	if mode.lock != txn.LockNone {
 		return nil
 	}
 	at, err := tx.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
-	if at < x.public {
+	if at < x.public && !mutated("H11.young-index") {
 		return errDataTooNew
 	}
-	return nil
+	return s.stillPlanned(ctx, at, info)
 }
 
 // lookup translates the planner's ranges into spans of keys.
@@ -314,6 +314,9 @@ func (s *rowScan) points() []txn.Key {
 
 func (s *rowScan) fillPoints(ctx *sql.Context, keys []txn.Key) error {
 	rows, err := s.tx.GetMany(ctx, keys, s.mode.options())
+	if err == nil {
+		err = s.lockedAsPlanned(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -368,8 +371,19 @@ func (s *rowScan) openCursor(ctx *sql.Context) error {
 		scan.Limit = s.size
 	}
 	var err error
-	s.cursor, err = s.tx.Scan(ctx, scan)
-	return err
+	if s.cursor, err = s.tx.Scan(ctx, scan); err != nil {
+		return err
+	}
+	return s.lockedAsPlanned(ctx)
+}
+
+// lockedAsPlanned looks, once locks were granted, whether the plan holds; what is
+// read without locks was looked at when it got its timestamp.
+func (s *rowScan) lockedAsPlanned(ctx *sql.Context) error {
+	if s.mode.lock == txn.LockNone || s.loose.on {
+		return nil
+	}
+	return s.table.session.stillPlanned(ctx, storage.MaxTimestamp, s.info)
 }
 
 // where narrows a span to one shard when its placement is known.

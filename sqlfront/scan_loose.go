@@ -69,7 +69,7 @@ func (s *rowScan) beginLoose(ctx *sql.Context) (err error) {
 	if s.loose.at < s.index.public {
 		return errDataTooNew
 	}
-	return nil
+	return s.table.session.stillPlanned(ctx, s.loose.at, s.info)
 }
 
 // fillLoose adds the next rows to the page.

@@ -36,6 +36,7 @@ type Session struct {
 		text string
 		yes  bool
 	}
+	planned   planTime
 	stale     error // why the schema may be old; statements that use no table do not mind
 	temporary temporaryTables
 	next      nextTransaction
@@ -154,6 +155,7 @@ func numbered(err error) error {
 func (s *Session) CommandBegin() error {
 	s.statement++
 	s.stale = nil
+	defer func() { s.planned = s.catalog.follower.planTime() }()
 	if s.catalog.follower.fresh() {
 		return nil
 	}

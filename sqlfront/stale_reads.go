@@ -73,8 +73,17 @@ func (s *Session) recent(ctx *sql.Context, mode readMode, info *tableInfo) error
 	if err != nil {
 		return err
 	}
-	if info.temporary || at < info.primary.public {
-		tx.Present()
+	if !info.temporary && at >= info.primary.public {
+		return nil
 	}
-	return nil
+	tx.Present()
+	if _, err := tx.Snapshot(ctx); err != nil {
+		return err
+	}
+	// Other tables of the statement may be open, with a plan for the past.
+	lapsed, err := s.lapsed(ctx)
+	if err == nil && lapsed {
+		err = errDataTooNew
+	}
+	return err
 }

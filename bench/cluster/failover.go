@@ -158,7 +158,9 @@ func (p *program) restart(ctx context.Context) error {
 		}
 		l.stop()
 		if err == nil {
+			resume := probes.pause() // replicas are compared where they stand still
 			err = p.check(ctx)
+			resume()
 		}
 		if err != nil {
 			return fmt.Errorf("round %d: %w", round+1, err)

@@ -21,8 +21,9 @@ type probes struct {
 	running sync.WaitGroup
 	end     context.CancelFunc
 
-	mu    sync.Mutex
-	tries map[int][]try // by shard, oldest first
+	writing sync.RWMutex // held for reading by who writes
+	mu      sync.Mutex
+	tries   map[int][]try // by shard, oldest first
 }
 
 // try is one write.
@@ -84,6 +85,12 @@ func (p *probes) stop() {
 	}
 }
 
+// pause lets no probe write until the returned function is called.
+func (p *probes) pause() (resume func()) {
+	p.writing.Lock()
+	return p.writing.Unlock
+}
+
 // spare keeps the probes away from a node, because it is about to die; 0 is none.
 func (p *probes) spare(node int) { p.spared.Store(int64(node)) }
 
@@ -93,9 +100,11 @@ func (p *probes) run(ctx context.Context, shard int) {
 		if int64(node+1) == p.spared.Load() {
 			continue
 		}
+		p.writing.RLock()
 		t := try{begun: time.Now()}
 		t.err = p.write(ctx, shard, node)
 		t.ended = time.Now()
+		p.writing.RUnlock()
 		if ctx.Err() != nil {
 			return
 		}
