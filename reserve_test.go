@@ -229,7 +229,7 @@ func TestLeaveIsNotTakenBack(t *testing.T) {
 	require.Eventually(t, func() bool { return state() == shard.MemberDraining }, 30*time.Second, 50*time.Millisecond)
 	require.NoError(t, nodes[0].Leave(ctx, nodes[1].ID()))
 	require.Eventually(t, func() bool { return state() == shard.MemberLeaving }, 30*time.Second, 50*time.Millisecond)
-	nodes[1].has(500) // its replicas have gone
+	nodes[1].has(500)          // its replicas have gone
 	time.Sleep(3 * lookAtDisk) // it looks and leaves things as they are
 	require.Equal(t, shard.MemberLeaving, state(), "the operator's leave was taken back by the watch of the disk")
 }
