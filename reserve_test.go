@@ -219,16 +219,16 @@ func TestLeaveIsNotTakenBack(t *testing.T) {
 		}
 		nodes = append(nodes, openWatched(t, o, 500))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	state := func() shard.MemberState {
 		m, _ := nodes[1].shards.State().Member(nodes[1].ID())
 		return m.State
 	}
 	nodes[1].has(9)
-	require.Eventually(t, func() bool { return state() == shard.MemberDraining }, 30*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return state() == shard.MemberDraining }, time.Minute, 50*time.Millisecond)
 	require.NoError(t, nodes[0].Leave(ctx, nodes[1].ID()))
-	require.Eventually(t, func() bool { return state() == shard.MemberLeaving }, 30*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return state() == shard.MemberLeaving }, time.Minute, 50*time.Millisecond)
 	nodes[1].has(500)          // its replicas have gone
 	time.Sleep(3 * lookAtDisk) // it looks and leaves things as they are
 	require.Equal(t, shard.MemberLeaving, state(), "the operator's leave was taken back by the watch of the disk")
