@@ -153,8 +153,8 @@ func (w *reserve) hand(ctx context.Context) {
 		if err = n.Undrain(ctx, n.ID()); err == nil {
 			w.drained = false
 		}
-	case !scant && w.drained && self.State != shard.MemberActive:
-		w.drained = false // an operator has decided otherwise
+	case !scant:
+		w.drained = false // what the node is now, an operator has made it
 	}
 	if err != nil && ctx.Err() == nil {
 		n.log.Warn("what the node owns could not be handed over, or taken back", "error", err)
