@@ -147,12 +147,11 @@ func TestOpeningOnAFullDisk(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// In a cluster a node hands over what it owns before its disk is full, and gets its
-// part again when there is space. No statement fails for it.
-func TestOwnersLeaveAFullDisk(t *testing.T) {
+// openWatchedCluster opens nodes that form one database, with much space.
+func openWatchedCluster(t *testing.T, count int) []*watched {
 	var nodes []*watched
 	var first string
-	for i := range 3 {
+	for i := range count {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		o := Options{Cluster: l.Addr().String(), Name: fmt.Sprint("n", i+1)}
@@ -164,6 +163,13 @@ func TestOwnersLeaveAFullDisk(t *testing.T) {
 		}
 		nodes = append(nodes, openWatched(t, o, 500))
 	}
+	return nodes
+}
+
+// In a cluster a node hands over what it owns before its disk is full, and gets its
+// part again when there is space. No statement fails for it.
+func TestOwnersLeaveAFullDisk(t *testing.T) {
+	nodes := openWatchedCluster(t, 3)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for _, n := range nodes {
@@ -205,20 +211,7 @@ func TestOwnersLeaveAFullDisk(t *testing.T) {
 // An operator who lets a full node leave is not contradicted when its replicas have
 // gone and there is space again.
 func TestLeaveIsNotTakenBack(t *testing.T) {
-	var nodes []*watched
-	var first string
-	for i := range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		o := Options{Cluster: l.Addr().String(), Name: fmt.Sprint("n", i+1)}
-		require.NoError(t, l.Close())
-		if first == "" {
-			first = o.Cluster
-		} else {
-			o.Join = []string{first}
-		}
-		nodes = append(nodes, openWatched(t, o, 500))
-	}
+	nodes := openWatchedCluster(t, 2)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	state := func() shard.MemberState {
