@@ -394,6 +394,13 @@ func (n *Node) awaitOwners(ctx context.Context) error {
 func (n *Node) beat(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	n.beatOnce(ctx)
+}
+
+// beatOnce is one beat at a time: an older picture must not be taken in last.
+func (n *Node) beatOnce(ctx context.Context) {
+	n.beats.Lock()
+	defer n.beats.Unlock()
 	state, err := callFor[ClusterState](ctx, n.router, System, methodHeartbeat, n.promptReport(ctx))
 	if err != nil {
 		n.c.Logger.Debug("heartbeat", "error", err)
@@ -562,19 +569,31 @@ func (n *Node) startAdded(q *StartRequest) error {
 // SetReplication asks for a number of replicas of every shard; 0 leaves it to the
 // number of nodes.
 func (n *Node) SetReplication(ctx context.Context, replicas uint64) error {
-	return n.router.call(ctx, System, methodSetting, &SettingRequest{SetReplication: true, Replication: replicas}, &Done{})
+	return n.set(ctx, &SettingRequest{SetReplication: true, Replication: replicas})
 }
 
 // PreserveVersion says whether the cluster's version stays as it is, so that nodes can
 // go back to the release they had. Otherwise it rises as soon as all members speak a
 // newer one.
 func (n *Node) PreserveVersion(ctx context.Context, preserve bool) error {
-	return n.router.call(ctx, System, methodSetting, &SettingRequest{SetPreserve: true, Preserve: preserve}, &Done{})
+	return n.set(ctx, &SettingRequest{SetPreserve: true, Preserve: preserve})
 }
 
 // SetState drains a node, makes it leave, or takes either back.
 func (n *Node) SetState(ctx context.Context, node uint64, state MemberState) error {
-	return n.router.call(ctx, System, methodSetting, &SettingRequest{Node: node, State: state}, &Done{})
+	return n.set(ctx, &SettingRequest{Node: node, State: state})
+}
+
+// set changes a setting and takes the cluster's new picture in, so that who changed it
+// here sees it here. Should the beat fail, the next one brings it.
+func (n *Node) set(ctx context.Context, q *SettingRequest) error {
+	if err := n.router.call(ctx, System, methodSetting, q, &Done{}); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	n.beatOnce(ctx)
+	return nil
 }
 
 // Replicated reports whether every shard has its replicas and an owner, as this

@@ -441,3 +441,15 @@ func TestStuckMoveHoldsUpItsOwnShard(t *testing.T) {
 	p, _ := c.node(1).node.State().Place(2)
 	require.Len(t, p.Voters, 1, "its replica on another node was not started")
 }
+
+// Who changes a setting at a node finds it changed there.
+func TestSettingIsSeenWhereItWasMade(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	for i, to := range []shard.MemberState{shard.MemberDraining, shard.MemberActive, shard.MemberDraining, shard.MemberActive} {
+		at := c.node(1 + i%3).node
+		require.NoError(t, at.SetState(c.ctx(), 2, to))
+		m, _ := at.State().Member(2)
+		require.Equal(t, to, m.State)
+	}
+}

@@ -96,6 +96,7 @@ type Node struct {
 	full     atomic.Bool // see SetFull
 
 	state     atomic.Pointer[ClusterState] // never nil
+	beats     sync.Mutex                   // see beatOnce
 	registrar registrar
 	mover     *mover
 	memory    remembered

@@ -86,7 +86,9 @@ func TestClusterRefusals(t *testing.T) {
 	require.Equal(t, exitRefused, code, said)
 	require.Contains(t, said, "the node was removed from its cluster")
 	refused("the node was removed from its cluster", exitRefused, "--data", dir("two"), "--cluster", freeAddress(t))
-	out, errs, code = run(t, "", "sql", "-P", one.port, "-e", "SELECT COUNT(*) FROM rowlock.nodes")
-	require.Zero(t, code, errs)
-	require.Contains(t, out, "\n1\n")
+	require.Eventually(t, func() bool { // as a rule at once: see TestSettingIsSeenWhereItWasMade
+		out, errs, code := run(t, "", "sql", "-P", one.port, "-e", "SELECT COUNT(*) FROM rowlock.nodes")
+		require.Zero(t, code, errs)
+		return strings.Contains(out, "\n1\n")
+	}, time.Minute, 100*time.Millisecond)
 }
