@@ -14,7 +14,6 @@ package main
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -26,6 +25,7 @@ import (
 	"time"
 
 	"github.com/rowlockdb/rowlock/bench/process"
+	"github.com/rowlockdb/rowlock/bench/workload"
 )
 
 type settings struct {
@@ -34,9 +34,6 @@ type settings struct {
 	accounts, rounds   int
 	seconds            int
 }
-
-// opening is the balance of every account at the start.
-const opening = 1000
 
 func main() {
 	var s settings
@@ -58,18 +55,10 @@ func main() {
 
 // bank is one server with accounts.
 type bank struct {
+	workload.Bank
 	settings settings
 	address  string
-	db       *sql.DB
-	runs     map[int][]outcome // by sessions
-}
-
-// outcome is what one run came to.
-type outcome struct {
-	rate      float64 // transfers a second
-	median    time.Duration
-	p95       time.Duration
-	deadlocks int
+	runs     map[int][]workload.Report // by sessions
 }
 
 func run(ctx context.Context, s settings) error {
@@ -80,11 +69,11 @@ func run(ctx context.Context, s settings) error {
 			return fmt.Errorf("%s: %w", binary, err)
 		}
 		defer server.Kill()
-		b := &bank{settings: s, address: server.Address, runs: map[int][]outcome{}}
-		if err := b.prepare(ctx); err != nil {
+		b := &bank{settings: s, address: server.Address, runs: map[int][]workload.Report{}}
+		if err := b.open(ctx); err != nil {
 			return fmt.Errorf("%s: %w", binary, err)
 		}
-		defer b.db.Close()
+		defer b.Pools[0].Close()
 		banks = append(banks, b)
 	}
 	var numbers []int
@@ -98,14 +87,14 @@ func run(ctx context.Context, s settings) error {
 	for range s.rounds {
 		for _, n := range numbers {
 			for i, b := range banks {
-				o, err := b.load(ctx, n)
+				r, err := b.measure(ctx, n)
 				if err == nil {
-					err = b.check(ctx)
+					err = b.Check(ctx)
 				}
 				if err != nil {
 					return fmt.Errorf("%s, %d sessions: %w", s.binaries[i], n, err)
 				}
-				b.runs[n] = append(b.runs[n], o)
+				b.runs[n] = append(b.runs[n], r)
 			}
 		}
 	}
@@ -113,53 +102,32 @@ func run(ctx context.Context, s settings) error {
 	return nil
 }
 
-func (b *bank) prepare(ctx context.Context) error {
+func (b *bank) open(ctx context.Context) error {
 	admin, err := process.Open(b.address, "")
 	if err != nil {
 		return err
 	}
 	defer admin.Close()
-	for _, q := range []string{"CREATE DATABASE bank",
-		"CREATE TABLE bank.accounts (id INT NOT NULL PRIMARY KEY, balance BIGINT NOT NULL, touched INT NOT NULL DEFAULT 0)"} {
-		if _, err := admin.ExecContext(ctx, q); err != nil {
-			return fmt.Errorf("%s: %w", q, err)
-		}
+	if _, err := admin.ExecContext(ctx, "CREATE DATABASE bank"); err != nil {
+		return err
 	}
-	const batch = 500
-	for first := 1; first <= b.settings.accounts; first += batch {
-		var values []string
-		for id := first; id < min(first+batch, b.settings.accounts+1); id++ {
-			values = append(values, fmt.Sprintf("(%d, %d)", id, opening))
-		}
-		if _, err := admin.ExecContext(ctx, "INSERT INTO bank.accounts (id, balance) VALUES "+strings.Join(values, ", ")); err != nil {
-			return fmt.Errorf("open accounts: %w", err)
-		}
-	}
-	b.db, err = process.Open(b.address, "bank")
-	if err == nil {
-		b.db.SetMaxIdleConns(1000)
-	}
-	return err
-}
-
-// check counts the money.
-func (b *bank) check(ctx context.Context) error {
-	var n, sum int
-	err := b.db.QueryRowContext(ctx, "SELECT COUNT(*), CAST(SUM(balance) AS SIGNED) FROM accounts").Scan(&n, &sum)
+	db, err := process.Open(b.address, "bank")
 	if err != nil {
-		return fmt.Errorf("count the money: %w", err)
+		return err
 	}
-	if n != b.settings.accounts || sum != n*opening {
-		return fmt.Errorf("%d accounts hold %d instead of %d accounts with %d", n, sum, b.settings.accounts, b.settings.accounts*opening)
-	}
-	return nil
+	db.SetMaxIdleConns(1000)
+	b.Bank = workload.Bank{Pools: []*sql.DB{db}, Accounts: b.settings.accounts}
+	return b.Prepare(ctx)
 }
 
-func (b *bank) load(ctx context.Context, sessions int) (outcome, error) {
-	if b.settings.lua != "" {
-		return b.sysbench(ctx, sessions)
+func (b *bank) measure(ctx context.Context, sessions int) (workload.Report, error) {
+	span := time.Duration(b.settings.seconds) * time.Second
+	if b.settings.lua == "" {
+		return b.Run(ctx, sessions, span)
 	}
-	return b.drive(ctx, sessions)
+	s := workload.Sysbench{Addresses: []string{b.address}, User: "root", Database: "bank",
+		Options: []string{fmt.Sprintf("--accounts=%d", b.settings.accounts)}}
+	return s.Run(ctx, b.settings.lua, sessions, span)
 }
 
 func report(s settings, banks []*bank, numbers []int) {
@@ -168,13 +136,13 @@ func report(s settings, banks []*bank, numbers []int) {
 	for _, n := range numbers {
 		first := middle(banks[0].runs[n])
 		for i, b := range banks {
-			o := middle(b.runs[n])
+			r := middle(b.runs[n])
 			ratio := ""
 			if i > 0 {
-				ratio = fmt.Sprintf("%.2f times as many", first.rate/o.rate)
+				ratio = fmt.Sprintf("%.2f times as many", first.TransactionRate/r.TransactionRate)
 			}
-			fmt.Fprintf(table, "%d\t%s\t%.0f\t%v\t%v\t%d\t%s\t\n", n, s.binaries[i], o.rate,
-				o.median.Round(10*time.Microsecond), o.p95.Round(10*time.Microsecond), o.deadlocks, ratio)
+			fmt.Fprintf(table, "%d\t%s\t%.0f\t%v\t%v\t%d\t%s\t\n", n, s.binaries[i], r.TransactionRate,
+				r.Latency.P50.Round(10*time.Microsecond), r.Latency.P95.Round(10*time.Microsecond), r.Deadlocks, ratio)
 		}
 	}
 	table.Flush()
@@ -182,9 +150,7 @@ func report(s settings, banks []*bank, numbers []int) {
 }
 
 // middle is the run with the median rate.
-func middle(runs []outcome) outcome {
-	sorted := slices.SortedFunc(slices.Values(runs), func(a, b outcome) int { return int(a.rate - b.rate) })
+func middle(runs []workload.Report) workload.Report {
+	sorted := slices.SortedFunc(slices.Values(runs), func(a, b workload.Report) int { return int(a.TransactionRate - b.TransactionRate) })
 	return sorted[len(sorted)/2]
 }
-
-var errNoRate = errors.New("sysbench printed no rate")

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rowlockdb/rowlock/bench/process"
@@ -47,30 +44,11 @@ func (p *program) idle(ctx context.Context) error {
 func cpuOfAll(c *process.Cluster) ([]time.Duration, error) {
 	var all []time.Duration
 	for _, n := range c.Nodes {
-		used, err := cpuOf(n.Server().PID())
+		used, err := process.CPU(n.Server().PID())
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, used)
 	}
 	return all, nil
-}
-
-// cpuOf reads the 14th and 15th field of stat, in hundredths of a second. The
-// second field is a name in brackets, which may hold anything.
-func cpuOf(pid int) (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	ticks := 0
-	for _, field := range fields[11:13] {
-		n, err := strconv.Atoi(field)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }

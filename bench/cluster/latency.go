@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rowlockdb/rowlock/bench/process"
+	"github.com/rowlockdb/rowlock/bench/workload"
 )
 
 // What issue 4 allows.
@@ -157,32 +155,20 @@ func (s *side) insert(ctx context.Context, n int) error {
 	return nil
 }
 
-var perSecond = regexp.MustCompile(`transactions:\s+(\d+)\s+\(([\d.]+) per sec`)
-
-// sysbench runs oltp_read_write through the first nodes, or all of them.
-func (s *side) sysbench(ctx context.Context, nodes int, last ...string) (out string, client time.Duration, err error) {
-	var hosts []string
-	port := ""
+// sysbench is the program against the first nodes, or all of them.
+func (s *side) sysbench(nodes int) workload.Sysbench {
+	b := workload.Sysbench{User: "root", Database: "sbtest", Tables: sysbenchTables, Rows: sysbenchRows, Text: true}
 	for _, n := range s.cluster.Nodes[:nodes] {
-		host, number, _ := strings.Cut(n.SQL(), ":")
-		hosts, port = append(hosts, host), number
+		b.Addresses = append(b.Addresses, n.SQL())
 	}
-	cmd := exec.CommandContext(ctx, "sysbench", append([]string{"oltp_read_write", "--mysql-host=" + strings.Join(hosts, ","), "--mysql-port=" + port,
-		"--mysql-user=root", "--mysql-db=sbtest", "--mysql-ignore-errors=1213", "--db-ps-mode=disable",
-		fmt.Sprint("--tables=", sysbenchTables), fmt.Sprint("--table-size=", sysbenchRows)}, last...)...)
-	b, err := cmd.CombinedOutput()
-	if err != nil {
-		return "", 0, fmt.Errorf("sysbench: %w: %.500s", err, b)
-	}
-	return string(b), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
+	return b
 }
 
 func (s *side) prepare(ctx context.Context) error {
 	if _, err := s.session.ExecContext(ctx, "CREATE DATABASE sbtest"); err != nil {
 		return err
 	}
-	_, _, err := s.sysbench(ctx, 1, "prepare")
-	return err
+	return s.sysbench(1).Prepare(ctx)
 }
 
 // load runs one round of oltp_read_write.
@@ -191,7 +177,7 @@ func (s *side) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out, client, err := s.sysbench(ctx, len(s.cluster.Nodes), "--threads=8", fmt.Sprintf("--time=%.0f", sysbenchRound.Seconds()), "run")
+	r, err := s.sysbench(len(s.cluster.Nodes)).Run(ctx, "oltp_read_write", 8, sysbenchRound)
 	if err != nil {
 		return err
 	}
@@ -199,21 +185,12 @@ func (s *side) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m := perSecond.FindStringSubmatch(out)
-	if m == nil {
-		return fmt.Errorf("sysbench printed no rate: %.500s", out)
-	}
-	count, _ := strconv.ParseFloat(m[1], 64)
-	rate, _ := strconv.ParseFloat(m[2], 64)
-	if count == 0 {
-		return fmt.Errorf("sysbench made no transaction")
-	}
 	if s.used == nil {
 		s.used = make([]time.Duration, len(after))
 	}
 	for i := range after {
 		s.used[i] += after[i] - before[i]
 	}
-	s.client, s.txns, s.rates = s.client+client, s.txns+count, append(s.rates, rate)
+	s.client, s.txns, s.rates = s.client+r.Client, s.txns+float64(r.Transactions), append(s.rates, r.TransactionRate)
 	return nil
 }

@@ -5,9 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -37,15 +34,11 @@ func (t *trial) connect() (err error) {
 
 func (t *trial) pool() *sql.DB { return t.shared.Load() }
 
-var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
-
 // peak is the largest resident memory of any server so far, in MiB; 0 where the
 // system does not tell.
 func (t *trial) peak() int {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", t.server.PID()))
-	if m := highWater.FindSubmatch(status); err == nil && m != nil {
-		kb, _ := strconv.Atoi(string(m[1]))
-		t.hwm = max(t.hwm, kb>>10)
+	if m, err := process.MemoryOf(t.server.PID()); err == nil {
+		t.hwm = max(t.hwm, int(m.Peak>>20))
 	}
 	return t.hwm
 }

@@ -6,6 +6,8 @@
 //
 //	go run ./bench/sysbench -binary bin/rowlock
 //	go run ./bench/sysbench -address 127.0.0.1:3306
+//
+// bench/peers runs the same scripts against several servers in turn.
 package main
 
 import (
@@ -14,12 +16,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"os/signal"
-	"regexp"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -27,25 +25,29 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/rowlockdb/rowlock/bench/process"
+	"github.com/rowlockdb/rowlock/bench/workload"
 )
 
 const database = "sbtest"
 
 type settings struct {
-	binary, address, user, password, psMode string
-	tables, rows, threads, seconds          int
-	scripts                                 []string
+	binary, address string
+	load            workload.Sysbench
+	threads         int
+	seconds         int
+	scripts         []string
 }
 
 func main() {
-	var s settings
+	s := settings{load: workload.Sysbench{Database: database}}
 	flag.StringVar(&s.binary, "binary", "", "server to start in a temporary directory")
 	flag.StringVar(&s.address, "address", "", "server that runs already")
-	flag.StringVar(&s.user, "user", "root", "user")
-	flag.StringVar(&s.password, "password", "", "password")
-	flag.StringVar(&s.psMode, "ps-mode", "auto", "prepared statements: auto, or disable for text")
-	flag.IntVar(&s.tables, "tables", 4, "tables")
-	flag.IntVar(&s.rows, "rows", 100_000, "rows of each table")
+	flag.StringVar(&s.load.User, "user", "root", "user")
+	flag.StringVar(&s.load.Password, "password", "", "password")
+	flag.BoolVar(&s.load.Text, "text", false, "send statements as text instead of preparing them")
+	flag.StringVar(&s.load.Distribution, "distribution", "", "of the rows that are touched: special (sysbench's own), uniform, gaussian, pareto")
+	flag.IntVar(&s.load.Tables, "tables", 4, "tables")
+	flag.IntVar(&s.load.Rows, "rows", 100_000, "rows of each table")
 	flag.IntVar(&s.threads, "threads", 8, "clients")
 	flag.IntVar(&s.seconds, "seconds", 30, "time for each script")
 	scripts := flag.String("scripts", "oltp_point_select,oltp_read_only,oltp_read_write,oltp_write_only,oltp_update_index,oltp_update_non_index,oltp_insert,oltp_delete", "scripts")
@@ -72,20 +74,21 @@ func run(ctx context.Context, s settings) error {
 		defer server.Kill()
 		s.address, pid = server.Address, server.PID()
 	}
+	s.load.Addresses = []string{s.address}
 	begun := time.Now()
-	if err := s.load(ctx); err != nil {
+	if err := s.fill(ctx); err != nil {
 		return err
 	}
-	took := time.Since(begun)
-	fmt.Printf("loaded %d tables of %d rows in %.1f s, %.0f rows a second\n", s.tables, s.rows, took.Seconds(), float64(s.tables*s.rows)/took.Seconds())
+	took, rows := time.Since(begun), s.load.Tables*s.load.Rows
+	fmt.Printf("loaded %d tables of %d rows in %.1f s, %.0f rows a second\n", s.load.Tables, s.load.Rows, took.Seconds(), float64(rows)/took.Seconds())
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "script\ttps\tqps\tavg ms\tp95 ms\t1213\tserver µs/query\t")
+	fmt.Fprintln(table, "script\ttps\tqps\tavg ms\tp50 ms\tp95 ms\tp99 ms\t1213\tserver µs/query\t")
 	var failed []error
 	for _, script := range s.scripts {
 		row, err := s.measure(ctx, script, pid)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", script, err))
-			row = script + "\tfailed\t\t\t\t\t\t"
+			row = script + "\tfailed\t\t\t\t\t\t\t\t"
 		}
 		fmt.Fprintln(table, row)
 	}
@@ -93,10 +96,10 @@ func run(ctx context.Context, s settings) error {
 	return errors.Join(failed...)
 }
 
-// load makes the database anew and fills it.
-func (s settings) load(ctx context.Context) error {
+// fill makes the database anew and fills it.
+func (s settings) fill(ctx context.Context) error {
 	config := mysql.NewConfig()
-	config.Net, config.Addr, config.User, config.Passwd = "tcp", s.address, s.user, s.password
+	config.Net, config.Addr, config.User, config.Passwd = "tcp", s.address, s.load.User, s.load.Password
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
 		return err
@@ -108,93 +111,22 @@ func (s settings) load(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
-	_, err = s.sysbench(ctx, "oltp_read_write", "prepare")
-	return err
+	return s.load.Prepare(ctx)
 }
 
-// sysbench runs one script in one phase and returns what it printed.
-func (s settings) sysbench(ctx context.Context, script, phase string) (string, error) {
-	host, port, err := net.SplitHostPort(s.address)
-	if err != nil {
-		return "", err
-	}
-	c := exec.CommandContext(ctx, "sysbench", script,
-		"--mysql-host="+host, "--mysql-port="+port, "--mysql-user="+s.user, "--mysql-password="+s.password, "--mysql-db="+database,
-		"--mysql-ignore-errors=1213", "--db-ps-mode="+s.psMode,
-		fmt.Sprintf("--tables=%d", s.tables), fmt.Sprintf("--table-size=%d", s.rows),
-		fmt.Sprintf("--threads=%d", s.threads), fmt.Sprintf("--time=%d", s.seconds), "--events=0", phase)
-	out, err := c.CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("sysbench %s: %w: %s", phase, err, lastLines(string(out)))
-	}
-	return string(out), nil
-}
-
-// lastLines keeps the part of a long output that says what went wrong.
-func lastLines(out string) string {
-	var kept []string
-	for line := range strings.SplitSeq(out, "\n") {
-		if strings.Contains(line, "FATAL") || strings.Contains(line, "rror") {
-			kept = append(kept, line)
-		}
-	}
-	if len(kept) > 3 {
-		kept = kept[:3]
-	}
-	return strings.Join(kept, "; ")
-}
-
-var (
-	transactions = regexp.MustCompile(`transactions:\s+\d+\s+\(([\d.]+) per sec`)
-	queries      = regexp.MustCompile(`queries:\s+(\d+)\s+\(([\d.]+) per sec`)
-	ignored      = regexp.MustCompile(`ignored errors:\s+(\d+)`)
-	average      = regexp.MustCompile(`avg:\s+([\d.]+)`)
-	percentile   = regexp.MustCompile(`95th percentile:\s+([\d.]+)`)
-)
-
-// measure runs a script and writes its line of the table.
+// measure runs a script and writes its line of the table. A server that was not
+// started here has no process to ask for its time.
 func (s settings) measure(ctx context.Context, script string, pid int) (string, error) {
-	before := cpu(pid)
-	out, err := s.sysbench(ctx, script, "run")
+	before, _ := process.CPU(pid)
+	r, err := s.load.Run(ctx, script, s.threads, time.Duration(s.seconds)*time.Second)
 	if err != nil {
 		return "", err
-	}
-	used := cpu(pid) - before
-	q := queries.FindStringSubmatch(out)
-	if q == nil {
-		return "", errors.New("sysbench printed no rate")
 	}
 	perQuery := ""
-	if n, err := strconv.Atoi(q[1]); err == nil && n > 0 && pid != 0 {
-		perQuery = fmt.Sprintf("%.0f", float64(used.Microseconds())/float64(n))
+	if after, err := process.CPU(pid); err == nil && pid != 0 {
+		perQuery = fmt.Sprintf("%.0f", float64((after-before).Microseconds())/float64(r.Queries))
 	}
-	return strings.Join([]string{
-		script, first(transactions, out), q[2], first(average, out), first(percentile, out), first(ignored, out), perQuery, "",
-	}, "\t"), nil
-}
-
-func first(pattern *regexp.Regexp, text string) string {
-	if m := pattern.FindStringSubmatch(text); m != nil {
-		return m[1]
-	}
-	return "?"
-}
-
-// clockTick is the unit of /proc's CPU times on Linux, whatever the kernel's own.
-const clockTick = 10 * time.Millisecond
-
-// cpu is the CPU time that a process has used; 0 where there is no /proc.
-func cpu(pid int) time.Duration {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0
-	}
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * clockTick
+	ms := func(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d.Microseconds())/1000) }
+	return fmt.Sprintf("%s\t%.0f\t%.0f\t%s\t%s\t%s\t%s\t%d\t%s\t", script, r.TransactionRate, r.QueryRate,
+		ms(r.Average), ms(r.Latency.P50), ms(r.Latency.P95), ms(r.Latency.P99), r.Deadlocks, perQuery), nil
 }
