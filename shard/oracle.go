@@ -181,8 +181,8 @@ func (o *Oracle) carryOut(e *extension, life uint64) {
 		ctx, cancel := context.WithTimeout(context.Background(), proposeTimeout)
 		e.err = o.persist(ctx, storage.Timestamp(top))
 		cancel()
-		if e.err != nil {
-			e.err = fmt.Errorf("extend the oracle's window: %w", e.err)
+		if e.err != nil && CodeOf(e.err) == CodeNone { // whatever became of it, nobody has got a timestamp
+			e.err = &Error{Code: Unavailable, Shard: System, Detail: "extend the oracle's window: " + e.err.Error()}
 		}
 	}
 	o.mu.Lock()

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -101,4 +102,17 @@ func TestOracleStaysStopped(t *testing.T) {
 	ts, err := o.next(t.Context(), 1)
 	require.NoError(t, err)
 	require.Greater(t, ts, last+7)
+}
+
+// Time that runs out for an extension is not that of who waits for it: he is told that
+// no timestamp could be had.
+func TestOracleExtensionThatFails(t *testing.T) {
+	o, log := servingSlowOracle(t)
+	log.let <- fmt.Errorf("propose: %w", context.DeadlineExceeded)
+	_, err := o.next(t.Context(), 1)
+	require.Equal(t, Unavailable, CodeOf(err))
+	require.NotErrorIs(t, err, context.DeadlineExceeded)
+	log.let <- nil
+	_, err = o.next(t.Context(), 1)
+	require.NoError(t, err)
 }

@@ -132,7 +132,7 @@ func (s *Session) visible(ctx *sql.Context, tx *txn.Txn, mode readMode, info *ta
 	}
 	at, err := tx.Snapshot(ctx)
 	if err != nil {
-		return err
+		return s.failed(err)
 	}
 	if at < x.public && !mutated("H11.young-index") {
 		return errDataTooNew

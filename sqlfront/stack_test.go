@@ -29,6 +29,7 @@ type stack struct {
 	fs      *vfs.MemFS
 	logger  *slog.Logger
 	config  Config
+	over    func(txn.Router) txn.Router // what the coordinator sees of the node's router; nil: itself
 
 	engine      *storage.Engine
 	host        paxos.Host
@@ -37,8 +38,11 @@ type stack struct {
 	server      *Server
 }
 
-func newStack(t testing.TB, config Config) *stack {
-	s := &stack{t: t, network: memory.NewNetwork(1), fs: vfs.NewMem(), logger: slog.New(slog.DiscardHandler), config: config}
+func newStack(t testing.TB, config Config) *stack { return newStackOver(t, config, nil) }
+
+// newStackOver lets a test stand between the transactions and the shards.
+func newStackOver(t testing.TB, config Config, over func(txn.Router) txn.Router) *stack {
+	s := &stack{t: t, over: over, network: memory.NewNetwork(1), fs: vfs.NewMem(), logger: slog.New(slog.DiscardHandler), config: config}
 	if os.Getenv("ROWLOCK_TEST_LOG") != "" {
 		s.logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -55,7 +59,11 @@ func (s *stack) start() {
 	s.node, err = shard.Open(context.Background(), shard.Config{
 		NodeID: 1, Engine: s.engine, Host: s.host, Shards: 3, Logger: s.logger})
 	require.NoError(s.t, err)
-	s.coordinator = txn.New(txn.Config{Router: s.node.Router(), Gateway: s.node.Gateway(), Logger: s.logger})
+	var router txn.Router = s.node.Router()
+	if s.over != nil {
+		router = s.over(router)
+	}
+	s.coordinator = txn.New(txn.Config{Router: router, Gateway: s.node.Gateway(), Logger: s.logger})
 	config := s.config
 	config.Coordinator, config.Logger = s.coordinator, s.logger
 	s.server, err = New(config)

@@ -73,6 +73,11 @@ func mapText(num int, text string) *mysql.SQLError {
 		n, _ := strconv.Atoi(m[2])
 		return &mysql.SQLError{Num: n, State: m[3], Message: m[1]}
 	}
+	if num == erUnknown {
+		if mapped := mapTransactionText(text); mapped != nil {
+			return mapped
+		}
+	}
 	for i := range rules {
 		r := &rules[i]
 		if (num == erUnknown || num == r.num) && r.text.MatchString(text) {

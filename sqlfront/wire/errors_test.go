@@ -11,6 +11,7 @@ import (
 	"github.com/dolthub/vitess/go/mysql"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/txn"
 )
 
@@ -145,6 +146,21 @@ func TestMapErrorByKind(t *testing.T) {
 		require.Equal(t, tc.num == 1180, ClosesConnection(tc.err))
 	}
 	require.Nil(t, MapError(nil))
+}
+
+// An error of a transaction keeps its number where the engine has made a text of it, whatever else that says.
+func TestMapTransactionText(t *testing.T) {
+	id := storage.TxnID{Start: 0x6880d26764c0001, Gateway: 0x2000000000003, Seq: 0x29}
+	late := fmt.Errorf("extend the oracle's window: %w", context.DeadlineExceeded)
+	for code, known := range transactionErrors {
+		for _, e := range []*txn.Error{{Code: code}, {Code: code, Txn: id}, {Code: code, Err: late}, {Code: code, Txn: id, Detail: "x", Err: context.Canceled}} {
+			for _, text := range []string{e.Error(), "users and variables: " + e.Error()} {
+				require.Equal(t, known.num, MapError(mysql.NewSQLError(1105, "", "%s", text)).Num, text)
+			}
+		}
+	}
+	require.Equal(t, 1105, MapError(mysql.NewSQLError(1105, "", "transaction: nothing of ours")).Num)
+	require.Equal(t, 1317, MapError(mysql.NewSQLError(1105, "", "read: context canceled")).Num)
 }
 
 // Every kind's own message must be recognised after the engine has flattened it.

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"regexp"
 
 	"github.com/dolthub/vitess/go/mysql"
 
@@ -27,6 +28,35 @@ var transactionErrors = map[txn.Code]struct {
 	txn.Unknown:        {erErrorDuringCommit, ""},
 	txn.Unavailable:    {1030, ""}, // ER_GET_ERRNO: the storage engine failed
 	txn.Bug:            {1815, ""}, // ER_INTERNAL_ERROR
+}
+
+// transactionText is how an error of package txn looks once the engine has made a text of it: the word, the transaction if it
+// has an id, the code, and what led to it. That may be anything, a context's end further down included.
+var transactionText = regexp.MustCompile(`(?s)^(?:[^:]*: )?(transaction(?: [0-9a-f]+-[0-9a-f]+-[0-9a-f]+)?: ([a-z ]+)(?:: .*)?)$`)
+
+// transactionCodes finds codes by their text.
+var transactionCodes = func() map[string]txn.Code {
+	byText := map[string]txn.Code{}
+	for code := range transactionErrors {
+		byText[code.String()] = code
+	}
+	return byText
+}()
+
+// mapTransactionText is mapTransaction for a text, nil if it is none of such an error.
+func mapTransactionText(text string) *mysql.SQLError {
+	m := transactionText.FindStringSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	known, ok := transactionErrors[transactionCodes[m[2]]]
+	switch {
+	case !ok:
+		return nil
+	case known.message == "":
+		return newError(known.num, m[1])
+	}
+	return newError(known.num, known.message)
 }
 
 func mapTransaction(err error) *mysql.SQLError {
