@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,15 +13,15 @@ import (
 
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/shard/transport"
+	"github.com/rowlockdb/rowlock/shard/transport/transporttest"
 )
 
-// freeAddress is a loopback address that nobody listens on, for now.
+// freeAddress is a loopback address that nobody listens on, nor will by chance.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := transporttest.FreeAddress()
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 // ended waits until a server ends by itself and returns what it said, and its exit code.

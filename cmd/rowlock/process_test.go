@@ -53,10 +53,11 @@ func run(t *testing.T, input string, args ...string) (stdout, stderr string, cod
 type server struct {
 	c    *exec.Cmd
 	out  *bufio.Reader
+	host string
 	port string
 }
 
-var readyLine = regexp.MustCompile(`ready for connections on 127\.0\.0\.1:(\d+)`)
+var readyLine = regexp.MustCompile(`ready for connections on (127\.\d+\.\d+\.\d+):(\d+)`)
 
 func startServer(t *testing.T, dir string, more ...string) *server {
 	t.Helper()
@@ -75,7 +76,7 @@ func startServer(t *testing.T, dir string, more ...string) *server {
 	require.NoError(t, err, "stderr: %s", &errs)
 	m := readyLine.FindStringSubmatch(line)
 	require.NotNil(t, m, "first line: %q, stderr: %s", line, &errs)
-	return &server{c, out, m[1]}
+	return &server{c, out, m[1], m[2]}
 }
 
 // stop interrupts the server and waits for its end.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -16,9 +17,14 @@ import (
 	"github.com/rowlockdb/rowlock/paxos/paxostest"
 )
 
-// freeAddress returns an address that nobody listens on at the moment.
+// freeAddress returns an address that nobody listens on at the moment, with a host number
+// that other processes do not take ports of, if the system has more than one.
 func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	pid := os.Getpid()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.1:0", 1+pid>>8%254, pid%256))
+	if err != nil {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+	}
 	require.NoError(t, err)
 	defer func() { require.NoError(t, l.Close()) }()
 	return l.Addr().String()
@@ -67,7 +73,7 @@ func TestTCP(t *testing.T) {
 	start(2)
 	proposeOn(t, groups[2], "four")
 	for i, g := range groups {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		require.NoError(t, g.ReadBarrier(ctx))
 		cancel()
 		require.Subset(t, disks[i].Commands(), []string{"one", "two", "three", "four"})

@@ -1,5 +1,5 @@
 // Package transporttest makes certificates for tests and measurements, good
-// ones and bad ones. Operators make theirs with `rowlock cert`.
+// ones and bad ones, and addresses. Operators make theirs with `rowlock cert`.
 package transporttest
 
 import (
