@@ -500,6 +500,8 @@ func (n *Node) serve(ctx context.Context, q Message) (Message, error) {
 		return n.serveService(ctx, q)
 	case *StateRequest:
 		return n.state.Load(), nil
+	case *LoadsRequest:
+		return n.loads(), nil
 	}
 	panic(fmt.Sprintf("shard: request %T to a node", q))
 }

@@ -30,6 +30,8 @@ type testCluster struct {
 	hosts map[uint64]func(paxos.Host) paxos.Host
 	lose  func(request []byte) bool
 	ahead atomic.Int64 // how far the clocks are ahead
+
+	surveyEvery time.Duration // negative: owners do not follow the load
 }
 
 type testNode struct {
@@ -80,7 +82,11 @@ func newTestCluster(t testing.TB, nodes int) *testCluster {
 }
 
 func newTestClusterOf(t testing.TB, nodes int, v shard.Versions) *testCluster {
-	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}}
+	return openTestCluster(t, nodes, v, -1)
+}
+
+func openTestCluster(t testing.TB, nodes int, v shard.Versions, surveyEvery time.Duration) *testCluster {
+	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: surveyEvery}
 	t.Cleanup(c.close)
 	c.start(&testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}, versions: v})
 	for i := 2; i <= nodes; i++ {
@@ -111,7 +117,7 @@ func (c *testCluster) tryStart(n *testNode) error {
 	node, err := shard.Open(c.ctx(), shard.Config{NodeID: n.id, Engine: n.engine, Host: host, Shards: 4, Transport: c,
 		Logger:       slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.id),
 		Clock:        func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) },
-		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, Versions: n.versions, DeadAfter: 4 * time.Second,
+		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, Versions: n.versions, DeadAfter: 4 * time.Second, SurveyEvery: c.surveyEvery,
 		Self: shard.Member{Name: fmt.Sprintf("n%d", n.id), Cluster: fmt.Sprintf("address%d", n.id)}})
 	if err != nil {
 		require.NoError(c.t, n.host.Close())
@@ -210,12 +216,23 @@ func (c *testCluster) write(at int, s shard.ID, key, value string) {
 }
 
 func (c *testCluster) read(at int, s shard.ID, key string) string {
+	value, err := c.look(c.ctx(), at, s, key)
+	require.NoError(c.t, err)
+	return value
+}
+
+// look is read with an error instead of the end of the test.
+func (c *testCluster) look(ctx context.Context, at int, s shard.ID, key string) (string, error) {
 	r := c.node(at).node.Router()
-	ts, err := r.Timestamp(c.ctx())
-	require.NoError(c.t, err)
-	response, err := r.Read(c.ctx(), s, &shard.ReadRequest{At: ts, Keys: keys(key)})
-	require.NoError(c.t, err)
-	return string(response.Rows[0].Value)
+	ts, err := r.Timestamp(ctx)
+	if err != nil {
+		return "", err
+	}
+	response, err := r.Read(ctx, s, &shard.ReadRequest{At: ts, Keys: keys(key)})
+	if err != nil {
+		return "", err
+	}
+	return string(response.Rows[0].Value), nil
 }
 
 // Three nodes form a cluster: every shard gets three voters, everybody owns a

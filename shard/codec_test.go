@@ -83,6 +83,8 @@ func samples() map[string]Message {
 		"start":            &StartRequest{Shard: 1, Replica: 2},
 		"service":          &ServiceRequest{Service: 1, From: 2, Body: []byte("b")},
 		"service response": &ServiceResponse{Body: []byte("b")},
+		"loads":            &LoadsRequest{},
+		"loads response":   &LoadsResponse{Loads: []ShardLoad{{1, 2, 3}, {4, 5, 1 << 60}}},
 		"ping":             &PingRequest{},
 		"state request":    &StateRequest{},
 		"cluster state":    &sampleState,

@@ -84,7 +84,9 @@
 // Records of the system shard say which nodes there are and how many replicas are
 // wanted; where the replicas are is known to their groups alone. Each node reports
 // what its replicas do to the system shard's owner (registrar), which plans from that
-// one step of each move at a time (mover) and may forget it all. Nothing that must be
+// one step of each move at a time (mover) and may forget it all. It also asks what the
+// owners are sent (loadSurvey) and lets two of them change places where their nodes do
+// not work alike (planExchange). Nothing that must be
 // right depends on a report, or on who is believed to be up. The numbers of nodes,
 // of a shard's replicas and of a node's openings ascend and are never used again; a
 // replica that was purged never runs again.

@@ -155,7 +155,7 @@ func (n *Node) planMoves(ctx context.Context, r *Replica) ([]moveStep, error) {
 		return nil, err
 	}
 	busy, free := n.mover.idle(now)
-	steps := movePlan(state, func(node uint64) bool { return g.silence(node, now) > n.c.DeadAfter }, busy, free)
+	steps := movePlan(state, func(node uint64) bool { return g.silence(node, now) > n.c.DeadAfter }, busy, free, n.survey.aimed(state, now))
 	moves := make(map[ID]Move, len(steps))
 	for i := range steps {
 		s := &steps[i]

@@ -35,8 +35,11 @@ type moveStep struct {
 //
 // Busy are the steps under way, whose shards wait for them, as do those that are not
 // free; with them they count against what may happen at a time.
-func movePlan(s *ClusterState, dead func(node uint64) bool, busy map[ID]moveStep, free func(ID) bool) []moveStep {
-	p := &planner{s: s, dead: dead}
+//
+// Aims are the nodes that should own some of the shards, for their load: the plan is made
+// as if they did.
+func movePlan(s *ClusterState, dead func(node uint64) bool, busy map[ID]moveStep, free func(ID) bool, aims map[ID]uint64) []moveStep {
+	p := &planner{s: s, dead: dead, aims: aims}
 	if !p.place() {
 		return nil
 	}
@@ -71,6 +74,7 @@ func (m *moveStep) is(c SeatChange) bool { return m.seat != nil && m.seat.Change
 type planner struct {
 	s      *ClusterState
 	dead   func(uint64) bool
+	aims   map[ID]uint64
 	wanted ring.Placement
 	adding int  // shards with learners
 	handed bool // a hand-over is planned already
@@ -104,6 +108,9 @@ func (p *planner) place() bool {
 func (p *planner) presentNodes(place *ShardPlace) []ring.NodeID {
 	nodes := append(p.s.nodes(place.Voters), p.s.nodes(place.Learners)...)
 	owner := ring.NodeID(place.Owner)
+	if aim := ring.NodeID(p.aims[place.Shard]); slices.Contains(nodes, aim) {
+		owner = aim
+	}
 	if i := slices.Index(nodes, owner); i > 0 {
 		nodes = slices.Insert(slices.Delete(nodes, i, i+1), 0, owner)
 	}

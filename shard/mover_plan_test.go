@@ -102,7 +102,7 @@ func TestMovePlan(t *testing.T) {
 			s.Replication = c.replication
 			s.Shards = []ShardPlace{plannedShard(1, c.shard)}
 			var got []string
-			for _, step := range movePlan(&s, func(node uint64) bool { return dead[node] }, nil, always) {
+			for _, step := range movePlan(&s, func(node uint64) bool { return dead[node] }, nil, always, nil) {
 				got = append(got, describeStep(step))
 			}
 			require.LessOrEqual(t, len(got), 1, "one step at a time: %v", got)
@@ -147,7 +147,7 @@ func TestMovePlanBesideSteps(t *testing.T) {
 			}
 			free := func(id ID) bool { _, under := busy[id]; return !under && !later[id] }
 			var got []string
-			for _, step := range movePlan(&s, func(uint64) bool { return false }, busy, free) {
+			for _, step := range movePlan(&s, func(uint64) bool { return false }, busy, free, nil) {
 				got = append(got, fmt.Sprintf("%d: %s", step.shard, describeStep(step)))
 				require.EqualValues(t, 10*step.shard, step.seat.ChangeID)
 			}
@@ -221,7 +221,7 @@ func TestMovePlanEnds(t *testing.T) {
 // were added.
 func run(t *testing.T, s *ClusterState, dead func(uint64) bool) (added int) {
 	for range 1000 {
-		steps := movePlan(s, dead, nil, always)
+		steps := movePlan(s, dead, nil, always, nil)
 		if len(steps) == 0 {
 			return added
 		}

@@ -81,6 +81,9 @@ type Config struct {
 	// GarbageInterval is the pause between garbage rounds; 0 means
 	// DefaultGarbageInterval, negative none at all.
 	GarbageInterval time.Duration
+	// SurveyEvery is the pause between two looks at the work of the owners, on which
+	// they change places; 0 means every ten seconds, negative none at all.
+	SurveyEvery time.Duration
 }
 
 // Node is one member of the key space: its replicas, their service, a Router.
@@ -99,6 +102,7 @@ type Node struct {
 	beats     sync.Mutex                   // see beatOnce
 	registrar registrar
 	mover     *mover
+	survey    loadSurvey
 	memory    remembered
 	version   atomic.Uint64 // see Version
 	services  struct {
@@ -164,6 +168,9 @@ func (c *Config) setDefaults() {
 	if c.GarbageInterval == 0 {
 		c.GarbageInterval = DefaultGarbageInterval
 	}
+	if c.SurveyEvery == 0 {
+		c.SurveyEvery = surveyEvery
+	}
 }
 
 func randomID() uint64 {
@@ -226,6 +233,9 @@ func (n *Node) open(ctx context.Context) error {
 	n.sweep(heartbeatEvery, n.beat)
 	if n.c.Transport != nil { // who is alone has nowhere to move anything to
 		n.sweep(moveEvery, n.moveReplicas)
+		if n.c.SurveyEvery > 0 {
+			n.sweep(n.c.SurveyEvery, n.surveyLoads)
+		}
 	}
 	if err := n.succeed(ctx); err != nil {
 		return err

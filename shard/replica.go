@@ -161,6 +161,8 @@ type tenure struct {
 	pending atomic.Int64
 
 	advisories advisoryQueues // system shard
+
+	work atomic.Uint64 // requests that current has let in, for the spread of owners
 }
 
 func ownerOf(id storage.TxnID) locks.Owner {
@@ -174,6 +176,7 @@ func txnOf(o locks.Owner) storage.TxnID {
 // current returns the tenure that serves, or NotOwner.
 func (r *Replica) current() (*tenure, error) {
 	if t := r.serving.Load(); t != nil {
+		t.work.Add(1)
 		return t, nil
 	}
 	return nil, r.notOwner()

@@ -183,6 +183,8 @@ func newRequest(m method) Message {
 		return &ServiceRequest{}
 	case methodState:
 		return &StateRequest{}
+	case methodLoads:
+		return &LoadsRequest{}
 	}
 	panic(fmt.Sprintf("shard: method %d", m))
 }
@@ -190,7 +192,7 @@ func newRequest(m method) Message {
 // dispatch tells the requests to a node from those to one of its replicas.
 func (s *Server) dispatch(ctx context.Context, m method, id ID, q Message) (Message, error) {
 	switch m {
-	case methodJoin, methodStart, methodService, methodState:
+	case methodJoin, methodStart, methodService, methodState, methodLoads:
 		if s.node == nil {
 			return nil, &Error{Code: BadRequest, Shard: id, Detail: "no member of a cluster"}
 		}

@@ -57,6 +57,7 @@ const (
 	methodLookVote
 	methodSequence
 	methodClose
+	methodLoads
 	methods // how many there are, plus one
 )
 

@@ -19,6 +19,8 @@ type Version uint64
 const (
 	// VersionFirst is everything up to the first release.
 	VersionFirst Version = 1
+	// VersionLoads is LoadsRequest.
+	VersionLoads Version = 2
 )
 
 // What this release speaks. OldestVersion rises when code for an old version is
@@ -27,7 +29,7 @@ const (
 // state, has the form of its oldest version.
 const (
 	OldestVersion = VersionFirst
-	NewestVersion = VersionFirst
+	NewestVersion = VersionLoads
 )
 
 // Versions is a range of versions, both ends in it.
