@@ -32,6 +32,12 @@ type clusterNode struct {
 }
 
 func newCluster(t *testing.T, nodes int) *cluster {
+	return newClusterOf(t, nodes, func(*rowlock.Options) {})
+}
+
+// newClusterOf opens a cluster whose nodes have further options.
+func newClusterOf(t *testing.T, nodes int, further func(*rowlock.Options)) *cluster {
+	t.TempDir() // what is cleaned up first is what was asked for last: the nodes, then their directories
 	c := &cluster{t: t}
 	t.Cleanup(func() {
 		var all sync.WaitGroup // one after the other, the last would wait for the rest
@@ -42,6 +48,7 @@ func newCluster(t *testing.T, nodes int) *cluster {
 	})
 	for range nodes {
 		n := c.add()
+		further(&n.options)
 		require.NoError(t, n.start())
 	}
 	return c

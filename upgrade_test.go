@@ -110,7 +110,7 @@ func (l *inserts) replace(node int, oldest, newest uint64) {
 // version; after finalize_version no node goes back.
 func TestRollingUpgrade(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3)
+	c := newClusterOf(t, 3, func(o *rowlock.Options) { o.Speak(1, 1) })
 	c.replicated()
 	c.exec(0, "CREATE DATABASE d")
 	c.exec(0, "CREATE TABLE d.t (id BIGINT PRIMARY KEY)")

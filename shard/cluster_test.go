@@ -31,7 +31,8 @@ type testCluster struct {
 	lose  func(request []byte) bool
 	ahead atomic.Int64 // how far the clocks are ahead
 
-	surveyEvery time.Duration // negative: owners do not follow the load
+	surveyEvery time.Duration  // negative: owners do not follow the load
+	versions    shard.Versions // of new nodes
 }
 
 type testNode struct {
@@ -86,7 +87,7 @@ func newTestClusterOf(t testing.TB, nodes int, v shard.Versions) *testCluster {
 }
 
 func openTestCluster(t testing.TB, nodes int, v shard.Versions, surveyEvery time.Duration) *testCluster {
-	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: surveyEvery}
+	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: surveyEvery, versions: v}
 	t.Cleanup(c.close)
 	c.start(&testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}, versions: v})
 	for i := 2; i <= nodes; i++ {
@@ -136,10 +137,10 @@ func (c *testCluster) join() *testNode {
 	c.mu.Lock()
 	next := len(c.nodes) + 1
 	c.mu.Unlock()
-	response, err := shard.Join(c.ctx(), c, "1", shard.Member{Host: fmt.Sprintf("host%d", next), Cluster: fmt.Sprintf("address%d", next)}, time.Now())
+	response, err := shard.Join(c.ctx(), c, "1", shard.Member{Host: fmt.Sprintf("host%d", next), Cluster: fmt.Sprintf("address%d", next), Versions: c.versions}, time.Now())
 	require.NoError(c.t, err)
 	require.EqualValues(c.t, next, response.ID)
-	n := &testNode{id: response.ID, fs: vfs.NewCrashableMem(), notes: &notes{b: shard.FirstNotes(&response.State)}}
+	n := &testNode{id: response.ID, fs: vfs.NewCrashableMem(), notes: &notes{b: shard.FirstNotes(&response.State)}, versions: c.versions}
 	c.start(n)
 	return n
 }

@@ -43,7 +43,7 @@ func (c *testCluster) hears(at int, of uint64, v shard.Versions) {
 // come back, the gates open everywhere, and an old release is refused from then on.
 func TestClusterVersionRises(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 3)
+	c := newTestClusterOf(t, 3, oldRelease)
 	c.settle(1, 3)
 	for id := 1; id <= 3; id++ {
 		for by := 1; by <= 3; by++ {
@@ -70,7 +70,7 @@ func TestClusterVersionRises(t *testing.T) {
 // A version that is preserved stays, and the way back is open, until it is finalized.
 func TestPreservedVersion(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 2)
+	c := newTestClusterOf(t, 2, oldRelease)
 	require.NoError(t, c.node(2).node.PreserveVersion(c.ctx(), true))
 	for id := 1; id <= 2; id++ {
 		require.NoError(t, c.replace(id, newRelease))
@@ -94,7 +94,7 @@ func TestPreservedVersion(t *testing.T) {
 // no longer once it is removed.
 func TestRemovedNodeDoesNotHoldTheVersion(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 1)
+	c := newTestClusterOf(t, 1, oldRelease)
 	n := c.join()
 	require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 1))
 	require.NoError(t, c.replace(1, newRelease))
