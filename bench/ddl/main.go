@@ -3,7 +3,9 @@
 // killed half way, a column dropped. No statement of the load may fail, except on
 // connections to the killed node while it is down (and 1213 and 1205, which programs
 // try again, of what was lost with it); after each index
-// rowlock.check_table must find every row in it. The exit code is 1 if anything is
+// rowlock.check_table must find every row in it. Then a smaller table is made anew under
+// load, by changes of types and of the primary key; every acknowledged change must be
+// there on every node. The exit code is 1 if anything is
 // wrong.
 package main
 
@@ -23,8 +25,8 @@ import (
 
 // settings are the flags.
 type settings struct {
-	binary, address              string
-	nodes, rows, shards, clients int
+	binary, address                         string
+	nodes, rows, rewritten, shards, clients int
 }
 
 func main() {
@@ -33,6 +35,7 @@ func main() {
 	flag.StringVar(&s.address, "address", "", "servers that run already, separated by commas; none is killed")
 	flag.IntVar(&s.nodes, "nodes", 1, "nodes to start")
 	flag.IntVar(&s.rows, "rows", 1_000_000, "rows of the table")
+	flag.IntVar(&s.rewritten, "rewritten", 20_000, "rows of the table that is made anew; 0: none")
 	flag.IntVar(&s.shards, "shards", 8, "shards of the servers")
 	flag.IntVar(&s.clients, "clients", 4, "sessions of the load on each node")
 	flag.Parse()
@@ -77,8 +80,12 @@ func run(ctx context.Context, s settings) (err error) {
 		return fmt.Errorf("fill the table: %w", err)
 	}
 	b.load = newLoad(b.dbs, s.rows, s.clients)
-	defer b.load.stop()
-	return b.changes(ctx)
+	err = b.changes(ctx)
+	b.load.stop()
+	if err != nil || b.rewritten == 0 {
+		return err
+	}
+	return b.rewrite(ctx)
 }
 
 // changes are the schema changes, each by another node.
