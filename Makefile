@@ -24,7 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
-.PHONY: recovery commit isolation bank large cluster-test rpc ddl
+.PHONY: bench-peers recovery commit isolation bank large cluster-test rpc ddl
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -57,8 +57,16 @@ fuzz:
 	  done; \
 	done
 
+# The Go benchmarks of each layer, of this tree and of BASE in turn, compared by
+# benchstat. BASE=HEAD~5 ARGS='-packages ./storage,./locks -count 10'
 bench:
-	$(TEST) -run '^$$' -bench . -benchmem ./...
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/layers $(if $(BASE),-base $(BASE)) -tags '$(TAGS)' $(ARGS)
+
+# Rowlock beside MariaDB, if it is installed, and others: docs/performance.md.
+# ARGS='-only bank -rounds 5', ARGS='-cluster 3', BASE=path/of/another/rowlock
+bench-peers: build
+	$(GO) build -buildvcs=false -tags '$(TAGS)' -o bin/peers ./bench/peers
+	./bin/peers -binary ./$(BIN)$(if $(BASE),$(comma)$(BASE)) -csv bin/peers.csv -svg bin/peers.svg $(ARGS)
 
 slt: build
 	./$(BIN) sqllogictest --timeout 10s $(SCRIPTS)

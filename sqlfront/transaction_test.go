@@ -281,6 +281,32 @@ func BenchmarkPointSelect(b *testing.B) {
 	})
 }
 
+// BenchmarkPointSelectText has every statement parsed and planned.
+func BenchmarkPointSelectText(b *testing.B) {
+	_, db := app(b, "CREATE TABLE t (id INT PRIMARY KEY, v INT, s VARCHAR(20))", fillRows(1000))
+	b.RunParallel(func(p *testing.PB) {
+		for i := 0; p.Next(); i++ {
+			var s string
+			if err := db.QueryRow(fmt.Sprintf("SELECT s FROM t WHERE id = %d", i%1000)).Scan(&s); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+// BenchmarkUpdateByKey is a transaction of one statement on one row.
+func BenchmarkUpdateByKey(b *testing.B) {
+	_, db := app(b, "CREATE TABLE t (id INT PRIMARY KEY, v INT, s VARCHAR(20))", fillRows(1000))
+	stmt, err := db.Prepare("UPDATE t SET v = v + 1 WHERE id = ?")
+	require.NoError(b, err)
+	for i := 0; b.Loop(); i++ {
+		if _, err := stmt.Exec(i % 1000); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkInsert(b *testing.B) {
 	_, db := app(b, "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v INT, s VARCHAR(20), KEY v (v))")
 	stmt, err := db.Prepare("INSERT INTO t (v, s) VALUES (?, 'text')")

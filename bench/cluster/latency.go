@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"time"
@@ -60,12 +59,12 @@ func (p *program) latency(ctx context.Context) error {
 }
 
 func (p *program) compare(ctx context.Context, sides ...*side) error {
-	_, err := exec.LookPath("sysbench")
-	loads := err == nil
+	loads := workload.HasSysbench()
 	if !loads {
 		fmt.Fprintln(p.out, "sysbench is not installed: oltp_read_write is left out")
 	}
 	for _, s := range sides {
+		var err error
 		if s.session, err = process.OpenMany(s.cluster.Nodes[0].SQL(), 1); err != nil {
 			return err
 		}

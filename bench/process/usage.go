@@ -69,3 +69,30 @@ func parseMemory(status string) (m Memory) {
 	}
 	return m
 }
+
+// MachineCPU is the processor time that everything on the machine has used.
+func MachineCPU() (time.Duration, error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, fmt.Errorf("processor time of the machine: %w", err)
+	}
+	return parseMachine(string(stat))
+}
+
+// parseMachine reads the line of all processors: user, nice, system, idle, iowait,
+// irq, softirq. What a hypervisor took comes behind and is not used here.
+func parseMachine(stat string) (busy time.Duration, err error) {
+	line, _, _ := strings.Cut(stat, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 8 || fields[0] != "cpu" {
+		return 0, fmt.Errorf("processor time of the machine: %q", line)
+	}
+	for _, i := range []int{1, 2, 3, 6, 7} {
+		ticks, err := strconv.Atoi(fields[i])
+		if err != nil {
+			return 0, fmt.Errorf("processor time of the machine: %w", err)
+		}
+		busy += time.Duration(ticks) * clockTick
+	}
+	return busy, nil
+}

@@ -45,3 +45,13 @@ func TestUsageOfThisProcess(t *testing.T) {
 	_, err = CPU(-1)
 	require.Error(t, err)
 }
+
+func TestTimeOfTheMachine(t *testing.T) {
+	busy, err := parseMachine("cpu  100 20 3 5000 700 40 5 9 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n")
+	require.NoError(t, err)
+	require.Equal(t, 1680*time.Millisecond, busy)
+	for _, broken := range []string{"", "cpu 1 2 3", "intr 1 2 3 4 5 6 7 8", "cpu  1 2 x 4 5 6 7 8"} {
+		_, err := parseMachine(broken)
+		require.Error(t, err)
+	}
+}

@@ -41,6 +41,12 @@ type Report struct {
 // ErrNoSysbench says that the program is not installed.
 var ErrNoSysbench = errors.New("sysbench is not installed")
 
+// HasSysbench tells whether it is.
+func HasSysbench() bool {
+	_, err := exec.LookPath("sysbench")
+	return err == nil
+}
+
 // Prepare makes the tables and fills them.
 func (s Sysbench) Prepare(ctx context.Context) error {
 	_, _, err := s.command(ctx, "oltp_read_write", "prepare")

@@ -28,12 +28,12 @@ const quick = 20 * time.Millisecond
 
 // cluster is the transports of some nodes that know each other.
 type cluster struct {
-	t         *testing.T
+	t         testing.TB
 	mu        sync.Mutex
 	addresses map[shard.NodeAddr]string
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t testing.TB) *cluster {
 	return &cluster{t: t, addresses: make(map[shard.NodeAddr]string)}
 }
 

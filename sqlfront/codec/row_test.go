@@ -253,3 +253,16 @@ func BenchmarkKeyEncode(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkKeyDecode(b *testing.B) {
+	ctx := sql.NewEmptyContext()
+	c := must(NewKeyCodec([]KeyColumn{{Type: types.Int32}, {Type: types.Int64}}))
+	key := must(c.AppendKey(ctx, nil, []any{int32(4711), int64(1) << 40}))
+	dst := make([]any, 2)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Decode(key, dst); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

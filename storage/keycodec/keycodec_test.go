@@ -381,3 +381,17 @@ func BenchmarkAppend(b *testing.B) {
 		key = AppendDecimal(key, false, coefficient, -2, false)
 	}
 }
+
+func BenchmarkDecode(b *testing.B) {
+	key := AppendBytes(AppendInt(nil, 123456, false), []byte("some text"), true)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, rest, err := DecodeInt(key, false)
+		if err == nil {
+			_, _, err = DecodeBytes(rest, true)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
