@@ -79,7 +79,7 @@ func (v *viewed) rows(q string) []string {
 
 // until repeats a query until it has so many rows.
 func (v *viewed) until(q string, n int) []string {
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		rows := v.rows(q)
 		if len(rows) == n {
 			return rows

@@ -51,7 +51,7 @@ func TestLocksOfAVanishedClientAreFree(t *testing.T) {
 			_ = c.Close()
 			_ = vanishes.Close()
 
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			tx, err := stays.BeginTx(ctx, nil)
 			require.NoError(t, err)

@@ -52,7 +52,7 @@ func (l *ledger) leave(o Owner) {
 // the test ends shows that every deadlock was found and every release woke whom it should.
 func TestStress(t *testing.T) {
 	seed := explore.Seed(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	graph := NewWaitGraph()
 	s := &stress{ctx: ctx, t: t}

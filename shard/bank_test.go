@@ -229,12 +229,16 @@ func bankLife(t *testing.T, f *fixture, seed uint64) uint64 {
 	var committed atomic.Uint64
 	open := &registry{open: make(map[storage.TxnID]bool)}
 	var wg sync.WaitGroup
-	r, stop := f.node.Router(), time.Now().Add(700*time.Millisecond)
+	r, began := f.node.Router(), time.Now()
+	goesOn := func() bool { // until enough has happened, however slow the machine
+		past := time.Since(began)
+		return past < 700*time.Millisecond || past < time.Minute && committed.Load() < 40
+	}
 	ctx := f.ctx()
 	for i := range 6 {
 		c := &client{router: r, gateway: f.node.Gateway(), open: open, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
 		wg.Go(func() {
-			for time.Now().Before(stop) {
+			for goesOn() {
 				from := c.rng.IntN(accounts)
 				to := (from + 1 + c.rng.IntN(accounts-1)) % accounts
 				if c.transfer(ctx, min(from, to), max(from, to)) == nil {
@@ -245,7 +249,7 @@ func bankLife(t *testing.T, f *fixture, seed uint64) uint64 {
 	}
 	for range 2 {
 		wg.Go(func() {
-			for time.Now().Before(stop) {
+			for goesOn() {
 				at, err := r.Timestamp(ctx)
 				if err != nil {
 					t.Errorf("timestamp: %v", err)

@@ -156,7 +156,7 @@ func TestDeadlocksAcrossProcesses(t *testing.T) {
 	for _, n := range []int{2, 3} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			o := newOwners(t, n)
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			defer cancel()
 			for i := range n {
 				require.NoError(t, o.lock(ctx, i, uint64(i+1), 0))

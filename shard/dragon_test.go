@@ -22,7 +22,7 @@ func openOnDisk(t testing.TB, dir string, shards int) (*shard.Node, func()) {
 	var host paxos.Host
 	host, err = dragon.Open(dragon.Options{Dir: filepath.Join(dir, "log")})
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	node, err := shard.Open(ctx, shard.Config{NodeID: 1, Engine: engine, Host: host, Shards: shards})
 	require.NoError(t, err)

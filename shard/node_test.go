@@ -39,7 +39,7 @@ func newFixture(t testing.TB, change func(*shard.Config)) *fixture {
 }
 
 func (f *fixture) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	f.t.Cleanup(cancel)
 	return ctx
 }

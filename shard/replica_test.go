@@ -51,7 +51,7 @@ func newTrio(t *testing.T) *trio {
 }
 
 func (w *trio) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	w.t.Cleanup(cancel)
 	return ctx
 }

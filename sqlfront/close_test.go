@@ -15,7 +15,7 @@ func TestCloseEndsWhatIsOpen(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- execErr(b, "UPDATE t SET v = 20 WHERE id = 1") }()
 	s.waiting(t, 1)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	require.NoError(t, s.server.Close(ctx))
 	require.Error(t, <-done)

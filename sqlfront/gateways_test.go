@@ -109,7 +109,7 @@ func (g *gateways) start(node uint64) {
 	require.NoError(g.t, err)
 	g.servers = append(g.servers, server)
 	g.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		require.NoError(g.t, server.Close(ctx))
 		require.NoError(g.t, co.Close(ctx))

@@ -74,7 +74,7 @@ func (s *stack) stop() {
 	if s.server == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	require.NoError(s.t, s.server.Close(ctx))
 	s.stopNode(ctx)
@@ -83,7 +83,7 @@ func (s *stack) stop() {
 // crash stops the node without the server's good-bye: nothing that Close would
 // write is written. What runs has ended before, because the process goes on.
 func (s *stack) crash() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	s.server.stop()
 	s.server.conns.Close()

@@ -225,7 +225,7 @@ func (p *play) print(x, acting *player, text string) {
 // queue behind sessions that are doing nothing.
 func (p *play) look() (ended, blocked map[string]string) {
 	ended = map[string]string{}
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for still := 0; still < 3; {
 		require.NoError(p.t, p.stack.coordinator.Flush(context.Background()))
 		blocked = p.blocked()

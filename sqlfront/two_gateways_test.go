@@ -39,7 +39,7 @@ func (g *second) stop() {
 	if g.server == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	require.NoError(g.t, g.server.Close(ctx))
 	require.NoError(g.t, g.coordinator.Close(ctx))
@@ -55,7 +55,7 @@ func (g *second) die() {
 	<-g.server.accepting
 	g.server.protocol.SessionManager().WaitForClosedConnections()
 	g.server.background.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	require.NoError(g.t, g.coordinator.Close(ctx))
 	g.server = nil

@@ -393,9 +393,9 @@ func TestLimits(t *testing.T) {
 	for i := range 5 {
 		keys = append(keys, c.key(1, fmt.Sprintf("big %d", i)))
 	}
-	write(t, tx, string(make([]byte, 16<<20)), keys...)
-	require.NoError(t, tx.Commit(ctx), "more than one log entry takes is staged")
-	require.Len(t, c.read(big, keys[4])[0], 16<<20)
+	write(t, tx, string(make([]byte, 2*txn.DefaultChunkBytes)), keys...)
+	require.NoError(t, tx.Commit(ctx), "more than goes into a vote is staged")
+	require.Len(t, c.read(big, keys[4])[0], 2*txn.DefaultChunkBytes)
 
 	// One write must fit one log entry.
 	tx = big.Begin(txn.Options{Isolation: txn.RepeatableRead})

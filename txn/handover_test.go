@@ -58,7 +58,7 @@ func newTrio(t *testing.T) *trio {
 }
 
 func (w *trio) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	w.t.Cleanup(cancel)
 	return ctx
 }
@@ -176,7 +176,7 @@ func (w *trio) Undecided(ctx context.Context, s shard.ID, olderThan time.Duratio
 func (w *trio) coordinator(gateway uint64) *txn.Coordinator {
 	co := txn.New(txn.Config{Router: w, Gateway: gateway})
 	w.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		_ = co.Close(ctx)
 	})

@@ -86,8 +86,15 @@ type historyRun struct {
 
 func (h *historyRun) now() time.Duration { return time.Since(h.began) }
 
+// goesOn says for how long: until something has happened, however slow the machine.
+func (h *historyRun) goesOn() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.now() < *historyTime || h.now() < time.Minute && len(h.history) == 0
+}
+
 func (h *historyRun) work(rng *rand.Rand) {
-	for h.now() < *historyTime {
+	for h.goesOn() {
 		h.mu.Lock()
 		h.next++
 		id := h.next
@@ -98,7 +105,7 @@ func (h *historyRun) work(rng *rand.Rand) {
 
 // once runs one random transaction and records it unless it had no effect.
 func (h *historyRun) once(rng *rand.Rand, id int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if h.killing && rng.IntN(3) == 0 {
 		defer time.AfterFunc(time.Duration(rng.IntN(3000))*time.Microsecond, cancel).Stop()
@@ -279,7 +286,7 @@ func (s *historySession) pause() {
 
 // nothingIsLeft waits until no lock and no undecided vote is left.
 func (h *historyRun) nothingIsLeft() {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	require.NoError(h.t, h.co.Flush(ctx))
 	for _, s := range h.node.Router().DataShards() {

@@ -37,11 +37,17 @@ func TestMovingTokens(t *testing.T) {
 	var mu sync.Mutex
 	moves, scans := 0, 0
 	var wrong []string
+	goesOn := func() bool { // until something has happened, however slow the machine
+		mu.Lock()
+		defer mu.Unlock()
+		past := time.Since(began)
+		return past < *historyTime || past < time.Minute && (moves == 0 || scans == 0)
+	}
 	var wg sync.WaitGroup
 	for w := range 6 {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, uint64(w)))
-			for time.Since(began) < *historyTime {
+			for goesOn() {
 				o := txn.Options{Isolation: txn.RepeatableRead, SnapshotIsolation: true, LockWait: 3 * time.Second}
 				scanning := rng.IntN(3) > 0
 				if rng.IntN(2) == 0 {
@@ -135,11 +141,17 @@ func TestPredicateUnderSerializable(t *testing.T) {
 	began := time.Now()
 	var mu sync.Mutex
 	most, done := 0, 0
+	goesOn := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		past := time.Since(began)
+		return past < *historyTime || past < time.Minute && done == 0
+	}
 	var wg sync.WaitGroup
 	for w := range 6 {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, uint64(w)))
-			for time.Since(began) < *historyTime {
+			for goesOn() {
 				tx := co.Begin(txn.Options{Isolation: txn.Serializable, LockWait: 2 * time.Second})
 				n, err := insertBelow(t.Context(), tx, 3, func(i int) txn.Key {
 					return c.key(shards[i%len(shards)], fmt.Sprintf("row %02d", i))

@@ -29,7 +29,7 @@ func TestVerdictEndsTheStatementsOtherWaits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t)
 			co := c.coordinator(nil)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			shards := c.node.Router().DataShards()
 			mine, theirs, apart := c.key(shards[0], "mine"), c.key(shards[1], "theirs"), c.key(shards[2], "apart")

@@ -66,7 +66,7 @@ func TestCertificates(t *testing.T) {
 	a, err := listen(dir)
 	require.NoError(t, err)
 	defer a.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	response, err := a.Call(ctx, shard.NodeAddr(a.Addr()), []byte("hello"))
 	require.NoError(t, err)

@@ -94,7 +94,7 @@ func failingChild(dir, part string) {
 	}
 	one, two := start(1), start(2)
 	propose := func(g paxos.Group, name string) error {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		_, err := g.Propose(ctx, []byte(name))
 		return err

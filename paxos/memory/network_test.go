@@ -44,7 +44,7 @@ func newTrio(t *testing.T, seed int64) *trio {
 }
 
 func (x *trio) propose(i int, command string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	_, err := x.groups[i].Propose(ctx, []byte(command))
 	return err
