@@ -63,13 +63,21 @@ func (p *hubPeers) Ask(ctx context.Context, node uint64, service byte, body []by
 	answered := p.answered
 	p.mu.Unlock()
 	if silent {
-		<-ctx.Done()
-		return nil, ctx.Err()
+		return nil, context.DeadlineExceeded // as if the second for it had passed
 	}
 	if answer == nil {
 		return nil, errors.New("nobody is there")
 	}
-	a, err := answer(ctx, p.self, body)
+	// Nobody is silent because the machine is busy: only a statement that ends is
+	// heard of, not the end of its second.
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			cancel()
+		}
+	})()
+	a, err := answer(patient, p.self, body)
 	if answered != nil {
 		answered(ctx, body)
 	}

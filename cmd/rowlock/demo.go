@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -120,6 +121,17 @@ func (d *demo) add(later bool) error {
 	return d.start(n)
 }
 
+// listenAnywhere listens on a port below those that systems give to whoever asks for any:
+// while the node does not run nobody else is given it.
+func listenAnywhere() (net.Listener, error) {
+	for range 100 {
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))); err == nil {
+			return l, nil
+		}
+	}
+	return net.Listen("tcp", "127.0.0.1:0")
+}
+
 // ports returns the addresses of a node, for clients and for nodes. They are kept
 // beside its data, because the other nodes know them.
 func (d *demo) ports(dir string) ([2]string, error) {
@@ -132,7 +144,7 @@ func (d *demo) ports(dir string) ([2]string, error) {
 	}
 	var ports [2]string
 	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := listenAnywhere()
 		if err != nil {
 			return ports, err
 		}
