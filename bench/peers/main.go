@@ -54,6 +54,10 @@ type settings struct {
 	csv, svg     string
 }
 
+// endings are signals upon which the servers are ended too; the third comes when
+// nobody reads the output any more.
+var endings = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE, syscall.SIGHUP}
+
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == memoryEngine {
 		fail(serveMemory(os.Args[2]))
@@ -86,7 +90,7 @@ func main() {
 	flag.Parse()
 	s.binaries = strings.Split(*binaries, ",")
 	fail(s.read(*threads, *only))
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings...)
 	defer stop()
 	fail(run(ctx, s, os.Stdout))
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -71,12 +72,7 @@ func (s settings) startMariaDB(ctx context.Context) (*server, error) {
 	case s.cluster > 0 && (m.library == "" || find("rsync") == ""):
 		return nil, &missing{"MariaDB's Galera library, or rsync,"}
 	}
-	who, err := user.Current()
-	if err != nil {
-		return nil, err
-	}
-	m.user = who.Username
-	if m.dir, err = os.MkdirTemp("", "peers-mariadb-"); err != nil {
+	if err := m.home(); err != nil {
 		return nil, err
 	}
 	one := &server{name: "mariadb", user: "root", close: m.close}
@@ -94,12 +90,34 @@ func (s settings) startMariaDB(ctx context.Context) (*server, error) {
 
 func (m *mariadb) host(node int) string    { return m.network.Host(node) }
 func (m *mariadb) address(node int) string { return fmt.Sprintf("%s:%d", m.host(node), mariadbPort) }
-func (m *mariadb) home(node int) string    { return filepath.Join(m.dir, fmt.Sprint(node)) }
+func (m *mariadb) data(node int) string    { return filepath.Join(m.dir, fmt.Sprint(node)) }
 func (m *mariadb) log(node int) string     { return filepath.Join(m.dir, fmt.Sprintf("%d.log", node)) }
+
+// home makes the directory for everything. The servers do not run as root, if there
+// is the user that distributions have for them: what copies Galera's data between
+// nodes gives root's rights away.
+func (m *mariadb) home() error {
+	who, err := user.Current()
+	if err != nil {
+		return err
+	}
+	if other, err := user.Lookup("mysql"); err == nil && who.Uid == "0" {
+		who = other
+	}
+	m.user = who.Username
+	if m.dir, err = os.MkdirTemp("", "peers-mariadb-"); err != nil {
+		return err
+	}
+	uid, err := strconv.Atoi(who.Uid)
+	if err != nil {
+		return err
+	}
+	return os.Chown(m.dir, uid, -1)
+}
 
 // start installs a node's data and starts it, and waits until it answers.
 func (m *mariadb) start(ctx context.Context, node int) error {
-	install := exec.CommandContext(ctx, m.installer, "--no-defaults", "--datadir="+m.home(node), "--user="+m.user,
+	install := exec.CommandContext(ctx, m.installer, "--no-defaults", "--datadir="+m.data(node), "--user="+m.user,
 		"--auth-root-authentication-method=normal", "--skip-test-db")
 	if out, err := install.CombinedOutput(); err != nil {
 		return fmt.Errorf("install: %w: %s", err, bytes.TrimSpace(out[max(0, len(out)-500):]))
@@ -126,7 +144,7 @@ func (m *mariadb) start(ctx context.Context, node int) error {
 // args are the durable settings, and otherwise those of a server that is not
 // starved: no name resolution, a buffer pool and a log that hold all the data.
 func (m *mariadb) args(node int) []string {
-	args := []string{"--no-defaults", "--user=" + m.user, "--datadir=" + m.home(node),
+	args := []string{"--no-defaults", "--user=" + m.user, "--datadir=" + m.data(node),
 		"--socket=" + filepath.Join(m.dir, fmt.Sprintf("%d.sock", node)), "--pid-file=" + filepath.Join(m.dir, fmt.Sprintf("%d.pid", node)),
 		"--bind-address=" + m.host(node), fmt.Sprintf("--port=%d", mariadbPort), "--skip-name-resolve",
 		"--innodb-flush-log-at-trx-commit=1", fmt.Sprintf("--innodb-buffer-pool-size=%dM", m.settings.bufferMB),
@@ -197,7 +215,7 @@ func (m *mariadb) ask(ctx context.Context, one *server) error {
 // said is the end of a node's log.
 func (m *mariadb) said(node int) string {
 	text, _ := os.ReadFile(m.log(node))
-	return string(text[max(0, len(text)-1000):])
+	return string(text[max(0, len(text)-3000):])
 }
 
 // close ends the servers, by force if they do not hear, and removes the data.
