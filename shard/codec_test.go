@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -40,9 +41,13 @@ func samples() map[string]Message {
 		Schemas: []SchemaRef{{Table: 9, Version: 300}}}
 	row := Row{Key: k("a"), Value: []byte("1"), Commit: 5, Found: true}
 	m := map[string]Message{
-		"read keys":          &ReadRequest{At: 77, Keys: []storage.Key{k("a"), k("")}},
-		"read span":          &ReadRequest{At: 77, Span: &Span{Lo: k("a")}, Reverse: true, Limit: 10, ByteLimit: 1 << 20},
-		"read response":      &ReadResponse{Rows: []Row{row, {Key: k("b")}}, More: true, Resume: k("a\x00")},
+		"read keys":     &ReadRequest{At: 77, Keys: []storage.Key{k("a"), k("")}},
+		"read span":     &ReadRequest{At: 77, Span: &Span{Lo: k("a")}, Reverse: true, Limit: 10, ByteLimit: 1 << 20},
+		"read response": &ReadResponse{Rows: []Row{row, {Key: k("b")}}, More: true, Resume: k("a\x00")},
+		"read many": &ReadManyRequest{Parts: []ReadPart{{Shards: []ID{1, 300}, Request: ReadRequest{At: 77, Span: &Span{Lo: k("a")}, Reverse: true, Limit: 10, ByteLimit: 1 << 20}},
+			{Shards: []ID{2}, Request: ReadRequest{At: 77, Keys: []storage.Key{k("a")}}}}},
+		"read many response": &ReadManyResponse{Answers: []ReadAnswer{{Response: &ReadResponse{Rows: []Row{row}, More: true, Resume: k("q")}}, {},
+			{Err: &Error{Code: NotOwner, Shard: 2, Owner: 3}}, {Err: errors.New("context canceled")}}},
 		"lock request":       &LockRequest{Txn: sampleTxn, Token: LockToken{1, 2}, Mode: LockExclusive, Wait: WaitSkip, Keys: []storage.Key{k("a")}, Span: &Span{Hi: k("z")}, Reverse: true, Limit: 3, RowsOnly: true, Durable: true, Read: true, Snapshot: 99, Statement: "SELECT 1", Weight: 4, Timeout: time.Second, Connection: 17},
 		"lock response":      &LockResponse{Token: LockToken{3, 4}, Rows: []Row{row}, Skipped: []int{0, 2}, More: true, Resume: k("q"), MaxCommit: 12},
 		"onepc":              &onePC,

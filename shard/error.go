@@ -119,9 +119,10 @@ func CodeOf(err error) Code {
 }
 
 // AppendBinary appends the error's encoding.
-func (e *Error) AppendBinary(b []byte) []byte {
-	b = append(b, formatVersion, byte(e.Code))
-	b = appendUint(b, uint64(e.Shard))
+func (e *Error) AppendBinary(b []byte) []byte { return e.appendFields(append(b, formatVersion)) }
+
+func (e *Error) appendFields(b []byte) []byte {
+	b = appendUint(append(b, byte(e.Code)), uint64(e.Shard))
 	b = appendOptional(b, e.Key)
 	b = appendTxn(b, e.Other)
 	b = appendUint(appendIDs(b, e.Participants), e.Owner)
@@ -131,7 +132,11 @@ func (e *Error) AppendBinary(b []byte) []byte {
 // Decode reads what AppendBinary wrote; Key aliases b.
 func (e *Error) Decode(b []byte) error {
 	d := newDecoder(b)
+	e.decodeFields(&d)
+	return d.done()
+}
+
+func (e *Error) decodeFields(d *decoder) {
 	*e = Error{Code: Code(d.byte()), Shard: ID(d.uint()), Key: d.optional(), Other: d.txn(),
 		Participants: d.ids(), Owner: d.uint(), Detail: d.string()}
-	return d.done()
 }

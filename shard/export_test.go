@@ -50,3 +50,12 @@ func Registers(request []byte) uint64 {
 	}
 	return q.Millis
 }
+
+// Reads reports whether an encoded request reads on one shard, or on many.
+func Reads(request []byte) (single, many bool) {
+	m := method(request[1])
+	return m == methodRead, m == methodReadMany
+}
+
+// Mislead makes the router believe that a node owns the shard.
+func (r *Router) Mislead(s ID, node uint64) { r.directory.Found(s, nodeAddr(node)) }

@@ -23,18 +23,25 @@ func (d *decoder) span() *Span {
 	return &Span{Lo: d.optional(), Hi: d.optional()}
 }
 
-// AppendBinary appends the encoding.
-func (m *ReadRequest) AppendBinary(b []byte) []byte {
-	b = appendUint(append(b, formatVersion), uint64(m.At))
-	b = appendSpan(appendKeys(b, m.Keys), m.Span)
+func (m *ReadRequest) appendFields(b []byte) []byte {
+	b = appendSpan(appendKeys(appendUint(b, uint64(m.At)), m.Keys), m.Span)
 	b = appendBool(b, m.Reverse)
 	return appendUint(appendUint(b, uint64(m.Limit)), uint64(m.ByteLimit))
+}
+
+func (m *ReadRequest) decodeFields(d *decoder) {
+	*m = ReadRequest{At: d.time(), Keys: d.keys(), Span: d.span(), Reverse: d.bool(), Limit: d.small(), ByteLimit: d.small()}
+}
+
+// AppendBinary appends the encoding.
+func (m *ReadRequest) AppendBinary(b []byte) []byte {
+	return m.appendFields(append(b, formatVersion))
 }
 
 // Decode reads what AppendBinary wrote.
 func (m *ReadRequest) Decode(b []byte) error {
 	d := newDecoder(b)
-	*m = ReadRequest{At: d.time(), Keys: d.keys(), Span: d.span(), Reverse: d.bool(), Limit: d.small(), ByteLimit: d.small()}
+	m.decodeFields(&d)
 	return d.done()
 }
 
@@ -58,16 +65,23 @@ func (d *decoder) row() Row {
 	return r
 }
 
+func (m *ReadResponse) appendFields(b []byte) []byte {
+	return appendOptional(appendBool(appendRows(b, m.Rows), m.More), m.Resume)
+}
+
+func (m *ReadResponse) decodeFields(d *decoder) {
+	*m = ReadResponse{Rows: list(d, (*decoder).row), More: d.bool(), Resume: d.optional()}
+}
+
 // AppendBinary appends the encoding.
 func (m *ReadResponse) AppendBinary(b []byte) []byte {
-	b = appendRows(append(b, formatVersion), m.Rows)
-	return appendOptional(appendBool(b, m.More), m.Resume)
+	return m.appendFields(append(b, formatVersion))
 }
 
 // Decode reads what AppendBinary wrote.
 func (m *ReadResponse) Decode(b []byte) error {
 	d := newDecoder(b)
-	*m = ReadResponse{Rows: list(&d, (*decoder).row), More: d.bool(), Resume: d.optional()}
+	m.decodeFields(&d)
 	return d.done()
 }
 

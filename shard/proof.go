@@ -68,6 +68,7 @@ func (r *Replica) renewLease(t *tenure) {
 // barrier joins the next barrier and waits for it.
 func (r *Replica) barrier(ctx context.Context, t *tenure) error {
 	p := r.joinProof(ctx, t)
+	aboutToWait(ctx)
 	select {
 	case <-p.done:
 	case <-ctx.Done():

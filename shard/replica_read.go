@@ -112,6 +112,7 @@ func (r *Replica) awaitProposals(ctx context.Context, t *tenure, q *ReadRequest)
 		if p == nil {
 			return undecided, nil
 		}
+		aboutToWait(ctx)
 		select {
 		case <-p.done:
 		case <-ctx.Done():
@@ -291,6 +292,7 @@ func (r *Replica) await(ctx context.Context, done <-chan struct{}, patience time
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
+	aboutToWait(ctx)
 	select {
 	case <-done:
 		return nil

@@ -84,7 +84,16 @@ func (s *Server) Serve(ctx context.Context, request []byte) []byte {
 	if err != nil {
 		return encodeError(nil, err)
 	}
-	return response.AppendBinary([]byte{formatVersion, statusOK})
+	return encodeResponse(response)
+}
+
+// encodeResponse makes room for all of an answer with rows at once.
+func encodeResponse(m Message) []byte {
+	size := 64
+	if sized, ok := m.(interface{ size() int }); ok {
+		size = sized.size()
+	}
+	return m.AppendBinary(append(make([]byte, 0, 2+size), formatVersion, statusOK))
 }
 
 // unreadable is the answer to what cannot be decoded. Nothing was done, and the caller
@@ -185,11 +194,14 @@ func newRequest(m method) Message {
 		return &StateRequest{}
 	case methodLoads:
 		return &LoadsRequest{}
+	case methodReadMany:
+		return &ReadManyRequest{}
 	}
 	panic(fmt.Sprintf("shard: method %d", m))
 }
 
-// dispatch tells the requests to a node from those to one of its replicas.
+// dispatch tells the requests to a node, or to several of its replicas, from those to
+// one.
 func (s *Server) dispatch(ctx context.Context, m method, id ID, q Message) (Message, error) {
 	switch m {
 	case methodJoin, methodStart, methodService, methodState, methodLoads:
@@ -197,6 +209,8 @@ func (s *Server) dispatch(ctx context.Context, m method, id ID, q Message) (Mess
 			return nil, &Error{Code: BadRequest, Shard: id, Detail: "no member of a cluster"}
 		}
 		return s.node.serve(ctx, q)
+	case methodReadMany:
+		return s.readMany(ctx, q.(*ReadManyRequest))
 	}
 	return s.Dispatch(ctx, id, q)
 }

@@ -58,6 +58,7 @@ const (
 	methodSequence
 	methodClose
 	methodLoads
+	methodReadMany
 	methods // how many there are, plus one
 )
 

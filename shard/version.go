@@ -21,6 +21,8 @@ const (
 	VersionFirst Version = 1
 	// VersionLoads is LoadsRequest.
 	VersionLoads Version = 2
+	// VersionReadMany is ReadManyRequest.
+	VersionReadMany Version = 3
 )
 
 // What this release speaks. OldestVersion rises when code for an old version is
@@ -29,7 +31,7 @@ const (
 // state, has the form of its oldest version.
 const (
 	OldestVersion = VersionFirst
-	NewestVersion = VersionLoads
+	NewestVersion = VersionReadMany
 )
 
 // Versions is a range of versions, both ends in it.

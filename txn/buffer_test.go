@@ -177,6 +177,16 @@ func (s *stored) DataShards() []shard.ID { return slices.Sorted(maps.Keys(s.shar
 
 func (s *stored) Timestamp(context.Context) (storage.Timestamp, error) { return 7, nil }
 
+func (s *stored) ReadMany(ctx context.Context, reads []shard.ShardRead) { ReadEach(ctx, s, reads) }
+
+// ReadEach is ReadMany for routers of which a test watches each read.
+func ReadEach(ctx context.Context, r Router, reads []shard.ShardRead) {
+	inParallel(len(reads), func(i int) {
+		q := &reads[i]
+		q.Response, q.Err = r.Read(ctx, q.Shard, q.Request)
+	})
+}
+
 func (s *stored) Read(_ context.Context, id shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error) {
 	span := keySpan{r.Span.Lo, r.Span.Hi, r.Reverse}
 	var keys []string

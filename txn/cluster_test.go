@@ -180,6 +180,10 @@ func (r *intercepted) Timestamp(ctx context.Context) (storage.Timestamp, error) 
 	return call(r, message{kind: "timestamp"}, func() (storage.Timestamp, error) { return r.Router.Timestamp(ctx) })
 }
 
+func (r *intercepted) ReadMany(ctx context.Context, reads []shard.ShardRead) {
+	txn.ReadEach(ctx, r, reads)
+}
+
 func (r *intercepted) Read(ctx context.Context, s shard.ID, q *shard.ReadRequest) (*shard.ReadResponse, error) {
 	return call(r, message{kind: "read", shard: s}, func() (*shard.ReadResponse, error) { return r.Router.Read(ctx, s, q) })
 }

@@ -119,18 +119,8 @@ func (c *Cursor) open(ctx context.Context) error {
 	for _, s := range c.sources {
 		s.prepare(background)
 	}
-	pages := make([]page, len(c.sources))
-	if c.o.Lock != LockNone {
-		c.t.setState(StateReading)
-	}
 	sent := requests{t: c.t}
-	sent.send(ctx, len(c.sources), func(ctx context.Context, i int) (shard.ID, error) {
-		pages[i] = c.sources[i].fetch(ctx)
-		return c.sources[i].shard, pages[i].err
-	})
-	if c.o.Lock != LockNone {
-		c.t.setState(StateIdle)
-	}
+	pages := c.firstPages(ctx, &sent)
 	for i, s := range c.sources {
 		if pages[i].err == nil {
 			sent.note(s.shard, s.accept(pages[i]))
@@ -151,6 +141,31 @@ func (c *Cursor) open(ctx context.Context) error {
 		c.sink(i)
 	}
 	return nil
+}
+
+// firstPages asks all shards at once.
+func (c *Cursor) firstPages(ctx context.Context, sent *requests) []page {
+	pages := make([]page, len(c.sources))
+	if c.o.Lock == LockNone && len(c.sources) > 1 {
+		reads, same := make([]shard.ShardRead, len(pages)), c.sources[0].snapshotRequest(c.sources[0].pageRows)
+		for i, s := range c.sources {
+			reads[i] = shard.ShardRead{Shard: s.shard, Request: same}
+		}
+		sent.read(ctx, reads)
+		for i := range reads {
+			pages[i] = pageOf(reads[i].Response, reads[i].Err)
+		}
+		return pages
+	}
+	if c.o.Lock != LockNone {
+		c.t.setState(StateReading)
+		defer c.t.setState(StateIdle)
+	}
+	sent.send(ctx, len(c.sources), func(ctx context.Context, i int) (shard.ID, error) {
+		pages[i] = c.sources[i].fetch(ctx)
+		return c.sources[i].shard, pages[i].err
+	})
+	return pages
 }
 
 // Next returns the next row; false at the end. After an error the cursor is of

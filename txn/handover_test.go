@@ -97,6 +97,8 @@ func (w *trio) Timestamp(ctx context.Context) (storage.Timestamp, error) {
 	return m.First, nil
 }
 
+func (w *trio) ReadMany(ctx context.Context, reads []shard.ShardRead) { txn.ReadEach(ctx, w, reads) }
+
 func (w *trio) Read(ctx context.Context, s shard.ID, q *shard.ReadRequest) (*shard.ReadResponse, error) {
 	return ask[*shard.ReadResponse](ctx, w, s, q)
 }

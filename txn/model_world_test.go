@@ -299,6 +299,10 @@ func ask[T any](ctx context.Context, r modelRouter, s shard.ID, what string, id 
 	}
 }
 
+func (r modelRouter) ReadMany(ctx context.Context, reads []shard.ShardRead) {
+	ReadEach(ctx, r, reads)
+}
+
 func (r modelRouter) Read(ctx context.Context, s shard.ID, q *shard.ReadRequest) (*shard.ReadResponse, error) {
 	return ask(ctx, r, s, "read", storage.TxnID{}, func(ctx context.Context, p *shard.Replica) (*shard.ReadResponse, error) { return p.Read(ctx, q) })
 }

@@ -53,6 +53,34 @@ func (r *requests) send(ctx context.Context, n int, f func(ctx context.Context, 
 	})
 }
 
+// read carries out reads without locks on several shards; the answers are in them.
+func (r *requests) read(ctx context.Context, reads []shard.ShardRead) {
+	t := r.t
+	t.looked.Store(true)
+	open := make([]int, 0, len(reads)) // have no answer yet
+	if len(reads) > 1 && !t.past() {
+		t.c.router.ReadMany(ctx, reads)
+		for i := range reads {
+			if reads[i].Err != nil {
+				open = append(open, i)
+			}
+		}
+	} else {
+		for i := range reads {
+			open = append(open, i)
+		}
+	}
+	r.send(ctx, len(open), func(ctx context.Context, i int) (shard.ID, error) {
+		q := &reads[open[i]]
+		if q.Err == nil {
+			q.Response, q.Err = t.c.read(ctx, q.Shard, q.Request, t.past())
+		} else if q.Err = t.c.clearWay(ctx, q.Err); q.Err == errRepeat {
+			q.Response, q.Err = t.c.read(ctx, q.Shard, q.Request, false)
+		}
+		return q.Shard, q.Err
+	})
+}
+
 // note keeps the first error, or the first one that ends the transaction: a
 // cancelled sibling has nothing to say, one that became a victim as well has.
 func (r *requests) note(s shard.ID, err error) {

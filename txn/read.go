@@ -79,8 +79,8 @@ func (t *Txn) Get(ctx context.Context, k Key, o ReadOptions) (Row, error) {
 	return rows[0], nil
 }
 
-// GetMany reads many rows with one request per shard, in parallel, and answers
-// in the order asked.
+// GetMany reads many rows with one request per shard, or one per node without locks,
+// in parallel, and answers in the order asked.
 func (t *Txn) GetMany(ctx context.Context, keys []Key, o ReadOptions) ([]Row, error) {
 	if err := t.usable(); err != nil || len(keys) == 0 {
 		return nil, err
@@ -142,21 +142,25 @@ func (t *Txn) group(keys []Key, rows []Row) []*group {
 func (t *Txn) at(o ReadOptions) storage.Timestamp { return cmp.Or(o.At, t.snapshot) }
 
 func (t *Txn) getSnapshot(ctx context.Context, at storage.Timestamp, groups []*group, rows []Row) error {
+	reads := make([]shard.ShardRead, len(groups))
+	for i, g := range groups {
+		reads[i] = shard.ShardRead{Shard: g.shard, Request: &shard.ReadRequest{At: at, Keys: g.keys}}
+	}
 	sent := requests{t: t}
-	sent.send(ctx, len(groups), func(ctx context.Context, i int) (shard.ID, error) {
-		g := groups[i]
-		resp, err := t.read(ctx, g.shard, &shard.ReadRequest{At: at, Keys: g.keys})
-		if err == nil && len(resp.Rows) != len(g.keys) {
-			err = shortAnswer(len(g.keys), len(resp.Rows))
+	sent.read(ctx, reads)
+	for i, g := range groups {
+		if reads[i].Err != nil {
+			continue
 		}
-		if err != nil {
-			return g.shard, err
+		answer := reads[i].Response.Rows
+		if len(answer) != len(g.keys) {
+			sent.note(g.shard, shortAnswer(len(g.keys), len(answer)))
+			continue
 		}
-		for j, r := range resp.Rows { // places that no other group has
+		for j, r := range answer {
 			rows[g.at[j]] = Row{Key: g.keys[j], Value: r.Value, Found: r.Found, from: g.shard}
 		}
-		return g.shard, nil
-	})
+	}
 	return sent.fail(ctx)
 }
 

@@ -10,14 +10,15 @@ import (
 )
 
 // Router is what this package needs of shard.Router, which satisfies it. Each
-// method is one message to the owner of a shard, if it is not answered here; a
-// refusal is a *shard.Error.
+// method is one message to the owner of a shard, if it is not answered here, and
+// ReadMany one to each node that is asked; a refusal is a *shard.Error.
 // Tests put wrappers around it that lose, repeat and delay messages.
 type Router interface {
 	Shard(t ring.Token) shard.ID
 	DataShards() []shard.ID
 	Timestamp(ctx context.Context) (storage.Timestamp, error)
 	Read(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error)
+	ReadMany(ctx context.Context, reads []shard.ShardRead)
 	ReadNearby(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error)
 	StaleTimestamp(ctx context.Context, staleness time.Duration, most storage.Timestamp) (storage.Timestamp, error)
 	KnownIssued(at storage.Timestamp) bool

@@ -93,10 +93,15 @@ func (s *source) fetch(ctx context.Context) page {
 }
 
 func (s *source) fetchSnapshot(ctx context.Context, limit int) page {
+	return pageOf(s.c.t.read(ctx, s.shard, s.snapshotRequest(limit)))
+}
+
+func (s *source) snapshotRequest(limit int) *shard.ReadRequest {
 	span := s.span()
-	resp, err := s.c.t.read(ctx, s.shard, &shard.ReadRequest{
-		At: s.c.snapshot, Span: &span, Reverse: s.c.span.reverse, Limit: limit, ByteLimit: pageBytes,
-	})
+	return &shard.ReadRequest{At: s.c.snapshot, Span: &span, Reverse: s.c.span.reverse, Limit: limit, ByteLimit: pageBytes}
+}
+
+func pageOf(resp *shard.ReadResponse, err error) page {
 	if err != nil {
 		return page{err: err}
 	}

@@ -55,5 +55,8 @@ func (t *Txn) known(start storage.Timestamp) (err error) {
 // answer, else of the shard's owner.
 func (t *Txn) read(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error) {
 	t.looked.Store(true)
-	return t.c.read(ctx, s, r, t.o.At != 0 || t.Stale())
+	return t.c.read(ctx, s, r, t.past())
 }
+
+// past tells whether plain reads may be answered by replicas.
+func (t *Txn) past() bool { return t.o.At != 0 || t.Stale() }

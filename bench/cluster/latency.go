@@ -36,6 +36,7 @@ type side struct {
 	rates   []float64       // oltp_read_write, transactions a second
 	used    []time.Duration // by each node during it
 	client  time.Duration   // by sysbench
+	asked   float64         // requests of nodes to nodes meanwhile
 	txns    float64
 }
 
@@ -107,7 +108,8 @@ func (p *program) judgeLatency(one, many *side, loads bool) error {
 		for i := range s.used {
 			fmt.Fprintf(p.out, " node %d %.0f,", i+1, s.perQuery(s.used[i]))
 		}
-		fmt.Fprintf(p.out, " all %.0f, sysbench %.0f\n", s.perQuery(s.all()), s.perQuery(s.client))
+		fmt.Fprintf(p.out, " all %.0f, sysbench %.0f; %.1f messages between nodes for each transaction\n",
+			s.perQuery(s.all()), s.perQuery(s.client), s.asked/s.txns)
 	}
 	times := float64(median(many.commits)) / float64(median(one.commits))
 	fmt.Fprintf(p.out, "%d nodes beside one: a commit takes %.1f times as long", len(many.cluster.Nodes), times)
@@ -176,6 +178,10 @@ func (s *side) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	asked, err := s.requests(ctx)
+	if err != nil {
+		return err
+	}
 	r, err := s.sysbench(len(s.cluster.Nodes)).Run(ctx, "oltp_read_write", 8, sysbenchRound)
 	if err != nil {
 		return err
@@ -184,6 +190,11 @@ func (s *side) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	now, err := s.requests(ctx)
+	if err != nil {
+		return err
+	}
+	s.asked += now - asked
 	if s.used == nil {
 		s.used = make([]time.Duration, len(after))
 	}
@@ -192,4 +203,10 @@ func (s *side) load(ctx context.Context) error {
 	}
 	s.client, s.txns, s.rates = s.client+r.Client, s.txns+float64(r.Transactions), append(s.rates, r.TransactionRate)
 	return nil
+}
+
+// requests is how many requests the nodes have sent each other so far.
+func (s *side) requests(ctx context.Context) (n float64, err error) {
+	err = s.session.QueryRowContext(ctx, "SELECT COALESCE(SUM(value), 0) FROM rowlock.metrics WHERE name LIKE 'peer\\_calls%'").Scan(&n)
+	return n, err
 }

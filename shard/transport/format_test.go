@@ -25,15 +25,18 @@ func frame(kind frameKind, id uint64, payload string) []byte {
 	return append(appendHeader(nil, kind, id, []byte(payload)), payload...)
 }
 
+// firstRelease is what the frames of the golden file speak, whatever this release does.
+var firstRelease = shard.Versions{Oldest: 1, Newest: 1}
+
 func samples() map[string][]byte {
 	return map[string][]byte{
-		"hello":           hello{versions: shard.Supported(), kind: kindRequests, from: Identity{clusterA, 3}, to: 2}.append(nil),
-		"hello, joining":  hello{versions: shard.Supported(), kind: kindRequests}.append(nil),
-		"hello, raft":     hello{versions: shard.Supported(), kind: kindRaft, from: Identity{clusterA, 65535}, to: 1}.append(nil),
-		"hello, snapshot": hello{versions: shard.Supported(), kind: kindSnapshot, from: Identity{clusterA, 3}, to: 1}.append(nil),
+		"hello":           hello{versions: firstRelease, kind: kindRequests, from: Identity{clusterA, 3}, to: 2}.append(nil),
+		"hello, joining":  hello{versions: firstRelease, kind: kindRequests}.append(nil),
+		"hello, raft":     hello{versions: firstRelease, kind: kindRaft, from: Identity{clusterA, 65535}, to: 1}.append(nil),
+		"hello, snapshot": hello{versions: firstRelease, kind: kindSnapshot, from: Identity{clusterA, 3}, to: 1}.append(nil),
 		"hello, range":    hello{versions: shard.Versions{Oldest: 1, Newest: 9}, kind: kindRequests, from: Identity{clusterA, 3}, to: 2}.append(nil),
-		"welcome":         welcome{versions: shard.Supported(), verdict: accepted, from: Identity{clusterA, 2}}.append(nil),
-		"refusal":         welcome{versions: shard.Supported(), verdict: otherCluster, from: Identity{clusterB, 2}}.append(nil),
+		"welcome":         welcome{versions: firstRelease, verdict: accepted, from: Identity{clusterA, 2}}.append(nil),
+		"refusal":         welcome{versions: firstRelease, verdict: otherCluster, from: Identity{clusterB, 2}}.append(nil),
 		"request":         frame(frameRequest, 1, "request"),
 		"response":        frame(frameResponse, 1, "response"),
 		"empty response":  frame(frameResponse, 1<<40, ""),

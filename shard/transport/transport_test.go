@@ -219,7 +219,7 @@ func TestRefusals(t *testing.T) {
 // names this one, whatever follows the version.
 func TestOtherVersion(t *testing.T) {
 	c := newCluster(t)
-	a := c.listen(1, echo)
+	a := c.listen(1, echo, func(o *transport.Options) { o.Versions = shard.Versions{Oldest: 1, Newest: 1} })
 	conn, err := net.Dial("tcp", a.Addr())
 	require.NoError(t, err)
 	defer conn.Close()
