@@ -174,6 +174,22 @@ func (h *readsHistory) read(rng *rand.Rand) {
 	}
 }
 
+// leaveRoom waits for a write where the machine is too slow for one between two moves.
+func (h *readsHistory) leaveRoom() {
+	if time.Since(h.began) < 1500*time.Millisecond {
+		return
+	}
+	acked := func() int {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.acks
+	}
+	before, late := acked(), time.Now().Add(2*time.Second)
+	for h.goesOn() && acked() == before && time.Now().Before(late) {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // moveOwners changes owners and leaders, and lets replicas lag. Where the system
 // shard has lost its owner nothing else can move, so it gets another one first.
 func (h *readsHistory) moveOwners(rng *rand.Rand) {
@@ -198,6 +214,9 @@ func (h *readsHistory) moveOwners(rng *rand.Rand) {
 		}
 		time.Sleep(time.Duration(rng.IntN(10)) * time.Millisecond)
 		cancel()
+		if !orphaned {
+			h.leaveRoom()
+		}
 	}
 	for r := range paxos.ReplicaID(3) {
 		h.w.network.Release(2, r+1)
