@@ -99,7 +99,7 @@ func (c *course) measure(ctx context.Context, t trial, s *server) error {
 		return nil
 	}
 	c.figures[at].samples = append(c.figures[at].samples, one)
-	fmt.Fprintf(c.out, "%s, %d, %s: %.0f a second, %.1f µs, %d MiB, others %.0f %%\n",
+	fmt.Fprintf(c.out, "%s, %d, %s: %.0f a second, %.2f µs, %d MiB, others %.0f %%\n",
 		t.name, t.threads, s.name, one.rate, one.cpu, one.memory>>20, 100*one.others)
 	return nil
 }

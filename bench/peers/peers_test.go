@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rowlockdb/rowlock/bench/process"
 	"github.com/rowlockdb/rowlock/bench/workload"
 )
 
@@ -150,6 +151,20 @@ func TestPeers(t *testing.T) {
 		_, err := readPeer(broken)
 		require.Error(t, err, broken)
 	}
+}
+
+func TestSettingsOfMariaDB(t *testing.T) {
+	m := &mariadb{dir: "d", user: "u", library: "l", settings: settings{bufferMB: 64}, network: process.NewLoopback()}
+	alone := strings.Join(m.args(1), " ")
+	require.Contains(t, alone, "--innodb-flush-log-at-trx-commit=1 ", "a commit is on disk before it is answered")
+	require.Contains(t, alone, "--bind-address=127.", "nobody else reaches a server that lets everybody in")
+	require.NotContains(t, alone, "wsrep")
+	m.settings.cluster = 3
+	first, second := strings.Join(m.args(1), " "), strings.Join(m.args(2), " ")
+	require.Contains(t, second, "--innodb-flush-log-at-trx-commit=1 ")
+	require.Contains(t, first, "--wsrep-new-cluster")
+	require.NotContains(t, second, "--wsrep-new-cluster")
+	require.Contains(t, second, "gcomm://"+m.host(1)+":4300,"+m.host(2)+":4300,"+m.host(3)+":4300")
 }
 
 func TestFlags(t *testing.T) {
