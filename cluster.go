@@ -249,7 +249,19 @@ func (n *Node) changed(s *shard.ClusterState) {
 		server.ShowReplication(s.Replication)
 	}
 	if self, ok := s.Member(n.ID()); ok && self.State == shard.MemberRemoved {
-		n.fail(fmt.Errorf("node %d: %w", self.ID, errRemoved))
+		n.removal.Do(func() { time.AfterFunc(lastAnswers, func() { n.removed(self.ID) }) })
+	}
+}
+
+// lastAnswers is how long a node that was removed goes on answering: who removed it by
+// way of itself is to hear that it was done.
+const lastAnswers = time.Second
+
+func (n *Node) removed(self uint64) {
+	select {
+	case <-n.closed:
+	default:
+		n.fail(fmt.Errorf("node %d: %w", self, errRemoved))
 	}
 }
 

@@ -263,6 +263,28 @@ func TestLostNotesOfTheFounder(t *testing.T) {
 	require.ErrorContains(t, err, "notes of the cluster are missing")
 }
 
+// Who removes a node by way of that node hears that it was done.
+func TestRemovedByWayOfItself(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	c.exec(0, "CALL rowlock.leave_node(2)")
+	conn, err := c.nodes[1].db.Conn(context.Background())
+	require.NoError(t, err)
+	defer conn.Close()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if _, err = conn.ExecContext(context.Background(), "CALL rowlock.remove_node(2)"); err == nil {
+			break
+		}
+		require.NotZero(t, number(err), "%v", err) // refused while it has replicas
+		require.True(t, time.Now().Before(deadline), "%v", err)
+	}
+	select {
+	case <-c.nodes[1].node.Failed():
+	case <-time.After(time.Minute):
+		t.Fatal("the node goes on")
+	}
+}
+
 // A node that was removed stops serving and cannot come back.
 func TestRemovedNodeStops(t *testing.T) {
 	t.Parallel()
@@ -329,4 +351,32 @@ func TestClusterRefuses(t *testing.T) {
 		}
 		return err == nil
 	}, time.Minute, 500*time.Millisecond)
+}
+
+// A statement whose time is over ends with 3024 wherever the owner of the row is that it
+// waits for.
+func TestTimeLimitElsewhere(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	c.replicated()
+	c.exec(0, "CREATE DATABASE d")
+	c.exec(0, "CREATE TABLE d.t (id BIGINT PRIMARY KEY, v INT)")
+	c.exec(0, "INSERT INTO d.t VALUES (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0), (8, 0)")
+	holder, err := c.nodes[0].db.Begin()
+	require.NoError(t, err)
+	defer holder.Rollback()
+	_, err = holder.Exec("UPDATE d.t SET v = 1")
+	require.NoError(t, err)
+	for at := range 3 {
+		conn, err := c.nodes[at].db.Conn(context.Background())
+		require.NoError(t, err)
+		defer conn.Close()
+		_, err = conn.ExecContext(context.Background(), "SET max_execution_time = 30")
+		require.NoError(t, err)
+		for i := range 40 {
+			var v int
+			err := conn.QueryRowContext(context.Background(), fmt.Sprintf("SELECT v FROM d.t WHERE id = %d FOR UPDATE", 1+i%8)).Scan(&v)
+			require.EqualValues(t, 3024, number(err), "node %d: %v", at+1, err)
+		}
+	}
 }

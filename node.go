@@ -45,6 +45,7 @@ type Node struct {
 	// closers undo Open, the last one first.
 	closers  []closer
 	closing  sync.Once
+	removal  sync.Once // see changed
 	closed   chan struct{}
 	closeErr error
 }

@@ -399,8 +399,12 @@ func (n *Node) beat(ctx context.Context) {
 
 // beatOnce is one beat at a time: an older picture must not be taken in last.
 func (n *Node) beatOnce(ctx context.Context) {
-	n.beats.Lock()
-	defer n.beats.Unlock()
+	select {
+	case n.beats <- struct{}{}:
+		defer func() { <-n.beats }()
+	case <-ctx.Done():
+		return
+	}
 	state, err := callFor[ClusterState](ctx, n.router, System, methodHeartbeat, n.promptReport(ctx))
 	if err != nil {
 		n.c.Logger.Debug("heartbeat", "error", err)

@@ -464,10 +464,48 @@ func TestStuckMoveHoldsUpItsOwnShard(t *testing.T) {
 func TestSettingIsSeenWhereItWasMade(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
+	c.settle(1, 3, 1, 2, 3)
 	for i, to := range []shard.MemberState{shard.MemberDraining, shard.MemberActive, shard.MemberDraining, shard.MemberActive} {
 		at := c.node(1 + i%3).node
 		require.NoError(t, at.SetState(c.ctx(), 2, to))
 		m, _ := at.State().Member(2)
 		require.Equal(t, to, m.State)
+	}
+}
+
+// A read whose caller's time runs out says so wherever the owner is, not that the shard
+// cannot be had.
+func TestTimeRunsOutElsewhere(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 3)
+	c.settle(1, 3, 1, 2, 3)
+	c.write(1, 2, "k", "v")
+	place, _ := c.node(1).node.State().Place(2)
+	r := c.node(int(place.Owner%3 + 1)).node.Router() // not the owner's
+	var reads storage.Timestamp
+	require.Eventually(t, func() bool { // a vote that nobody resolves
+		start, err := r.Timestamp(c.ctx())
+		if err != nil {
+			return false
+		}
+		id := storage.TxnID{Start: start, Gateway: 1 << 40, Seq: uint64(start)}
+		lock, err := r.Lock(c.ctx(), 2, &shard.LockRequest{Txn: id, Mode: shard.LockExclusive, Keys: keys("k")})
+		if err != nil {
+			return false
+		}
+		_, err = r.Prepare(c.ctx(), 2, &shard.PrepareRequest{OnePCRequest: shard.OnePCRequest{Txn: id,
+			Floor: start, Token: lock.Token, Writes: put("k", "new")}, Participants: []shard.ID{2, 3}})
+		if err == nil {
+			reads, err = r.Timestamp(c.ctx())
+		}
+		return err == nil
+	}, time.Minute, 10*time.Millisecond)
+	for range 30 {
+		ctx, cancel := context.WithTimeout(c.ctx(), 10*time.Millisecond)
+		_, err := r.Read(ctx, 2, &shard.ReadRequest{At: reads, Keys: keys("k")})
+		cancel()
+		if shard.CodeOf(err) != shard.Undecided {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
 	}
 }

@@ -24,8 +24,8 @@ const exchangeOffers = 16
 // a node with less work, and a colder one back if the numbers of shards ask for it.
 type exchange map[ID]uint64 // node by shard
 
-// planExchange looks for an exchange of owners between the node that does the most
-// work and the one that does the least. Replicas stay where they are. Rates are requests
+// planExchange looks for an exchange of owners between a node that does much work, the
+// busiest that can give any, and the one that does the least. Replicas stay where they are. Rates are requests
 // a second, of every shard; nothing happens while one is not known, or while anything
 // else moves: who was asked to leave, a member that is down, a shard without an owner.
 func planExchange(s *ClusterState, rates map[ID]float64) exchange {
@@ -34,16 +34,26 @@ func planExchange(s *ClusterState, rates map[ID]float64) exchange {
 		return nil
 	}
 	nodes := slices.Sorted(maps.Keys(work))
-	most := slices.MaxFunc(nodes, func(a, b uint64) int { return cmp.Compare(work[a], work[b]) })
-	least := slices.MinFunc(nodes, func(a, b uint64) int { return cmp.Compare(work[a], work[b]) })
+	slices.SortStableFunc(nodes, func(a, b uint64) int { return cmp.Compare(work[b], work[a]) })
 	mean := 0.0
 	for _, w := range work {
 		mean += w / float64(len(work))
 	}
-	gap := work[most] - work[least]
-	if gap < exchangeLeast || gap < exchangeShare*mean {
-		return nil
+	least := nodes[len(nodes)-1]
+	for _, giver := range nodes[:len(nodes)-1] { // the first may have nothing that it can give
+		gap := work[giver] - work[least]
+		if gap < exchangeLeast || gap < exchangeShare*mean {
+			break
+		}
+		if x := exchangeBetween(s, rates, giver, least, gap); x != nil {
+			return x
+		}
 	}
+	return nil
+}
+
+// exchangeBetween is the exchange that leaves the least of the gap between two nodes.
+func exchangeBetween(s *ClusterState, rates map[ID]float64, giver, least uint64, gap float64) exchange {
 	var offers []offer
 	try := func(x exchange, moved float64) {
 		if left := math.Abs(gap - 2*moved); left <= exchangeLeft*gap {
@@ -52,14 +62,14 @@ func planExchange(s *ClusterState, rates map[ID]float64) exchange {
 	}
 	for i := range s.Shards {
 		hot := &s.Shards[i]
-		if hot.Shard == System || hot.Owner != most || !s.seated(hot, least) {
+		if hot.Shard == System || hot.Owner != giver || !s.seated(hot, least) {
 			continue
 		}
 		try(exchange{hot.Shard: least}, rates[hot.Shard])
 		for j := range s.Shards {
 			cold := &s.Shards[j]
-			if cold.Shard != System && cold.Owner == least && s.seated(cold, most) {
-				try(exchange{hot.Shard: least, cold.Shard: most}, rates[hot.Shard]-rates[cold.Shard])
+			if cold.Shard != System && cold.Owner == least && s.seated(cold, giver) {
+				try(exchange{hot.Shard: least, cold.Shard: giver}, rates[hot.Shard]-rates[cold.Shard])
 			}
 		}
 	}

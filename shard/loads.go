@@ -128,7 +128,8 @@ func (l *loadSurvey) want(x exchange, now time.Time) {
 	}
 }
 
-// aimed are the owners that are wanted for their load and not there yet.
+// aimed are the owners that are wanted for their load and not there yet. One that may not
+// own any more is not wanted any more.
 func (l *loadSurvey) aimed(s *ClusterState, now time.Time) map[ID]uint64 {
 	l.Lock()
 	defer l.Unlock()
@@ -137,7 +138,7 @@ func (l *loadSurvey) aimed(s *ClusterState, now time.Time) map[ID]uint64 {
 		a, ok := l.aims[p.Shard]
 		switch {
 		case !ok:
-		case p.Owner == a.node || now.After(a.until):
+		case p.Owner == a.node || now.After(a.until) || !s.mayOwn(a.node):
 			delete(l.aims, p.Shard)
 		default:
 			if aims == nil {
@@ -195,6 +196,12 @@ func (n *Node) picture(ctx context.Context, r *Replica) (*ClusterState, error) {
 	}
 	defer g.Unlock()
 	return n.clusterState(r, g, now)
+}
+
+// mayOwn reports whether shards may be handed to a node.
+func (s *ClusterState) mayOwn(node uint64) bool {
+	m, ok := s.Member(node)
+	return ok && m.Up && m.State == MemberActive
 }
 
 func (l *loadSurvey) forget() {

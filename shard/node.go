@@ -99,7 +99,7 @@ type Node struct {
 	full     atomic.Bool // see SetFull
 
 	state     atomic.Pointer[ClusterState] // never nil
-	beats     sync.Mutex                   // see beatOnce
+	beats     chan struct{}                // room for one, see beatOnce
 	registrar registrar
 	mover     *mover
 	survey    loadSurvey
@@ -123,7 +123,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if c.NodeID == 0 || c.NodeID > maxNode {
 		return nil, fmt.Errorf("open node: id %d is not between 1 and 65535", c.NodeID)
 	}
-	n := &Node{c: c, process: randomID(), graph: locks.NewWaitGraph(), mover: newMover()}
+	n := &Node{c: c, process: randomID(), graph: locks.NewWaitGraph(), mover: newMover(), beats: make(chan struct{}, 1)}
 	n.services.by = make(map[byte]func(context.Context, uint64, []byte) ([]byte, error))
 	n.state.Store(&ClusterState{})
 	n.life, n.end = context.WithCancel(context.Background())

@@ -132,6 +132,9 @@ func (m *manyReads) ask(g *nodeReads) {
 		case failed && m.ctx.Err() != nil:
 			q.Err = m.ctx.Err()
 		case failed:
+			if r.elsewhere(q.Shard, methodRead, err) {
+				r.mistaken(q.Shard, g.addr, err, []NodeAddr{g.addr})
+			}
 			m.alone(q)
 		default:
 			m.take(g.addr, q, response.Answers[i])

@@ -519,6 +519,7 @@ func (r *Replica) Timestamps(ctx context.Context, n uint64) (storage.Timestamp, 
 	if t == nil || r.oracle == nil {
 		return 0, r.notOwner()
 	}
+	t.work.Add(1)
 	first, err := r.oracle.next(ctx, n)
 	if err != nil {
 		return 0, err

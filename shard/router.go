@@ -325,6 +325,11 @@ func (r *Router) elsewhere(s ID, m method, err error) bool {
 	return false
 }
 
+// callMargin is how much longer than its caller a request may take where it is carried
+// out. The caller's own time ends a call, and tells why; were it the request's, an owner
+// would take it for the end of a wait of its own.
+const callMargin = 100 * time.Millisecond
+
 func (r *Router) callNode(ctx context.Context, addr NodeAddr, s ID, m method, q, response Message) error {
 	if addr == r.self && !r.encode {
 		answer, err := r.server.dispatch(ctx, m, s, q)
@@ -336,9 +341,7 @@ func (r *Router) callNode(ctx context.Context, addr NodeAddr, s ID, m method, q,
 	}
 	e := envelope{method: m, shard: s}
 	if deadline, ok := ctx.Deadline(); ok {
-		if e.timeout = time.Until(deadline); e.timeout < time.Millisecond {
-			e.timeout = time.Millisecond
-		}
+		e.timeout = max(0, time.Until(deadline)) + callMargin
 	}
 	request := q.AppendBinary(e.appendHeader(make([]byte, 0, 256)))
 	if addr == r.self {

@@ -159,7 +159,10 @@ func TestMapTransactionText(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 1105, MapError(mysql.NewSQLError(1105, "", "transaction: nothing of ours")).Num)
+	for _, text := range []string{"transaction: nothing of ours", "syntax error near 'a: transaction: deadlock: x'",
+		"'a: transaction: outcome unknown: x': not JSON", "a: transaction: deadlock"} { // as clients may write
+		require.NotContains(t, []int{1213, 1180}, MapError(mysql.NewSQLError(1105, "", "%s", text)).Num, text)
+	}
 	require.Equal(t, 1317, MapError(mysql.NewSQLError(1105, "", "read: context canceled")).Num)
 }
 

@@ -31,8 +31,9 @@ var transactionErrors = map[txn.Code]struct {
 }
 
 // transactionText is how an error of package txn looks once the engine has made a text of it: the word, the transaction if it
-// has an id, the code, and what led to it. That may be anything, a context's end further down included.
-var transactionText = regexp.MustCompile(`(?s)^(?:[^:]*: )?(transaction(?: [0-9a-f]+-[0-9a-f]+-[0-9a-f]+)?: ([a-z ]+)(?:: .*)?)$`)
+// has an id, the code, and what led to it. That may be anything, a context's end further down included. In front may stand what
+// is known to be put there and nothing else: errors hold texts of clients.
+var transactionText = regexp.MustCompile(`(?s)^(?:users and variables: )?(transaction(?: [0-9a-f]+-[0-9a-f]+-[0-9a-f]+)?: ([a-z ]+)(?:: .*)?)$`)
 
 // transactionCodes finds codes by their text.
 var transactionCodes = func() map[string]txn.Code {
