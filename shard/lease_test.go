@@ -265,15 +265,22 @@ func TestNextOwnerWaitsForTheLease(t *testing.T) {
 
 	w.network.Hold(2, 1) // A has not applied what deposes it
 	var begun, drawn time.Duration
+	epoch := make(chan struct{})
 	b.c.Steps = func(_ context.Context, step string) {
 		switch step {
 		case "epoch begun":
 			begun = b.c.Lease.Clock()
+			close(epoch)
 		case "first timestamp drawn":
 			drawn = b.c.Lease.Clock()
 		}
 	}
 	done := w.take(w.ctx(), b)
+	select {
+	case <-epoch:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the epoch waits for something, and no time has passed")
+	}
 	for passed := time.Duration(0); passed < testLease-testLease/8; passed += testLease / 8 {
 		require.Nil(t, b.serving.Load())
 		w.wantRead(a, "x", "1")

@@ -31,6 +31,9 @@ func (s *Session) stillPlanned(ctx *sql.Context, at storage.Timestamp, info *tab
 	if at <= s.planned.known || info.temporary || s.ddl != nil || s.planned == (planTime{}) || mutated("H11.plan-outlived") {
 		return nil
 	}
+	if mutated("H12.schema-unknown") { // knowsSchema is not the only one to look
+		return nil
+	}
 	if lapsed, err := s.lapsed(ctx); err != nil || !lapsed {
 		return err
 	}
