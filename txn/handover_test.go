@@ -337,10 +337,10 @@ func TestRollbackOfADurableTransaction(t *testing.T) {
 		tx := co.Begin(txn.Options{DurableLocks: true})
 		_, err := tx.Get(ctx, a, exclusive)
 		require.NoError(t, err)
-		left := 2 * lost // releases that do not arrive
+		var left atomic.Int64 // releases that do not arrive; they are repeated beside the next ones
+		left.Store(int64(2 * lost))
 		router.set(func(m message) error {
-			if m.kind == "release" && left > 0 {
-				left--
+			if m.kind == "release" && left.Add(-1) >= 0 {
 				return errors.New("lost")
 			}
 			return nil
