@@ -248,22 +248,18 @@ func (p *planner) handOver(place *ShardPlace, wanted []ring.NodeID) *moveStep {
 		return nil
 	}
 	for _, node := range wanted {
-		m, ok := p.s.Member(uint64(node))
-		if !ok || !m.Up || m.State != MemberActive || !p.votes(place, m) {
+		to := uint64(node)
+		if !p.s.mayOwn(to) || !p.s.seated(place, to) {
 			continue
 		}
-		if m.ID == place.Owner {
+		if to == place.Owner {
 			return nil
 		}
 		p.handed = true
-		return &moveStep{seat: &SeatRequest{Change: SeatOwner, Node: m.ID},
-			move: Move{From: place.Owner, To: m.ID, Step: "handing the shard over"}}
+		return &moveStep{seat: &SeatRequest{Change: SeatOwner, Node: to},
+			move: Move{From: place.Owner, To: to, Step: "handing the shard over"}}
 	}
 	return nil
-}
-
-func (p *planner) votes(place *ShardPlace, m Member) bool {
-	return slices.ContainsFunc(place.Voters, func(s Seat) bool { return s.Host == m.Host })
 }
 
 // moveOf describes a replica on its way to a node, from one that will go.
