@@ -58,7 +58,7 @@ func (e *editor) StatementBegin(ctx *sql.Context) {
 func (e *editor) DiscardChanges(_ *sql.Context, _ error) error {
 	e.pending, e.changes, e.held = nil, nil, 0
 	e.delta = 0
-	e.session.rereads.forget()
+	e.session.rereads.changed()
 	if e.tx != nil && e.tx.Aborted() == nil {
 		e.tx.RollbackTo(e.mark)
 	}
@@ -96,7 +96,7 @@ func (e *editor) txn(ctx *sql.Context) (*txn.Txn, error) {
 	if e.own != nil {
 		return e.own, nil
 	}
-	e.session.rereads.forget()
+	e.session.rereads.changed()
 	if e.session.readOnly() && !e.table.info.temporary {
 		return nil, sql.ErrReadOnlyTransaction.New()
 	}

@@ -30,6 +30,11 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 	if iter, done, err := buildControl(ctx, n); done {
 		return iter, err
 	}
+	switch n.(type) {
+	case *plan.InsertInto, *plan.Update, *plan.DeleteFrom:
+		session := sessionOf(ctx)
+		session.changing = session.statement
+	}
 	next, err := b.rewrite(ctx, n)
 	if err != nil {
 		return nil, err
@@ -43,6 +48,24 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 		if err != nil || nothing {
 			return sql.RowsToRowIter(), err
 		}
+	case *plan.JoinNode:
+		if batched, err := batchJoin(ctx, n, row); err != nil || batched != nil {
+			if err != nil {
+				return nil, err
+			}
+			return b.base.Build(ctx, batched, row)
+		}
+	case *readAhead:
+		from, err := b.base.Build(ctx, n.Node, row)
+		if err != nil {
+			return nil, err
+		}
+		return &readAheadIter{from: from, batch: n.batch}, nil
+	case *awaitedLookup:
+		if iter := n.batch.take(ctx); iter != nil {
+			return iter, nil
+		}
+		return b.base.Build(ctx, n.IndexedTableAccess, row)
 	case *plan.AddColumn:
 		return addAtOnce(ctx, n)
 	case *plan.AlterIndex:

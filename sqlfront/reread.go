@@ -27,7 +27,8 @@ type rereads struct {
 	tx        *txn.Txn
 	opens     int
 	scans     map[string]*reread
-	values    int // kept
+	values    int    // kept
+	changes   uint64 // of what this session's reads would find; it only grows
 }
 
 // reread is one kind of scan.
@@ -40,6 +41,12 @@ type reread struct {
 
 // forget drops everything: the statement has written, or reads another snapshot.
 func (r *rereads) forget() { r.opens, r.scans, r.values = 0, nil, 0 }
+
+// changed is forget where it is known that the same read may find other rows now.
+func (r *rereads) changed() {
+	r.forget()
+	r.changes++
+}
 
 // find returns what is known of a scan; nil if it is not worth remembering.
 func (r *rereads) find(statement uint64, s *rowScan) *reread {

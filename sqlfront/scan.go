@@ -364,6 +364,15 @@ func (s *rowScan) advance(ctx *sql.Context, n int) ([]txn.Row, error) {
 }
 
 func (s *rowScan) openCursor(ctx *sql.Context) error {
+	var err error
+	if s.cursor, err = s.tx.Scan(ctx, s.nextSpan()); err != nil {
+		return err
+	}
+	return s.lockedAsPlanned(ctx)
+}
+
+// nextSpan takes the span at the front.
+func (s *rowScan) nextSpan() txn.Scan {
 	span := s.spans[0]
 	s.spans = s.spans[1:]
 	scan := txn.Scan{Lo: span.Lo, Hi: span.Hi, Where: s.where(span), Reverse: s.reverse, Lock: s.mode.lock, Wait: s.mode.wait,
@@ -373,11 +382,7 @@ func (s *rowScan) openCursor(ctx *sql.Context) error {
 	} else if s.mode.limit > 0 || s.size == 1 {
 		scan.Limit = s.size
 	}
-	var err error
-	if s.cursor, err = s.tx.Scan(ctx, scan); err != nil {
-		return err
-	}
-	return s.lockedAsPlanned(ctx)
+	return scan
 }
 
 // lockedAsPlanned looks, once locks were granted, whether the plan holds; what is

@@ -116,20 +116,32 @@ func union(a, b []int) []int {
 
 // fetch reads the rows that entries point to, one request per shard.
 func (s *rowScan) fetch(ctx *sql.Context, entries []txn.Row) error {
-	var keys []txn.Key
-	var from []storage.Key
+	keys, from, err := s.behind(ctx, entries)
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	rows, err := s.tx.GetMany(ctx, keys, s.mode.options())
+	if err != nil {
+		return err
+	}
+	return s.emitFetched(ctx, rows, from)
+}
+
+// behind are the keys of the rows that entries point to, and of the entries; those
+// that fail the check are left out.
+func (s *rowScan) behind(ctx *sql.Context, entries []txn.Row) (keys []txn.Key, from []storage.Key, err error) {
 	for _, e := range entries {
 		if !e.Found {
 			continue
 		}
 		at, covered, err := decodeEntry(s.info.desc.Rows, e.Value)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		if s.checkEntry {
 			if ok, err := s.passes(ctx, &s.entries, covered); err != nil || !ok {
 				if err != nil {
-					return err
+					return nil, nil, err
 				}
 				continue
 			}
@@ -137,13 +149,11 @@ func (s *rowScan) fetch(ctx *sql.Context, entries []txn.Row) error {
 		keys = append(keys, at.txn())
 		from = append(from, e.Key)
 	}
-	if len(keys) == 0 {
-		return nil
-	}
-	rows, err := s.tx.GetMany(ctx, keys, s.mode.options())
-	if err != nil {
-		return err
-	}
+	return keys, from, nil
+}
+
+// emitFetched emits rows that were found by way of the entries from.
+func (s *rowScan) emitFetched(ctx *sql.Context, rows []txn.Row, from []storage.Key) (err error) {
 	if s.tx.WritesAhead() {
 		if rows, err = s.current(ctx, rows, from); err != nil {
 			return err

@@ -30,6 +30,7 @@ type Session struct {
 	// statement counts commands; begun is the last one that the transaction
 	// was told of.
 	statement, begun uint64
+	changing         uint64     // the last one that changes rows
 	past             []*txn.Txn // AS OF readers of the present statement
 	rereads          rereads
 	described        struct { // the answer of describing for one text

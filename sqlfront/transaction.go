@@ -245,7 +245,7 @@ func (s *Session) restart(ctx *sql.Context) error {
 
 // refresh lets a schema change read what its own builds have committed.
 func (s *Session) refresh(ctx *sql.Context) {
-	s.rereads.forget()
+	s.rereads.changed()
 	if s.tx != nil {
 		s.tx.txn.BeginStatement(ctx, ctx.Query())
 	}
@@ -287,7 +287,7 @@ func (s *Session) RollbackToSavepoint(_ *sql.Context, _ sql.Transaction, name st
 	if err := s.tx.txn.Aborted(); err != nil {
 		return numbered(err)
 	}
-	s.rereads.forget()
+	s.rereads.changed()
 	s.tx.txn.RollbackTo(s.tx.savepoints[i].at)
 	s.tx.savepoints = s.tx.savepoints[:i+1]
 	return nil

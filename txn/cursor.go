@@ -36,6 +36,19 @@ type Cursor struct {
 // latest versions are read, and the interval is locked as a whole as far as it
 // was read. Under READ COMMITTED and with SKIP LOCKED only its rows are locked.
 func (t *Txn) Scan(ctx context.Context, s Scan) (*Cursor, error) {
+	c, err := t.newCursor(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.open(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// newCursor is a cursor that has fetched nothing yet.
+func (t *Txn) newCursor(ctx context.Context, s Scan) (*Cursor, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
 	}
@@ -56,10 +69,6 @@ func (t *Txn) Scan(ctx context.Context, s Scan) (*Cursor, error) {
 	}
 	for _, id := range t.shardsOf(s.Where) {
 		c.sources = append(c.sources, newSource(c, id))
-	}
-	if err := c.open(ctx); err != nil {
-		c.Close()
-		return nil, err
 	}
 	return c, nil
 }
@@ -112,6 +121,17 @@ func (t *Txn) shardsOf(w Where) []shard.ID {
 
 // open fetches the first pages and builds the heap.
 func (c *Cursor) open(ctx context.Context) error {
+	c.prepare(ctx)
+	sent := requests{t: c.t}
+	c.accept(c.firstPages(ctx, &sent), &sent)
+	if err := sent.fail(ctx); err != nil {
+		return err
+	}
+	return c.begin(ctx)
+}
+
+// prepare does what must happen before the first pages are asked for.
+func (c *Cursor) prepare(ctx context.Context) {
 	background := context.WithoutCancel(ctx)
 	if len(c.sources) > 1 && c.o.Lock == LockNone {
 		background, c.cancel = context.WithCancel(background)
@@ -119,16 +139,19 @@ func (c *Cursor) open(ctx context.Context) error {
 	for _, s := range c.sources {
 		s.prepare(background)
 	}
-	sent := requests{t: c.t}
-	pages := c.firstPages(ctx, &sent)
+}
+
+// accept hands the sources their first pages.
+func (c *Cursor) accept(pages []page, sent *requests) {
 	for i, s := range c.sources {
 		if pages[i].err == nil {
 			sent.note(s.shard, s.accept(pages[i]))
 		}
 	}
-	if err := sent.fail(ctx); err != nil {
-		return err
-	}
+}
+
+// begin finds the first rows.
+func (c *Cursor) begin(ctx context.Context) error {
 	for _, s := range c.sources {
 		if err := s.advance(ctx); err != nil {
 			return c.t.fail(ctx, err, s.shard)
