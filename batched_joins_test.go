@@ -13,6 +13,7 @@ import (
 // they are asked.
 func TestBatchedJoinsOnThreeNodes(t *testing.T) {
 	c := newCluster(t, 3)
+	c.replicated()
 	c.exec(0, "CREATE DATABASE app")
 	c.exec(0, "CREATE TABLE app.a (id INT PRIMARY KEY, k INT, u INT)")
 	c.exec(0, "CREATE TABLE app.b (id INT PRIMARY KEY, k INT, u INT, KEY (k), UNIQUE KEY (u))")
