@@ -29,7 +29,7 @@ type proof struct {
 // lock and the epoch are proof enough. Otherwise a lease that still lasts (H1), or
 // a barrier that began after the request arrived, must show the epoch unchanged.
 func (r *Replica) prove(ctx context.Context, t *tenure) error {
-	if !t.sole && !mutated("R1.unproved") && !t.provedBefore() && !r.leased(t) {
+	if !r.proved(t) {
 		if err := r.barrier(ctx, t); err != nil {
 			return err
 		}
@@ -38,6 +38,11 @@ func (r *Replica) prove(ctx context.Context, t *tenure) error {
 		return r.notOwner()
 	}
 	return nil
+}
+
+// proved reports whether no barrier is needed to prove the ownership.
+func (r *Replica) proved(t *tenure) bool {
+	return t.sole || mutated("R1.unproved") || t.provedBefore() || r.leased(t)
 }
 
 // leased reports whether the lease lasts, and has it renewed in good time. Who does

@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 )
 
@@ -59,9 +60,7 @@ func (r *Router) ReadMany(ctx context.Context, reads []ShardRead) {
 		}
 		m.work.Go(func() { m.ask(g) })
 	}
-	if len(here) > 0 {
-		inRelay(ctx, len(here), func(ctx context.Context, i int) { m.readHere(ctx, here[i]) })
-	}
+	m.together(here)
 	m.work.Wait()
 }
 
@@ -102,6 +101,27 @@ func (m *manyReads) assign(q *ShardRead) bool {
 // alone hands a read to Read, which knows whom to ask next and for how long.
 func (m *manyReads) alone(q *ShardRead) {
 	m.work.Go(func() { q.Response, q.Err = m.router.Read(m.ctx, q.Shard, q.Request) })
+}
+
+// together carries out reads on shards that this node owns.
+func (m *manyReads) together(here []*ShardRead) {
+	if len(here) > 1 {
+		reads := make([]hereRead, 0, len(here))
+		for _, q := range here {
+			reads = append(reads, hereRead{replica: m.router.server.Replica(q.Shard), q: q.Request})
+		}
+		readHere(m.ctx, reads, math.MaxInt, relaySlow)
+		left := here[:0]
+		for i, q := range here {
+			if q.Response, q.Err = reads[i].response, reads[i].err; q.Response == nil && q.Err == nil {
+				left = append(left, q)
+			}
+		}
+		here = left
+	}
+	if len(here) > 0 {
+		inRelay(m.ctx, len(here), func(ctx context.Context, i int) { m.readHere(ctx, here[i]) })
+	}
 }
 
 func (m *manyReads) readHere(ctx context.Context, q *ShardRead) {
@@ -194,7 +214,24 @@ func (s *Server) readMany(ctx context.Context, m *ReadManyRequest) (*ReadManyRes
 	response := &ReadManyResponse{Answers: make([]ReadAnswer, len(reads))}
 	var room sync.Mutex
 	left := ReadManyBytes
-	inRelay(ctx, len(reads), func(ctx context.Context, i int) {
+	here := make([]hereRead, len(reads))
+	for i, q := range reads {
+		here[i] = hereRead{replica: s.Replica(q.shard), q: q.request}
+	}
+	readHere(ctx, here, left, relaySlow)
+	open := make([]int, 0, len(reads))
+	for i := range here {
+		answer := ReadAnswer{Response: here[i].response, Err: here[i].err}
+		if response.Answers[i] = answer; answer.open() {
+			open = append(open, i)
+		}
+		left -= answer.size()
+	}
+	if len(open) == 0 {
+		return response, nil
+	}
+	inRelay(ctx, len(open), func(ctx context.Context, i int) {
+		i = open[i]
 		room.Lock()
 		full := left <= 0
 		room.Unlock()
@@ -221,6 +258,9 @@ func (s *Server) readOne(ctx context.Context, id ID, q *ReadRequest) ReadAnswer 
 	}
 	return ReadAnswer{Response: response.(*ReadResponse)}
 }
+
+// open tells whether the read has no answer.
+func (a *ReadAnswer) open() bool { return a.Response == nil && a.Err == nil }
 
 func (a *ReadAnswer) size() int {
 	if a.Response == nil {

@@ -151,12 +151,21 @@ func (t *tenure) blocker(q *ReadRequest) *proposal {
 // the snapshot was opened is enough.
 func (r *Replica) open(at storage.Timestamp) (*storage.Snapshot, error) {
 	snap := r.c.Space.Snapshot()
-	if fence := r.c.Machine.Fence(); at < fence {
+	if err := r.recent(at); err != nil {
 		snap.Close()
-		return nil, &Error{Code: SnapshotTooOld, Shard: r.c.Shard,
-			Detail: "read at " + at.String() + " is older than what is kept, " + fence.String()}
+		return nil, err
 	}
 	return snap, nil
+}
+
+// recent compares a read with the fence, after the snapshot was opened.
+func (r *Replica) recent(at storage.Timestamp) error {
+	fence := r.c.Machine.Fence()
+	if at >= fence {
+		return nil
+	}
+	return &Error{Code: SnapshotTooOld, Shard: r.c.Shard,
+		Detail: "read at " + at.String() + " is older than what is kept, " + fence.String()}
 }
 
 // openOwn opens a storage snapshot that holds nothing of a later owner, and all
@@ -168,33 +177,49 @@ func (r *Replica) openOwn(t *tenure, at storage.Timestamp) (*storage.Snapshot, e
 	if err != nil {
 		return nil, err
 	}
-	if epoch, _, _, _ := r.c.Machine.Owner(); epoch != t.epoch {
-		r.stepDown(t)
-	}
-	if r.serving.Load() != t {
+	if !r.stillOwns(t) {
 		snap.Close()
 		return nil, r.notOwner()
 	}
 	return snap, nil
 }
 
+// stillOwns reports whether a snapshot that was opened before is the tenure's.
+func (r *Replica) stillOwns(t *tenure) bool {
+	if epoch, _, _, _ := r.c.Machine.Owner(); epoch != t.epoch {
+		r.stepDown(t)
+	}
+	return r.serving.Load() == t
+}
+
 func (r *Replica) readKeys(ctx context.Context, t *tenure, q *ReadRequest, intents bool) (*ReadResponse, error) {
-	response := &ReadResponse{Rows: make([]Row, len(q.Keys))}
 	snap, err := r.openOwn(t, q.At)
 	if err != nil {
 		return nil, err
 	}
 	defer snap.Close()
 	r.at(ctx, "read")
+	if !intents {
+		return r.keysIn(snap, q)
+	}
+	response := &ReadResponse{Rows: make([]Row, len(q.Keys))}
 	for i, k := range q.Keys {
-		var read storage.Read
-		if intents {
-			read, err = r.readKey(ctx, t, snap, k, q.At)
-		} else if read, err = snap.GetVersion(k, q.At); err != nil {
-			err = r.failed(err)
-		}
+		read, err := r.readKey(ctx, t, snap, k, q.At)
 		if err != nil {
 			return nil, err
+		}
+		response.Rows[i] = rowOf(k, &read)
+	}
+	return response, nil
+}
+
+// keysIn reads keys on which no intent matters.
+func (r *Replica) keysIn(snap *storage.Snapshot, q *ReadRequest) (*ReadResponse, error) {
+	response := &ReadResponse{Rows: make([]Row, len(q.Keys))}
+	for i, k := range q.Keys {
+		read, err := snap.GetVersion(k, q.At)
+		if err != nil {
+			return nil, r.failed(err)
 		}
 		response.Rows[i] = rowOf(k, &read)
 	}
@@ -326,6 +351,7 @@ type scan struct {
 	conflict storage.Key
 	writer   storage.Timestamp // start of the transaction that wrote the conflict
 	arena    []byte
+	expected int // pages that will be as long as this one, with it, that share room
 }
 
 func (s *scan) boundBytes() {
@@ -364,7 +390,7 @@ func (r *Replica) runScan(ctx context.Context, t *tenure, s *scan) error {
 // whose key and transaction it returns.
 func (s *scan) run(r *Replica, snap *storage.Snapshot) (at storage.Key, id storage.TxnID, err error) {
 	it := snap.Scan(storage.ScanOptions{Lower: s.span.Lo, Upper: s.span.Hi, At: s.at,
-		Reverse: s.reverse, Tombstones: s.tombstones, NoIntents: s.noIntents})
+		Reverse: s.reverse, Tombstones: s.tombstones, NoIntents: s.noIntents, Alone: s.noIntents})
 	defer func() {
 		if e := it.Close(); err == nil && e != nil {
 			err = r.failed(e)
@@ -401,7 +427,12 @@ func (s *scan) run(r *Replica, snap *storage.Snapshot) (at storage.Key, id stora
 func (s *scan) add(k storage.Key, read *storage.Read) {
 	n := len(k) + len(read.Value)
 	if cap(s.arena)-len(s.arena) < n {
-		s.arena = make([]byte, 0, max(n, min(16<<10, 1024+2*cap(s.arena))))
+		s.arena = make([]byte, 0, max(n, min(16<<10, max(1024+2*cap(s.arena), (s.bytes+n)*s.expected))))
+	}
+	if len(s.rows) == cap(s.rows) {
+		rows := make([]Row, len(s.rows), min(2*len(s.rows)+512, max(4, 2*len(s.rows), (len(s.rows)+1)*s.expected)))
+		copy(rows, s.rows)
+		s.rows = rows
 	}
 	a := len(s.arena)
 	s.arena = append(s.arena, k...)

@@ -218,3 +218,66 @@ func BenchmarkHot(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPieces reads a hundred neighbouring rows, each of which lies in one of 16
+// spaces: with a snapshot of each space, or with a moment of all.
+func BenchmarkPieces(b *testing.B) {
+	const pieces, rows, length = 16, 100_000, 100
+	e, err := storage.Open(storage.Options{Dir: b.TempDir(), Logger: quiet, CacheBytes: 256 << 20})
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, e.Close()) })
+	spaces := make([]*storage.Space, pieces)
+	for i := range spaces {
+		spaces[i] = e.Space(uint64(i + 1))
+	}
+	value := make([]byte, 200)
+	for s := range spaces {
+		write(b, spaces[s], func(batch *storage.Batch) {
+			for i := range rows {
+				if int(uint64(i)*0x9e3779b97f4a7c15>>60) == s {
+					at := storage.MakeTimestamp(1000, 0)
+					batch.PutVersion(fmt.Appendf(nil, "row%08d", i), at, at-1, value)
+				}
+			}
+		})
+	}
+	require.NoError(b, e.Sync())
+	read := func(b *testing.B, snap *storage.Snapshot, from int, alone bool) (n int) {
+		it := snap.Scan(storage.ScanOptions{Lower: fmt.Appendf(nil, "row%08d", from), Upper: fmt.Appendf(nil, "row%08d", from+length),
+			At: storage.MaxTimestamp, NoIntents: true, Alone: alone})
+		for it.Next() {
+			n++
+		}
+		require.NoError(b, it.Close())
+		return n
+	}
+	run := func(name string, piecesOf func(b *testing.B, from int) int) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				require.Equal(b, length, piecesOf(b, rand.IntN(rows-length)))
+			}
+		})
+	}
+	apart := func(alone bool) func(*testing.B, int) int {
+		return func(b *testing.B, from int) (n int) {
+			for _, s := range spaces {
+				snap := s.Snapshot()
+				n += read(b, snap, from, alone)
+				snap.Close()
+			}
+			return n
+		}
+	}
+	run("apart", apart(false))
+	run("alone", apart(true))
+	run("moment", func(b *testing.B, from int) (n int) {
+		m, err := storage.MomentOf(spaces)
+		require.NoError(b, err)
+		for _, s := range spaces {
+			n += read(b, m.Snapshot(s), from, true)
+		}
+		m.Close()
+		return n
+	})
+}

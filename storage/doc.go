@@ -19,7 +19,8 @@
 //
 // A [Snapshot] is one point in time for versions, intents, votes, lock
 // records and meta records alike, so an intent is always judged with the vote that belonged to
-// it at that moment.
+// it at that moment. A [Moment] is one point in time of several spaces, for who reads a
+// little in each.
 //
 // # Layout
 //
@@ -42,8 +43,8 @@
 //
 // # Concurrency
 //
-// Engine and Space may be used by any number of goroutines. Batch, Snapshot and
-// Iterator belong to one goroutine at a time. Commits of one space must come
+// Engine and Space may be used by any number of goroutines. Batch, Snapshot, Moment
+// and Iterator belong to one goroutine at a time. Commits of one space must come
 // from one goroutine at a time, or their order is not defined. Restore and
 // Destroy must not run beside commits to the same space, nor beside each other;
 // reads may go on, and see the old content or the new.

@@ -31,6 +31,7 @@ type intentScan struct {
 // may be one.
 func (i *intentScan) open(s *Snapshot, lo, hi Key) error {
 	o := bounds(s.space.id, kindIntent, lo, hi)
+	s.widen()
 	if s.iter.SeekGEWithLimit(o.LowerBound, o.UpperBound) != pebble.IterValid ||
 		compareKeys(s.iter.Key(), o.UpperBound) >= 0 {
 		return s.iter.Error()

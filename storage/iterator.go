@@ -16,6 +16,10 @@ type ScanOptions struct {
 	// NoIntents leaves intents out, as if there were none, and saves looking for
 	// them: for who knows that none matters to him.
 	NoIntents bool
+	// Alone says that nothing else is read from the snapshot until the scan is
+	// closed, and saves an iterator of the store if intents are left out. The scan
+	// is not to be touched any more once it is closed.
+	Alone bool
 }
 
 // Iterator walks over the keys of a range, each once: those with a visible
@@ -36,10 +40,16 @@ type Iterator struct {
 	intents  intentScan
 	// The current key came from these walks, so they must move on.
 	fromVersions, fromIntents bool
+
+	alone bool   // the versions' walk uses the snapshot's own iterator
+	ends  []byte // bounds of a scan that is alone
 }
 
 // Scan starts a scan. Errors appear in the iterator's Err.
 func (s *Snapshot) Scan(o ScanOptions) *Iterator {
+	if o.Alone && o.NoIntents && s.err == nil {
+		return s.scanAlone(o)
+	}
 	it := &Iterator{snap: s, o: o, err: s.err, fromVersions: true, fromIntents: true}
 	it.versions = versionScan{at: o.At, reverse: o.Reverse, value: []byte{}}
 	it.intents.reverse = o.Reverse
@@ -59,17 +69,45 @@ func (s *Snapshot) Scan(o ScanOptions) *Iterator {
 	return it
 }
 
+// scanAlone is Scan with the snapshot's own iterator, and with the buffers of the
+// scan before.
+func (s *Snapshot) scanAlone(o ScanOptions) *Iterator {
+	if s.alone == nil {
+		s.alone = &Iterator{}
+	}
+	it, v := s.alone, &s.alone.versions
+	*it = Iterator{snap: s, o: o, fromVersions: true, fromIntents: true, alone: true, ends: it.ends[:0],
+		versions: versionScan{at: o.At, reverse: o.Reverse, key: v.key[:0], seek: v.seek[:0], value: v.value[:0]}}
+	if v.value == nil {
+		v.value = []byte{}
+	}
+	if o.Lower != nil && o.Upper != nil && bytes.Compare(o.Lower, o.Upper) >= 0 {
+		it.begun = true // nothing is in between
+		return it
+	}
+	var n int
+	it.ends, n = appendBounds(it.ends, s.space.id, kindVersion, o.Lower, o.Upper)
+	s.narrow = true
+	s.iter.SetBounds(it.ends[:n], it.ends[n:])
+	v.it = s.iter
+	return it
+}
+
 // bounds limits an iterator to one kind of records of a space, with bodies from
 // lo up to, but not including, hi.
 func bounds(space uint64, k kind, lo, hi Key) *pebble.IterOptions {
-	n := recordKeySize(len(lo))
-	b := appendRecordKey(make([]byte, 0, n+recordKeySize(len(hi))), space, k, lo)
-	if hi == nil {
-		b = appendRecordKey(b, space, k+1, "")
-	} else {
-		b = appendRecordKey(b, space, k, hi)
-	}
+	b, n := appendBounds(make([]byte, 0, recordKeySize(len(lo))+recordKeySize(len(hi))), space, k, lo, hi)
 	return &pebble.IterOptions{LowerBound: b[:n:n], UpperBound: b[n:]}
+}
+
+// appendBounds adds the lower bound, which ends at n, and the upper bound.
+func appendBounds(b []byte, space uint64, k kind, lo, hi Key) (_ []byte, n int) {
+	b = appendRecordKey(b, space, k, lo)
+	n = len(b)
+	if hi == nil {
+		return appendRecordKey(b, space, k+1, ""), n
+	}
+	return appendRecordKey(b, space, k, hi), n
 }
 
 // Next moves to the next key; false at the end and after an error.
@@ -141,6 +179,9 @@ func (it *Iterator) Err() error { return it.err }
 // Close ends the scan and returns its error.
 func (it *Iterator) Close() error {
 	err := it.intents.close()
+	if it.alone {
+		it.versions.it = nil
+	}
 	if it.versions.it != nil {
 		err = errors.Join(it.versions.it.Close(), err)
 		it.versions.it = nil

@@ -372,9 +372,21 @@ func TestModel(t *testing.T) {
 				o := storage.ScanOptions{
 					Lower: bound(t, "lower"), Upper: bound(t, "upper"), At: storage.Timestamp(genTime.Draw(t, "scan at")),
 					Reverse: rapid.Bool().Draw(t, "reverse"), Tombstones: rapid.Bool().Draw(t, "tombstones"),
-					NoIntents: rapid.Bool().Draw(t, "no intents"),
+					NoIntents: rapid.Bool().Draw(t, "no intents"), Alone: rapid.Bool().Draw(t, "alone"),
 				}
 				require.Equal(t, m.scan(o), scanLines(t, snap, o))
+
+				// The same in a moment of several spaces, in any order.
+				moment, err := storage.MomentOf([]*storage.Space{e.Space(6), s, e.Space(8)})
+				require.NoError(t, err)
+				defer moment.Close()
+				for range rapid.IntRange(1, 3).Draw(t, "turns") {
+					require.Equal(t, m.scan(o), scanLines(t, moment.Snapshot(s), o))
+					m.check(t, moment.Snapshot(s), modelKeys, []storage.Timestamp{o.At})
+					beside := moment.Snapshot(e.Space(rapid.SampledFrom([]uint64{6, 8}).Draw(t, "beside")))
+					require.Empty(t, scanLines(t, beside, o))
+					o.Alone = true
+				}
 			},
 		})
 	})

@@ -29,11 +29,15 @@ type Snapshot struct {
 	err      error            // why iter could not be opened
 	key      []byte
 	keyArray [96]byte
+
+	lent   bool      // iter is a Moment's
+	narrow bool      // iter has the bounds of something else than the space
+	alone  *Iterator // of scans that iter itself serves; nil: there was none
 }
 
 // Close ends the snapshot. Its scans must have been closed before.
 func (s *Snapshot) Close() {
-	if s.iter != nil {
+	if s.iter != nil && !s.lent {
 		// An error of the iterator was returned by the read that met it.
 		_ = s.iter.Close()
 		s.iter = nil
@@ -68,6 +72,7 @@ func (s *Snapshot) GetVersion(k Key, at Timestamp) (Read, error) {
 // version reads the key whose physical form without a timestamp is in s.key.
 func (s *Snapshot) version(at Timestamp) (r Read, err error) {
 	n := len(s.key)
+	s.widen()
 	if !s.iter.SeekPrefixGE(s.key) {
 		return r, s.iter.Error()
 	}
@@ -91,6 +96,14 @@ func (s *Snapshot) version(at Timestamp) (r Read, err error) {
 		r.Value = append(make([]byte, 0, len(r.Value)), r.Value...)
 	}
 	return r, nil
+}
+
+// widen gives the iterator the bounds of the space again.
+func (s *Snapshot) widen() {
+	if s.narrow {
+		s.iter.SetBounds(s.space.start, s.space.end)
+		s.narrow = false
+	}
 }
 
 // intent looks up the intent of a key; nil if it has none.
@@ -233,7 +246,7 @@ func (s *Snapshot) Checksum() (uint64, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
-	it, err := s.iter.Clone(pebble.CloneOptions{})
+	it, err := s.iter.Clone(pebble.CloneOptions{IterOptions: &s.space.all})
 	if err != nil {
 		return 0, wrap(err, "checksum of space %d", s.space.id)
 	}
@@ -248,6 +261,7 @@ func record[B ~[]byte | ~string](s *Snapshot, k kind, body B) ([]byte, bool, err
 		return nil, false, s.err
 	}
 	s.key = appendRecordKey(s.key[:0], s.space.id, k, body)
+	s.widen()
 	var stored []byte
 	var err error
 	ok := s.iter.SeekPrefixGE(s.key)

@@ -3,12 +3,14 @@ package txn_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rowlockdb/rowlock/paxos/memory"
+	"github.com/rowlockdb/rowlock/ring"
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/txn"
@@ -17,7 +19,11 @@ import (
 // The figures are those of the code above the log: log and disk are in memory
 // and local calls are not encoded.
 func benchCluster(b *testing.B) (*cluster, *txn.Coordinator) {
-	c := &cluster{t: b, network: memory.NewNetwork(1), fs: vfs.NewMem(), direct: true}
+	return benchClusterOf(b, testShards)
+}
+
+func benchClusterOf(b *testing.B, shards int) (*cluster, *txn.Coordinator) {
+	c := &cluster{t: b, network: memory.NewNetwork(1), fs: vfs.NewMem(), direct: true, shards: shards}
 	c.start()
 	b.Cleanup(c.stop)
 	return c, c.coordinator(nil)
@@ -96,4 +102,53 @@ func BenchmarkScan(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/row")
 		})
 	}
+}
+
+// BenchmarkShort reads little of many shards inside a transaction, as statements over
+// a range of keys or a list of them do.
+func BenchmarkShort(b *testing.B) {
+	const rows, shards, length = 20_000, 16, 100
+	c, co := benchClusterOf(b, shards)
+	ctx := context.Background()
+	id := func(i int) storage.Key { return fmt.Appendf(nil, "row %08d", i) }
+	key := func(i int) txn.Key { return txn.At(ring.TokenOf(id(i)), id(i)) }
+	for i := 0; i < rows; i += 1000 {
+		var keys []txn.Key
+		for j := i; j < i+1000; j++ {
+			keys = append(keys, key(j))
+		}
+		c.put(co, strings.Repeat("a row of sysbench", 11), keys...)
+	}
+	require.NoError(b, co.Flush(ctx))
+	run := func(name string, read func(tx *txn.Txn, from int)) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			tx := co.Begin(txn.Options{Isolation: txn.RepeatableRead})
+			for i := 0; b.Loop(); i++ {
+				read(tx, i*7919%(rows-length))
+			}
+			require.NoError(b, tx.Rollback(ctx))
+		})
+	}
+	run("range", func(tx *txn.Txn, from int) {
+		got, err := drain(ctx, tx, txn.Scan{Lo: id(from), Hi: id(from + length), Where: txn.AllShards})
+		require.NoError(b, err)
+		require.Len(b, got, length)
+	})
+	run("keys", func(tx *txn.Txn, from int) {
+		keys := make([]txn.Key, 10)
+		for i := range keys {
+			keys[i] = key(from + i)
+		}
+		_, err := tx.GetMany(ctx, keys, txn.ReadOptions{})
+		require.NoError(b, err)
+	})
+	run("key", func(tx *txn.Txn, from int) {
+		_, err := tx.GetMany(ctx, []txn.Key{key(from)}, txn.ReadOptions{})
+		require.NoError(b, err)
+	})
+	run("lock", func(tx *txn.Txn, from int) {
+		_, err := tx.GetMany(ctx, []txn.Key{key(from)}, txn.ReadOptions{Lock: txn.LockExclusive})
+		require.NoError(b, err)
+	})
 }

@@ -1,6 +1,7 @@
 package txn_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -30,6 +31,7 @@ type cluster struct {
 	fs      *vfs.MemFS
 	logger  *slog.Logger
 	direct  bool // local calls are not encoded
+	shards  int  // 0: testShards
 
 	engine *storage.Engine
 	host   paxos.Host
@@ -57,10 +59,10 @@ func (c *cluster) start() {
 	require.NoError(c.t, err)
 	c.host = c.network.Host("n1")
 	c.node, err = shard.Open(context.Background(), shard.Config{
-		NodeID: 1, Engine: c.engine, Host: c.host, Shards: testShards, Logger: c.logger, AlwaysEncode: !c.direct})
+		NodeID: 1, Engine: c.engine, Host: c.host, Shards: cmp.Or(c.shards, testShards), Logger: c.logger, AlwaysEncode: !c.direct})
 	require.NoError(c.t, err)
 	c.tokens = make(map[shard.ID]ring.Token)
-	for i := 0; len(c.tokens) < testShards; i++ {
+	for i := 0; len(c.tokens) < cmp.Or(c.shards, testShards); i++ {
 		token := ring.TokenOf(fmt.Appendf(nil, "placement %d", i))
 		if s := c.node.Router().Shard(token); c.tokens[s] == 0 {
 			c.tokens[s] = token
