@@ -24,7 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
-.PHONY: bench-peers recovery commit isolation bank large cluster-test rpc ddl
+.PHONY: bench-peers recovery commit isolation bank large cluster-test rpc ddl pushdown
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -129,6 +129,10 @@ cluster-test: build
 # Schema changes of a table of a million rows under load, one with a kill -9 of the node that runs it.
 ddl: build
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/ddl -binary ./$(BIN) -nodes $(NODES) $(ARGS)
+
+# Aggregates by owners against the engine's own: 60,000 statements.
+pushdown:
+	for seed in 1 2 3; do ROWLOCK_SEED=$$seed ROWLOCK_PUSHDOWN_STATEMENTS=20000 $(GO) test -buildvcs=false -tags '$(TAGS)' -timeout 30m -count 1 -run TestPushdown ./sqlfront || exit 1; done
 
 clean:
 	rm -rf bin

@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"":                 {"sqlfront", "txn", "shard", "shard/transport", "ring", "storage", "paxos", "paxos/dragon"},
 	"sqlfront/...":     {"sqlfront/...", "txn/...", "storage/...", "ring"},
 	"sqlfront/codec":   {"storage/..."},
+	"sqlfront/reduce":  {"sqlfront/codec"},
 	"sqlfront/wire":    {"txn"},
 	"txn/...":          {"txn/...", "shard", "storage", "ring"},
 	"shard/...":        {"shard/...", "ring", "locks", "storage", "paxos"},

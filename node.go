@@ -173,6 +173,7 @@ func (n *Node) openShards(ctx context.Context) error {
 		NodeID: n.ID(), Engine: n.engine, Host: n.host,
 		Shards: n.options.Shards, Retention: n.options.Retention, Logger: n.log,
 	}
+	c.Reducer = func(program []byte) (shard.Reduction, error) { return sqlfront.Reduce(program) }
 	n.clusterConfig(&c)
 	shards, err := shard.Open(ctx, c)
 	if shard.CodeOf(err) == shard.Refused {

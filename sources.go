@@ -101,6 +101,10 @@ func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
 		sum.Bytes += s.Bytes
 	}
 	served, passed := n.shards.Router().NearbyReads()
+	var done, left uint64
+	if s := n.served.Load(); s != nil {
+		done, left = s.Pushdowns()
+	}
 	preserved := 0.0
 	if n.shards.State().Preserve {
 		preserved = 1
@@ -112,6 +116,8 @@ func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
 		{Name: "shard_lock_waits", Value: float64(sum.LockWaits), Help: "lock requests that had to wait"},
 		{Name: "follower_reads", Value: float64(served), Help: "read requests for the near past answered by replicas of this node"},
 		{Name: "follower_reads_passed_on", Value: float64(passed), Help: "read requests for the near past that shard owners had to answer"},
+		{Name: "pushdowns", Value: float64(done), Help: "aggregates that the owners of the shards have computed for this node"},
+		{Name: "pushdowns_left", Value: float64(left), Help: "aggregates that this node computed although owners were asked, or would have been"},
 		{Name: "shard_bytes", Value: float64(sum.Bytes), Help: "estimated size of all shards"},
 		{Name: "cluster_version", Value: float64(n.shards.Version()), Help: "version of the cluster as this node has noted it"},
 		{Name: "cluster_version_preserved", Value: preserved, Help: "1 if the cluster's version stays until rowlock.finalize_version"},

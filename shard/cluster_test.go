@@ -118,7 +118,7 @@ func (c *testCluster) tryStart(n *testNode) error {
 	node, err := shard.Open(c.ctx(), shard.Config{NodeID: n.id, Engine: n.engine, Host: host, Shards: 4, Transport: c,
 		Logger:       slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.id),
 		Clock:        func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) },
-		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, Versions: n.versions, DeadAfter: 4 * time.Second, SurveyEvery: c.surveyEvery,
+		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, Versions: n.versions, DeadAfter: 4 * time.Second, SurveyEvery: c.surveyEvery, Reducer: counting,
 		Self: shard.Member{Name: fmt.Sprintf("n%d", n.id), Cluster: fmt.Sprintf("address%d", n.id)}})
 	if err != nil {
 		require.NoError(c.t, n.host.Close())

@@ -57,5 +57,8 @@ func Reads(request []byte) (single, many bool) {
 	return m == methodRead, m == methodReadMany
 }
 
+// Reduced reports whether an encoded request reduces rows.
+func Reduced(request []byte) bool { return method(request[1]) == methodReduce }
+
 // Mislead makes the router believe that a node owns the shard.
 func (r *Router) Mislead(s ID, node uint64) { r.directory.Found(s, nodeAddr(node)) }

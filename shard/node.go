@@ -75,6 +75,8 @@ type Config struct {
 	// Serve, if set, is given what answers the requests of other nodes, before this
 	// node needs their answers.
 	Serve func(func(ctx context.Context, request []byte) []byte)
+	// Reducer reads the programs of ReduceRequests; nil: nothing is reduced here.
+	Reducer Reducer
 	// DeadAfter is how long a node is silent before its replicas are made anew on
 	// others; 0 means DefaultDeadAfter.
 	DeadAfter time.Duration

@@ -179,6 +179,64 @@ func TestReadManyWaitsForItsVersion(t *testing.T) {
 	})
 }
 
+// counted is a reduction that counts rows.
+type counted struct{ n int }
+
+func (c *counted) Add(_, _ []byte) error  { c.n++; return nil }
+func (c *counted) Size() int              { return 1 }
+func (c *counted) Full() bool             { return false }
+func (c *counted) Result(b []byte) []byte { return fmt.Append(b, c.n) }
+
+// counting is the Reducer of test nodes.
+func counting(program []byte) (shard.Reduction, error) {
+	if string(program) != "count" {
+		return nil, fmt.Errorf("program %q", program)
+	}
+	return &counted{}, nil
+}
+
+// counts has each shard count its rows, through a node.
+func (c *testCluster) counts(at int) (sum string) {
+	r := c.node(at).node.Router()
+	for s := shard.ID(1); s <= 4; s++ {
+		c.until(func() bool {
+			ts, err := r.Timestamp(c.ctx())
+			if err != nil {
+				return false
+			}
+			q := &shard.ReduceRequest{At: ts, Span: shard.Span{Lo: []byte("k"), Hi: []byte("l")}, Program: []byte("count")}
+			page, err := r.Reduce(c.ctx(), s, q)
+			if err == nil {
+				sum += string(page.Result)
+			}
+			return err == nil
+		})
+	}
+	return sum
+}
+
+// Rows are reduced where they are; while a node is there that does not know how, none
+// asks for it.
+func TestReduceWaitsForItsVersion(t *testing.T) {
+	t.Parallel()
+	before := shard.Versions{Oldest: 1, Newest: shard.VersionReduce - 1}
+	c := newTestClusterOf(t, 2, before)
+	require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
+	c.settle(1, 2, 1, 2)
+	c.fill()
+	require.NoError(t, c.replace(1, shard.Supported()))
+	c.hears(1, 1, shard.Supported())
+	require.False(t, c.node(1).node.Router().Reduces())
+	require.NoError(t, c.replace(2, shard.Supported()))
+	c.reaches(shard.VersionReduce, 1, 2)
+	for at := 1; at <= 2; at++ {
+		c.until(c.node(at).node.Router().Reduces)
+		require.Equal(t, "1111", c.counts(at))
+	}
+	_, err := c.node(1).node.Router().Reduce(c.ctx(), 1, &shard.ReduceRequest{Program: []byte("other")})
+	require.Equal(t, shard.BadRequest, shard.CodeOf(err))
+}
+
 // What does not fit into one answer is asked for again, not taken for empty.
 func TestReadManyBoundsItsAnswer(t *testing.T) {
 	t.Parallel()

@@ -159,12 +159,8 @@ func (h *readsHistory) read(rng *rand.Rand) {
 			if rng.IntN(2) == 0 {
 				q = &ReadRequest{At: at, Span: &Span{Lo: readsKey(k), Hi: successor(readsKey(k))}}
 			}
-			response, err := h.w.shards[1][rng.IntN(3)].read(ctx, q, rng.IntN(2) == 0)
+			value, err := readOrReduce(ctx, rng, h.w.shards[1][rng.IntN(3)], q)
 			if err == nil {
-				value := ""
-				if len(response.Rows) == 1 {
-					value = string(response.Rows[0].Value)
-				}
 				h.mu.Lock()
 				h.reads = append(h.reads, observedRead{at, k, value})
 				h.mu.Unlock()
@@ -172,6 +168,30 @@ func (h *readsHistory) read(rng *rand.Rand) {
 		}
 		cancel()
 	}
+}
+
+// readOrReduce returns the value that there is, by way of a read or a reduction.
+func readOrReduce(ctx context.Context, rng *rand.Rand, r *Replica, q *ReadRequest) (value string, err error) {
+	if q.Span != nil && rng.IntN(2) == 0 {
+		l := &lastValue{}
+		_, err := r.Reduce(ctx, &ReduceRequest{At: q.At, Span: *q.Span}, l)
+		return l.value, err
+	}
+	response, err := r.read(ctx, q, rng.IntN(2) == 0)
+	if err == nil && len(response.Rows) == 1 {
+		value = string(response.Rows[0].Value)
+	}
+	return value, err
+}
+
+type lastValue struct {
+	listed
+	value string
+}
+
+func (l *lastValue) Add(_, value []byte) error {
+	l.value = string(value)
+	return nil
 }
 
 // leaveRoom waits for a write where the machine is too slow for one between two moves.

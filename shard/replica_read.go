@@ -26,6 +26,11 @@ func (r *Replica) Read(ctx context.Context, q *ReadRequest) (*ReadResponse, erro
 
 // read is Read; always looks for intents if intents is set.
 func (r *Replica) read(ctx context.Context, q *ReadRequest, intents bool) (*ReadResponse, error) {
+	return r.readInto(ctx, q, intents, nil)
+}
+
+// readInto is read; the rows go into the fold, if there is one.
+func (r *Replica) readInto(ctx context.Context, q *ReadRequest, intents bool, f *fold) (*ReadResponse, error) {
 	t, err := r.current()
 	if err != nil {
 		return nil, err
@@ -60,7 +65,12 @@ func (r *Replica) read(ctx context.Context, q *ReadRequest, intents bool) (*Read
 		}
 	}
 	r.at(ctx, "snapshot")
-	response, err := r.readRows(ctx, t, q, intents || undecided)
+	var response *ReadResponse
+	if f != nil {
+		err = r.runFold(ctx, t, f, intents || undecided)
+	} else {
+		response, err = r.readRows(ctx, t, q, intents || undecided)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -196,6 +196,8 @@ func newRequest(m method) Message {
 		return &LoadsRequest{}
 	case methodReadMany:
 		return &ReadManyRequest{}
+	case methodReduce:
+		return &ReduceRequest{}
 	}
 	panic(fmt.Sprintf("shard: method %d", m))
 }
@@ -229,6 +231,8 @@ func (s *Server) Dispatch(ctx context.Context, id ID, q Message) (Message, error
 		return r.Sequence(ctx, q)
 	case *ReadRequest:
 		return r.Read(ctx, q)
+	case *ReduceRequest:
+		return s.reduce(ctx, r, q)
 	case *LockRequest:
 		return r.Lock(ctx, q)
 	case *OnePCRequest:

@@ -59,6 +59,7 @@ const (
 	methodClose
 	methodLoads
 	methodReadMany
+	methodReduce
 	methods // how many there are, plus one
 )
 

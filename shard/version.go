@@ -23,6 +23,8 @@ const (
 	VersionLoads Version = 2
 	// VersionReadMany is ReadManyRequest.
 	VersionReadMany Version = 3
+	// VersionReduce is ReduceRequest.
+	VersionReduce Version = 4
 )
 
 // What this release speaks. OldestVersion rises when code for an old version is
@@ -31,7 +33,7 @@ const (
 // state, has the form of its oldest version.
 const (
 	OldestVersion = VersionFirst
-	NewestVersion = VersionReadMany
+	NewestVersion = VersionReduce
 )
 
 // Versions is a range of versions, both ends in it.

@@ -20,7 +20,12 @@ import (
 // locking ones. The tables of a plain INSERT are told that rows may wait for
 // the end of the statement. What the engine would compare without a collation
 // is replaced too (collate.go).
-type execBuilder struct{ base *rowexec.BaseBuilder }
+type execBuilder struct {
+	base *rowexec.BaseBuilder
+	// plain is a builder that leaves to the engine what owners could do; nil for
+	// that one itself.
+	plain *execBuilder
+}
 
 var _ sql.NodeExecBuilder = (*execBuilder)(nil)
 
@@ -72,6 +77,12 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 		return alterOnline(ctx, n)
 	case *plan.Distinct:
 		return b.buildDistinct(ctx, n, row)
+	case *plan.GroupBy:
+		if iter := b.reduce(ctx, n, row); iter != nil {
+			return iter, nil
+		}
+	case *atOwners:
+		return b.base.Build(ctx, n.GroupBy, row)
 	case *setNode:
 		return b.buildSet(ctx, n, row)
 	case *distinctNode:
@@ -111,6 +122,8 @@ func (b *execBuilder) rewrite(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 		return narrowScan(ctx, n)
 	case *plan.SetOp:
 		return collateSetOp(ctx, n), nil
+	case *plan.DescribeQuery:
+		return describePushdown(ctx, n)
 	case *plan.RecursiveCte:
 		return collateRecursion(ctx, n)
 	}

@@ -42,6 +42,8 @@ type Server struct {
 
 	replication atomic.Uint64 // what ShowReplication showed last, plus one
 
+	pushdowns pushdowns
+
 	accepting chan struct{} // closed when the protocol server has returned
 	stopping  atomic.Bool   // Close was called
 }
@@ -132,9 +134,11 @@ func (s *Server) newEngine() *sqle.Engine {
 	making.Lock()
 	engine := sqle.New(a, nil)
 	making.Unlock()
-	first := &execBuilder{}
-	first.base = rowexec.NewBuilder(first, a.Overrides)
-	first.base.Runner = engine
+	first := &execBuilder{plain: &execBuilder{}}
+	for _, b := range []*execBuilder{first, first.plain} {
+		b.base = rowexec.NewBuilder(b, a.Overrides)
+		b.base.Runner = engine
+	}
 	a.ExecBuilder = first.base
 	a.Catalog.StatsProvider = newHistograms()
 	return engine

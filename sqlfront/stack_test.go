@@ -57,7 +57,8 @@ func (s *stack) start() {
 	require.NoError(s.t, err)
 	s.host = s.network.Host("n1")
 	s.node, err = shard.Open(context.Background(), shard.Config{
-		NodeID: 1, Engine: s.engine, Host: s.host, Shards: 3, Logger: s.logger})
+		Reducer: func(program []byte) (shard.Reduction, error) { return Reduce(program) },
+		NodeID:  1, Engine: s.engine, Host: s.host, Shards: 3, Logger: s.logger})
 	require.NoError(s.t, err)
 	var router txn.Router = s.node.Router()
 	if s.over != nil {

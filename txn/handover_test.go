@@ -103,6 +103,12 @@ func (w *trio) Read(ctx context.Context, s shard.ID, q *shard.ReadRequest) (*sha
 	return ask[*shard.ReadResponse](ctx, w, s, q)
 }
 
+func (w *trio) Reduces() bool { return false }
+
+func (w *trio) Reduce(ctx context.Context, s shard.ID, q *shard.ReduceRequest) (*shard.ReduceResponse, error) {
+	return ask[*shard.ReduceResponse](ctx, w, s, q)
+}
+
 func (w *trio) ReadNearby(ctx context.Context, s shard.ID, q *shard.ReadRequest) (*shard.ReadResponse, error) {
 	return w.Read(ctx, s, q)
 }

@@ -19,6 +19,9 @@ type Router interface {
 	Timestamp(ctx context.Context) (storage.Timestamp, error)
 	Read(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error)
 	ReadMany(ctx context.Context, reads []shard.ShardRead)
+	// Reduces tells whether Reduce may be called.
+	Reduces() bool
+	Reduce(ctx context.Context, s shard.ID, r *shard.ReduceRequest) (*shard.ReduceResponse, error)
 	ReadNearby(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error)
 	StaleTimestamp(ctx context.Context, staleness time.Duration, most storage.Timestamp) (storage.Timestamp, error)
 	KnownIssued(at storage.Timestamp) bool

@@ -1,0 +1,67 @@
+package reduce
+
+import "encoding/binary"
+
+// format is the first byte of programs and results.
+const format = 1
+
+func appendUint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
+
+func appendBytes(b, v []byte) []byte { return append(appendUint(b, uint64(len(v))), v...) }
+
+// decoder reads programs and results. After the first thing that is wrong it returns
+// zeros.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) byte() byte {
+	if d.bad || len(d.b) == 0 {
+		d.bad = true
+		return 0
+	}
+	v := d.b[0]
+	d.b = d.b[1:]
+	return v
+}
+
+func (d *decoder) uint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if d.bad || n <= 0 {
+		d.bad = true
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) small(most uint64) int {
+	v := d.uint()
+	if v > most {
+		d.bad = true
+		return 0
+	}
+	return int(v)
+}
+
+// count is a number of things of which each takes a byte at least.
+func (d *decoder) count() int { return d.small(uint64(len(d.b))) }
+
+func (d *decoder) bytes() []byte {
+	n := d.count()
+	if d.bad || n > len(d.b) {
+		d.bad = true
+		return nil
+	}
+	v := d.b[:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) done() error {
+	if d.bad || len(d.b) > 0 {
+		return ErrFormat
+	}
+	return nil
+}
