@@ -36,6 +36,7 @@ type editor struct {
 	// DELETE names a row as often as it has partners, and the row is locked, so
 	// nobody else can have taken it.
 	again bool
+	load  loadState
 }
 
 var (
@@ -131,6 +132,13 @@ func (e *editor) failure(err error) error {
 
 // Insert implements sql.RowInserter.
 func (e *editor) Insert(ctx *sql.Context, row sql.Row) error {
+	if e.table.loads {
+		if whole, err := e.loading(ctx); err != nil {
+			return err
+		} else if whole {
+			return e.loadRow(ctx, row)
+		}
+	}
 	if !e.table.buffered {
 		return e.insert(ctx, []sql.Row{row})
 	}

@@ -176,6 +176,10 @@ func rewriteChange(ctx *sql.Context, n sql.Node) (sql.Node, error) {
 			insert = compareDuplicates
 		}
 		next, same, err := insert(ctx, locked)
+		if insert, ok := next.(*plan.InsertInto); ok && err == nil {
+			loading, sameTable, err := rewriteLoad(ctx, insert)
+			return changed(loading, same && sameLocks && sameTable, err)
+		}
 		return changed(next, same && sameLocks, err)
 	}
 	return nil, nil

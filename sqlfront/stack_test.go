@@ -30,6 +30,7 @@ type stack struct {
 	logger  *slog.Logger
 	config  Config
 	over    func(txn.Router) txn.Router // what the coordinator sees of the node's router; nil: itself
+	chunk   int                         // size of staged chunks, 0: the default
 
 	engine      *storage.Engine
 	host        paxos.Host
@@ -42,7 +43,11 @@ func newStack(t testing.TB, config Config) *stack { return newStackOver(t, confi
 
 // newStackOver lets a test stand between the transactions and the shards.
 func newStackOver(t testing.TB, config Config, over func(txn.Router) txn.Router) *stack {
-	s := &stack{t: t, over: over, network: memory.NewNetwork(1), fs: vfs.NewMem(), logger: slog.New(slog.DiscardHandler), config: config}
+	return newStackWith(t, config, over, 0)
+}
+
+func newStackWith(t testing.TB, config Config, over func(txn.Router) txn.Router, chunk int) *stack {
+	s := &stack{t: t, over: over, chunk: chunk, network: memory.NewNetwork(1), fs: vfs.NewMem(), logger: slog.New(slog.DiscardHandler), config: config}
 	if os.Getenv("ROWLOCK_TEST_LOG") != "" {
 		s.logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -64,7 +69,7 @@ func (s *stack) start() {
 	if s.over != nil {
 		router = s.over(router)
 	}
-	s.coordinator = txn.New(txn.Config{Router: router, Gateway: s.node.Gateway(), Logger: s.logger})
+	s.coordinator = txn.New(txn.Config{Router: router, Gateway: s.node.Gateway(), Logger: s.logger, ChunkBytes: s.chunk})
 	config := s.config
 	config.Coordinator, config.Logger = s.coordinator, s.logger
 	s.server, err = New(config)

@@ -22,6 +22,8 @@ type Table struct {
 	read    readMode
 	// buffered says that inserted rows may wait for the end of the statement.
 	buffered bool
+	// loads says that a LOAD DATA writes to it which may lock it as a whole.
+	loads bool
 	// bytewise says that schema stands for the whole table (see compareBytes).
 	bytewise bool
 }

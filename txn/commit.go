@@ -20,6 +20,13 @@ func (t *Txn) Commit(ctx context.Context) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
+	if t.load != nil {
+		if err := t.load.finish(ctx); err != nil {
+			e := convert(ctx, err, t.id, shard.System)
+			t.abort(ctx, e)
+			return e
+		}
+	}
 	voters := t.voters()
 	if len(voters) == 0 {
 		t.dropLocks(ctx, t.parts)
@@ -68,7 +75,7 @@ func (t *Txn) voters() []*participant {
 			locked = append(locked, p)
 		}
 	}
-	if t.buffer.Len() == 0 && t.o.Autocommit && t.statements <= 1 &&
+	if t.Writes() == 0 && t.o.Autocommit && t.statements <= 1 &&
 		(len(locked) <= 1 || t.o.Isolation == ReadCommitted) {
 		return nil
 	}

@@ -48,5 +48,6 @@
 // token and a key. It holds no lock table: waiting, deadlock detection and the
 // expiry of a dead gateway's locks happen at the shard owner. A transaction's
 // writes and locks are in this process's memory until COMMIT; what is too large
-// for one log entry of a shard goes there in chunks before the vote (stage.go).
+// for one log entry of a shard goes there in chunks before the vote (stage.go), and
+// the rows of a statement that loads a table while it runs (load.go).
 package txn

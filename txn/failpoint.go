@@ -8,6 +8,7 @@ type Step string
 // The steps in their order. Those that happen once for each shard are reported
 // once for each shard, from several goroutines.
 const (
+	StepChunk        Step = "chunk"         // a chunk that was sent ahead is answered
 	StepBeforeFloor  Step = "before-floor"  // the floor timestamp is about to be drawn
 	StepAfterFloor   Step = "after-floor"   // it is drawn
 	StepBeforeSend   Step = "before-send"   // the first commit message is about to be sent

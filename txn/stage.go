@@ -76,24 +76,32 @@ func (s *stager) run(ctx context.Context) error {
 // send brings one chunk, again and again while the shard does not answer: a
 // chunk may arrive any number of times.
 func (s *stager) send(ctx context.Context, writes []shard.Write) error {
-	r := &shard.StageRequest{Txn: s.t.id, Token: s.part.token, Chunk: s.request.Chunks, Schemas: s.request.Schemas, Writes: writes}
+	hash, err := s.t.c.sendChunk(ctx, s.part.shard,
+		&shard.StageRequest{Txn: s.t.id, Token: s.part.token, Chunk: s.request.Chunks, Schemas: s.request.Schemas, Writes: writes})
+	if err != nil {
+		return err
+	}
+	s.request.Staged += hash
+	s.request.Chunks++
+	return nil
+}
+
+// sendChunk returns the hash of a chunk that has arrived.
+func (c *Coordinator) sendChunk(ctx context.Context, s shard.ID, r *shard.StageRequest) (uint64, error) {
 	deadline := time.Now().Add(commitPatience)
 	for {
-		err := s.t.c.router.Stage(ctx, s.part.shard, r)
+		err := c.router.Stage(ctx, s, r)
 		if err == nil {
-			break
+			return shard.ChunkHash(r.Txn, r.Chunk, r.Writes), nil
 		}
 		code := shard.CodeOf(err)
 		if code != shard.Unavailable && code != shard.NotOwner || time.Now().After(deadline) {
-			return err
+			return 0, err
 		}
 		if sleep(ctx, stageBackoff) != nil {
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
-	s.request.Staged += shard.ChunkHash(s.t.id, r.Chunk, writes)
-	s.request.Chunks++
-	return nil
 }
 
 // unstage makes the shards forget what was staged: ABORTED, written there,
@@ -129,6 +137,7 @@ func (t *Txn) plan(p *participant, r *shard.PrepareRequest) (*stager, error) {
 		return nil, &Error{Code: TooLarge, Txn: t.id, Shard: p.shard,
 			Detail: fmt.Sprintf("%d bytes in one piece, at most %d fit into one log entry", most, maxShardBytes)}
 	}
+	t.load.staged(p, r)
 	if size > cmp.Or(t.c.cfg.StageBytes, DefaultStageBytes) {
 		return &stager{t: t, part: p, request: r}, nil
 	}

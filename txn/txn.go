@@ -28,6 +28,7 @@ type Txn struct {
 	buffer     WriteBuffer
 	parts      []*participant // shards that a lock request was sent to
 	staged     []shard.ID     // shards that chunks of writes were sent to
+	load       *load          // nil if rows are not sent ahead
 	statement  string
 	statements int
 	newest     storage.Timestamp // largest commit timestamp met under a lock
@@ -51,13 +52,21 @@ type Txn struct {
 }
 
 // Savepoint is a place in the transaction's sequence of writes.
-type Savepoint struct{ sequence uint64 }
+type Savepoint struct {
+	sequence uint64
+	ahead    int // writes sent ahead
+}
 
 // ID is zero before the first read or lock.
 func (t *Txn) ID() storage.TxnID { return t.id }
 
-// Writes is the number of keys in the write buffer.
-func (t *Txn) Writes() int { return t.buffer.Len() }
+// Writes is the number of keys that were written.
+func (t *Txn) Writes() int {
+	if t.load != nil {
+		return t.buffer.Len() + t.load.n
+	}
+	return t.buffer.Len()
+}
 
 // Aborted says why the transaction was rolled back on its own; nil if it was
 // not.
@@ -202,11 +211,7 @@ func (t *Txn) write(k Key, value []byte, tombstone bool) error {
 		return t.bug(k, "write without an exclusive lock")
 	}
 	need := int64(len(k.key)+len(value)) + keyOverhead
-	limit := t.c.cfg.MaxBytes
-	if t.o.MaxBytes > 0 {
-		limit = min(limit, t.o.MaxBytes)
-	}
-	if t.buffer.Bytes()+need > limit {
+	if limit := t.maxBytes(); t.buffer.Bytes()+need > limit {
 		return &Error{Code: TooLarge, Txn: t.id, Shard: s,
 			Detail: fmt.Sprintf("more than %d bytes of writes in one transaction", limit)}
 	}
@@ -215,18 +220,41 @@ func (t *Txn) write(k Key, value []byte, tombstone bool) error {
 	return nil
 }
 
-// Savepoint marks the present place.
-func (t *Txn) Savepoint() Savepoint { return Savepoint{t.buffer.Mark()} }
+// maxBytes bounds what the transaction keeps in memory.
+func (t *Txn) maxBytes() int64 {
+	if t.o.MaxBytes > 0 {
+		return min(t.c.cfg.MaxBytes, t.o.MaxBytes)
+	}
+	return t.c.cfg.MaxBytes
+}
 
-// RollbackTo drops the writes made after s. Locks stay, as in MySQL.
+// Savepoint marks the present place.
+func (t *Txn) Savepoint() Savepoint {
+	s := Savepoint{sequence: t.buffer.Mark()}
+	if t.load != nil {
+		s.ahead = t.load.n
+	}
+	return s
+}
+
+// RollbackTo drops the writes made after s. Locks stay, as in MySQL. What was sent
+// ahead cannot be taken back: then the transaction is rolled back as a whole,
+// which for its only statement is the same.
 func (t *Txn) RollbackTo(s Savepoint) {
+	if t.load != nil && t.load.n != s.ahead && !mutated("0074.half-a-statement") {
+		t.abort(context.Background(), &Error{Code: Conflict, Txn: t.id, Detail: "rolled back with the statement that loaded rows"})
+		return
+	}
 	t.buffer.RollbackTo(s.sequence)
 	t.publishWrites()
 }
 
 func (t *Txn) publishWrites() {
 	t.mu.Lock()
-	t.mu.writes, t.mu.bytes = t.buffer.Len(), t.buffer.Bytes()
+	t.mu.writes, t.mu.bytes = t.Writes(), t.buffer.Bytes()
+	if t.load != nil {
+		t.mu.bytes += t.load.bytes + int64(t.load.filled)
+	}
 	t.mu.Unlock()
 }
 
@@ -236,6 +264,7 @@ func (t *Txn) Rollback(ctx context.Context) error {
 	if t.ended {
 		return nil
 	}
+	t.unstage()
 	t.dropLocks(ctx, t.parts)
 	t.end()
 	return nil
@@ -271,6 +300,8 @@ func (t *Txn) fail(ctx context.Context, err error, s shard.ID) error {
 func (t *Txn) end() {
 	t.ended = true
 	t.c.unregister(t.id)
+	t.load.end()
+	t.load = nil
 	t.buffer = WriteBuffer{}
 	t.parts = nil
 	t.mu.Lock()

@@ -38,6 +38,7 @@ func setVariables() error {
 		both("rowlock_read_staleness", types.NewSystemIntType("rowlock_read_staleness", 0, 86400, false), int64(0)),
 		both("rowlock_batched_joins", types.NewSystemBoolType("rowlock_batched_joins"), int8(1)),
 		both("rowlock_pushdown", types.NewSystemBoolType("rowlock_pushdown"), int8(1)),
+		both("rowlock_bulk_load", types.NewSystemBoolType("rowlock_bulk_load"), int8(1)),
 		both("rowlock_auto_increment_cache", types.NewSystemIntType("rowlock_auto_increment_cache", 1, 1<<20, false), int64(1)),
 		both("txn_total_size_limit", types.NewSystemIntType("txn_total_size_limit", 0, 1<<46, false), int64(0)),
 		both("snapshot_isolation_error", types.NewSystemEnumType("snapshot_isolation_error", "DEADLOCK", "CHECKREAD"), "DEADLOCK"),
