@@ -237,7 +237,7 @@ func list[T any](d *decoder, one func(*decoder) T) []T {
 	}
 	// Grow from a bounded start: an element in memory is larger than its
 	// shortest encoding, and the elements may still turn out to be missing.
-	v := make([]T, 0, min(n, 1024))
+	v := make([]T, 0, min(n, max(1024, len(d.b)/16)))
 	for i := 0; i < n && !d.bad; i++ {
 		v = append(v, one(d))
 	}

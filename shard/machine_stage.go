@@ -46,11 +46,15 @@ func chunkHash(id storage.TxnID, chunk uint32, encoded []byte) uint64 {
 
 // A stored chunk is the version byte and the encoded writes.
 func encodeChunk(writes []Write) []byte {
-	size := 16
+	return appendWrites(append(make([]byte, 0, 32+writesSize(writes)), formatVersion), writes)
+}
+
+// writesSize is an upper bound of what writes take when they are encoded.
+func writesSize(writes []Write) (size int) {
 	for i := range writes {
 		size += len(writes[i].Key) + len(writes[i].Value) + 12
 	}
-	return appendWrites(append(make([]byte, 0, size), formatVersion), writes)
+	return size
 }
 
 // decodeChunk reads a stored chunk; byte strings alias b.

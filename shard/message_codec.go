@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rowlockdb/rowlock/storage"
@@ -130,6 +131,9 @@ func (m *LockResponse) Decode(b []byte) error {
 }
 
 func appendWrites(b []byte, writes []Write) []byte {
+	if len(writes) > 16 { // large ones grow once
+		b = slices.Grow(b, 16+writesSize(writes))
+	}
 	b = appendUint(b, uint64(len(writes)))
 	for i := range writes {
 		w := &writes[i]

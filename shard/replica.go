@@ -325,9 +325,13 @@ func (r *Replica) beginEpoch(ctx context.Context, h heritage) (newEpoch, error) 
 
 // proposeUntilKnown proposes an idempotent command until a copy is applied.
 func (r *Replica) proposeUntilKnown(ctx context.Context, c *Command) (Result, error) {
-	b := c.AppendBinary(nil)
+	return r.proposeEncoded(ctx, c.AppendBinary(nil))
+}
+
+// proposeEncoded is proposeUntilKnown of an encoded command.
+func (r *Replica) proposeEncoded(ctx context.Context, command []byte) (Result, error) {
 	for wait := time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		result, err := r.propose(ctx, b)
+		result, err := r.propose(ctx, command)
 		if err == nil || errors.Is(err, paxos.ErrClosed) || errors.Is(err, paxos.ErrTooLarge) {
 			return result, err
 		}

@@ -26,12 +26,13 @@ func (r *Replica) Stage(ctx context.Context, q *StageRequest) error {
 		return err
 	}
 	c := Command{Kind: KindStage, Epoch: t.epoch, Txn: q.Txn, Chunk: q.Chunk, Schemas: q.Schemas, Writes: q.Writes}
-	if size := len(c.AppendBinary(nil)); size > paxos.MaxCommand {
+	command := c.AppendBinary(make([]byte, 0, 256+writesSize(q.Writes)))
+	if size := len(command); size > paxos.MaxCommand {
 		return &Error{Code: TooLarge, Shard: r.c.Shard, Detail: fmt.Sprintf("a chunk of %d bytes, at most %d fit one log entry", size, paxos.MaxCommand)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
-	result, err := r.proposeUntilKnown(ctx, &c)
+	result, err := r.proposeEncoded(ctx, command)
 	if err != nil {
 		return &Error{Code: Unavailable, Shard: r.c.Shard, Other: q.Txn, Detail: err.Error()}
 	}
