@@ -129,7 +129,7 @@ func (n *Node) DataDir() string { return filepath.Join(n.options.Dir, "data") }
 func (n *Node) LogDir() string { return filepath.Join(n.options.Dir, "log") }
 
 func (n *Node) openEngine(context.Context) error {
-	o := storage.Options{Dir: n.DataDir(), CacheBytes: n.options.CacheBytes, Logger: n.log, Failed: n.fail}
+	o := storage.Options{Dir: n.DataDir(), CacheBytes: n.options.CacheBytes, MemTableBytes: n.options.MemTableBytes, Logger: n.log, Failed: n.fail}
 	if n.options.adjustStorage != nil {
 		n.options.adjustStorage(&o)
 	}

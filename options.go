@@ -47,6 +47,9 @@ type Options struct {
 	Shards int
 	// CacheBytes bounds the cache of stored blocks; 0 = DefaultCacheBytes.
 	CacheBytes int64
+	// MemTableBytes bounds one table of writes in memory, of which there may be four;
+	// 0 = 64 MiB.
+	MemTableBytes int64
 	// LockWait is how long a statement waits for a row lock before error 1205;
 	// 0 = 50 s, as in MySQL. Sessions can set innodb_lock_wait_timeout.
 	LockWait time.Duration

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -12,8 +13,6 @@ import (
 	"github.com/knadh/koanf/providers/posflag"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
-
-	"github.com/rowlockdb/rowlock"
 )
 
 // envPrefix begins the environment variables of the configuration: the flag
@@ -26,6 +25,7 @@ type startConfig struct {
 	Data           string        `koanf:"data"`
 	Listen         string        `koanf:"listen"`
 	Shards         int           `koanf:"shards"`
+	MemoryMB       int64         `koanf:"memory-mb"`
 	CacheMB        int64         `koanf:"cache-mb"`
 	LockWait       time.Duration `koanf:"lock-wait"`
 	Retention      time.Duration `koanf:"retention"`
@@ -55,11 +55,12 @@ func startFlags(flags *pflag.FlagSet) {
 	flags.StringP("data", "d", "./rowlock-data", "data directory; made if it does not exist")
 	flags.StringP("listen", "l", "127.0.0.1:3306", "address for MySQL clients")
 	flags.Int("shards", 16, "number of shards of a new data directory")
-	flags.Int64("cache-mb", rowlock.DefaultCacheBytes>>20, "cache of stored blocks, in MiB")
+	flags.Int64("memory-mb", 0, "memory that sizes are chosen for, in MiB; 0: that of the machine or control group")
+	flags.Int64("cache-mb", 0, "cache of stored blocks, in MiB; 0: an eighth of the memory, at most 8192")
 	flags.Duration("lock-wait", 50*time.Second, "how long a statement waits for a row lock")
 	flags.Duration("retention", 10*time.Minute, "how long superseded row versions stay readable")
 	flags.Int("max-connections", 1000, "most client connections at a time")
-	flags.Int64("txn-mb", 1024, "most that one transaction may write, in MiB")
+	flags.Int64("txn-mb", 0, "most that one transaction may write, in MiB; 0: a quarter of the memory, at most 1024")
 	flags.Int64("reserve", -1, "space that is kept free on the disk, in MiB; negative: 1 % of it, at most 1 GiB; 0: none")
 	flags.String("log", "", "file for messages, or 'stderr' (default <data>/server.log)")
 	flags.String("log-level", "info", "least level of messages: debug, info, warn, error")
@@ -186,8 +187,10 @@ func (c *startConfig) check() error {
 	if c.LeaseDrift <= 0 || c.LeaseDrift >= 1 {
 		return usagef("lease-drift is %g; it lies between 0 and 1", c.LeaseDrift)
 	}
-	if c.CacheMB < 1 {
-		return usagef("cache-mb is %d; at least 1 is needed", c.CacheMB)
+	for name, mb := range map[string]int64{"memory-mb": c.MemoryMB, "cache-mb": c.CacheMB, "txn-mb": c.TxnMB} {
+		if mb < 0 || mb > math.MaxInt64>>20 {
+			return usagef("%s is %d; 0 or more is needed", name, mb)
+		}
 	}
 	return nil
 }

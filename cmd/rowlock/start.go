@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -66,11 +67,15 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 	if c.Listen, err = probe(c.Listen); err != nil {
 		return err
 	}
+	size := c.sizes(os.DirFS("/"))
+	if size.limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(size.limit)
+	}
 	limited, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	node, err := rowlock.Open(limited, rowlock.Options{
-		Dir: c.Data, Shards: c.Shards, CacheBytes: c.CacheMB << 20, LockWait: c.LockWait,
-		Retention: c.Retention, MaxConnections: c.MaxConnections, TxnBytes: c.TxnMB << 20, Reserve: c.reserve(), Logger: logger,
+		Dir: c.Data, Shards: c.Shards, CacheBytes: size.cache, MemTableBytes: size.memTable, LockWait: c.LockWait,
+		Retention: c.Retention, MaxConnections: c.MaxConnections, TxnBytes: size.txn, Reserve: c.reserve(), Logger: logger,
 		Cluster: c.Cluster, Advertise: c.Advertise, SQLAddress: c.Listen, Join: c.peers(), Name: c.Name, Zone: c.Zone,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, RequireTLS: c.RequireTLS,
 		Certificates: c.Certs, Insecure: c.Insecure, MoveRate: c.MoveMB << 20, DeadAfter: c.DeadAfter,
@@ -86,6 +91,7 @@ func start(ctx context.Context, c startConfig, out io.Writer) error {
 		}
 		return err
 	}
+	logger.Info("memory", "cache_bytes", size.cache, "mem_table_bytes", size.memTable, "txn_bytes", size.txn, "limit_bytes", size.limit)
 	address, err := listen(limited, node, c)
 	if err != nil {
 		return errors.Join(err, stop(node, logger))
