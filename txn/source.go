@@ -222,7 +222,7 @@ func (s *source) accept(p page) error {
 		ahead := make(chan page, 1)
 		s.ahead = ahead
 		next := *s // the fetch must not see what the cursor changes meanwhile
-		go func() { ahead <- next.fetch(next.background) }()
+		s.c.t.c.work.Go(func() { ahead <- next.fetch(next.background) })
 	}
 	return nil
 }
