@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -23,6 +24,7 @@ import (
 // to every node that has some of them, and a wait.
 type askedRows struct {
 	txn.Router
+	stats  *tableStatistics
 	rounds atomic.Int64
 	keys   atomic.Int64
 	mu     sync.Mutex
@@ -61,6 +63,8 @@ func joinStack(t *testing.T, statements ...string) (*askedRows, *sql.Conn) {
 		asked.Router = r
 		return asked
 	})
+	asked.stats = &s.server.catalog.stats
+	asked.stats.countEvery(time.Hour)
 	run(t, s.db("", ""), "CREATE DATABASE app")
 	c := connection(t, s.db("app", ""))
 	run(t, c, statements...)
@@ -70,7 +74,10 @@ func joinStack(t *testing.T, statements ...string) (*askedRows, *sql.Conn) {
 // rounds is how often a query asks for rows.
 func (a *askedRows) of(t *testing.T, c *sql.Conn, q string) int {
 	t.Helper()
-	query(t, c, q) // what the planner wants to know is known after this one
+	for range 2 { // what the planner wants to know is known then
+		query(t, c, q)
+		a.stats.settled(t)
+	}
 	before := a.rounds.Load()
 	query(t, c, q)
 	return int(a.rounds.Load() - before)
@@ -126,14 +133,17 @@ func TestALimitedJoinReadsFewRowsAhead(t *testing.T) {
 		series("outside", 500, "id", func(i int) string { return fmt.Sprintf("(%d)", i) }),
 		series("inside", 1500, "id,v", func(i int) string { return fmt.Sprintf("(%d,%d)", i, i) }))
 	q := "SELECT /*+ LOOKUP_JOIN(o,i) JOIN_ORDER(o,i) */ i.v FROM outside o JOIN inside i ON i.id = o.id LIMIT 1"
-	query(t, c, q)
+	asked.of(t, c, q)
 	before := asked.keys.Load()
 	query(t, c, q)
 	require.LessOrEqual(t, asked.keys.Load()-before, int64(firstAhead))
 }
 
 // generatedJoins makes tables and joins of them by seed.
-type generatedJoins struct{ *rand.Rand }
+type generatedJoins struct {
+	*rand.Rand
+	alike bool // only comparisons that every plan of the engine answers alike: see docs/limits.md
+}
 
 func (g generatedJoins) value(column string) string {
 	if g.IntN(6) == 0 {
@@ -178,11 +188,11 @@ func (g generatedJoins) column() string {
 func (g generatedJoins) condition(left, right string) string {
 	column := g.column()
 	other := column
-	if g.IntN(4) == 0 {
+	if !g.alike && g.IntN(4) == 0 {
 		other = g.column()
 	}
 	operator := "="
-	if g.IntN(8) == 0 {
+	if !g.alike && g.IntN(8) == 0 {
 		operator = "<=>"
 	}
 	cond := fmt.Sprintf("%s.%s %s %s.%s", left, column, operator, right, other)
@@ -240,7 +250,7 @@ func TestBatchedJoinsAnswerTheSame(t *testing.T) {
 	asked, c := joinStack(t)
 	alone, batched := int64(0), int64(0)
 	for _, seed := range seeds(8) {
-		g := generatedJoins{rand.New(rand.NewPCG(seed, 76))}
+		g := generatedJoins{rand.New(rand.NewPCG(seed, 76)), false}
 		run(t, c, g.tables()...)
 		both := func(q string) {
 			answers := [2][]string{}

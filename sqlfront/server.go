@@ -106,6 +106,11 @@ func New(c Config) (*Server, error) {
 	s.background.Go(func() { s.garbage.run(work) })
 	s.background.Go(func() { s.jobs.run(work) })
 	s.background.Go(func() {
+		s.catalog.stats.run(work, func(table string, err error) {
+			c.Logger.Debug("rows could not be counted", "table", table, "error", err)
+		})
+	})
+	s.background.Go(func() {
 		s.catalog.follower.run(work, func(what string, err error) { c.Logger.Warn(what, "error", err) })
 	})
 	return s, nil
@@ -140,7 +145,7 @@ func (s *Server) newEngine() *sqle.Engine {
 		b.base.Runner = engine
 	}
 	a.ExecBuilder = first.base
-	a.Catalog.StatsProvider = newHistograms()
+	a.Catalog.StatsProvider = newHistograms(s.catalog)
 	return engine
 }
 
