@@ -293,7 +293,11 @@ func (r *readAheadIter) fill(ctx *sql.Context) error {
 	if err != nil {
 		return b.session.failed(err)
 	}
-	if b.size = min(4*b.size, mostAhead); bytes+found > aheadBytes {
+	b.size = min(4*b.size, mostAhead)
+	if found.wide {
+		b.size = min(b.size, max(readsAhead/b.session.catalog.coordinator.Parts(), firstAhead))
+	}
+	if bytes+found.bytes > aheadBytes {
 		b.size = max(2, b.size/8)
 	}
 	return nil

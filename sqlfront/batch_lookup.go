@@ -10,15 +10,19 @@ import (
 	"github.com/rowlockdb/rowlock/txn"
 )
 
-// entriesAhead is how many index entries one batch reads, about.
-const entriesAhead = 4096
+const (
+	// entriesAhead is how many index entries one batch reads, about.
+	entriesAhead = 4096
+	// readsAhead is how many reads one batch makes at most where each of its lookups
+	// goes to all shards.
+	readsAhead = 1024
+)
 
 // lookUp carries out the lookups of all rows that were read ahead, as far as one page
 // each: the points with one request to each node, the ranges with another, and the
 // rows behind their entries with a third. What cannot be looked up together is left
-// to its turn, and so is what goes wrong for one row alone. It returns how many bytes
-// were read.
-func (b *joinBatch) lookUp(ctx *sql.Context) (int, error) {
+// to its turn, and so is what goes wrong for one row alone.
+func (b *joinBatch) lookUp(ctx *sql.Context) (lookupBatch, error) {
 	batch := lookupBatch{first: map[string]*rowScan{}}
 	outer := make(sql.Row, len(b.parent)+b.width)
 	copy(outer, b.parent)
@@ -26,16 +30,13 @@ func (b *joinBatch) lookUp(ctx *sql.Context) (int, error) {
 		at := &b.ahead[i]
 		copy(outer[len(b.parent):], at.row[len(at.row)-b.width:])
 		if err := b.openFor(ctx, at, outer); err != nil {
-			return 0, err
+			return batch, err
 		}
 		if at.scan != nil {
 			batch.add(at.scan)
 		}
 	}
-	if err := batch.read(ctx); err != nil {
-		return 0, err
-	}
-	return batch.bytes, nil
+	return batch, batch.read(ctx)
 }
 
 // openFor opens the lookup for one outer row. One whose keys cannot be computed is
@@ -81,6 +82,7 @@ type lookupBatch struct {
 	points []*rowScan
 	ranges []*rowScan
 	bytes  int
+	wide   bool // some go to all shards
 }
 
 // sameLookup is a lookup that another one of the batch answers.
@@ -161,8 +163,11 @@ func (l *lookupBatch) readRanges(ctx *sql.Context, behind *rowsBehind) error {
 		return nil
 	}
 	scans := make([]txn.Scan, len(l.ranges))
+	each := min(max(entriesAhead/len(l.ranges), firstPage), 4*firstPage)
 	for i, s := range l.ranges {
 		scans[i] = s.nextSpan()
+		scans[i].Limit = each
+		l.wide = l.wide || scans[i].Where == txn.AllShards
 	}
 	cursors, err := l.ranges[0].tx.ScanMany(ctx, scans)
 	if err != nil {
@@ -171,7 +176,6 @@ func (l *lookupBatch) readRanges(ctx *sql.Context, behind *rowsBehind) error {
 	for i, s := range l.ranges {
 		s.cursor = cursors[i]
 	}
-	each := min(max(entriesAhead/len(l.ranges), firstPage), 4*firstPage)
 	for _, s := range l.ranges {
 		stored, err := s.advance(ctx, each)
 		if err != nil {

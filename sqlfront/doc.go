@@ -21,7 +21,8 @@
 // locking reads are found when the plan is built (exec.go) and read their tables
 // with locks at the latest version. A statement that could open a table again
 // after it has written reads its input to the end first (materialize.go).
-// Editors lock every key of a row and its index entries, then write to the
+// A lookup join without locks reads outer rows ahead and looks up for all of them
+// together (batch_join.go). Editors lock every key of a row and its index entries, then write to the
 // transaction's buffer. The engine commits at the end of an autocommit
 // statement, or at COMMIT; CommandEnd rolls back what it forgot.
 //
