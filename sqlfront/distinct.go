@@ -2,7 +2,9 @@ package sqlfront
 
 import (
 	"io"
+	"sync"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/expression"
 	"github.com/dolthub/go-mysql-server/sql/hash"
@@ -13,7 +15,10 @@ import (
 
 // collatedRows hashes rows by the collations of their columns. The nil value
 // stands for rows whose bytes decide.
-type collatedRows struct{ schema sql.Schema }
+type collatedRows struct {
+	schema  sql.Schema
+	weights []*asciiWeights // of columns that are compared by a collation; nil: of others
+}
 
 var _ iters.DistinctHasher = (*collatedRows)(nil)
 
@@ -22,12 +27,13 @@ var _ iters.DistinctHasher = (*collatedRows)(nil)
 func newCollatedRows(ctx *sql.Context, nodes ...sql.Node) *collatedRows {
 	any := false
 	width := len(nodes[0].Schema(ctx))
-	rows := &collatedRows{schema: make(sql.Schema, width)}
+	rows := &collatedRows{schema: make(sql.Schema, width), weights: make([]*asciiWeights, width)}
 	for i := range rows.schema {
 		rows.schema[i] = &sql.Column{Type: nodes[0].Schema(ctx)[i].Type}
 		collation, _, ok := columnCollation(ctx, i, nodes...)
 		if ok && folds(collation) {
 			rows.schema[i].Type, any = collatedType(collation), true
+			rows.weights[i] = weightsOf(collation)
 		}
 	}
 	if !any {
@@ -42,7 +48,45 @@ func (c *collatedRows) HashOf(ctx *sql.Context, row sql.Row) (uint64, error) {
 	if outer := len(row) - len(c.schema); outer > 0 {
 		row = row[outer:]
 	}
+	if sum, ok := c.hashText(row); ok {
+		return sum, nil
+	}
 	return hash.HashOf(ctx, c.schema, row)
+}
+
+// maxHashRoom is how large a room for hashing is kept for the next row.
+const maxHashRoom = 64 << 10
+
+var hashRoom = sync.Pool{New: func() any { return new([]byte) }}
+
+// hashText is hash.HashOf for rows of nothing but NULL and ASCII text; ok is false for
+// others. What both hash is the same.
+func (c *collatedRows) hashText(row sql.Row) (sum uint64, ok bool) {
+	room := hashRoom.Get().(*[]byte)
+	b := (*room)[:0]
+	defer func() {
+		if cap(b) <= maxHashRoom {
+			*room = b
+			hashRoom.Put(room)
+		}
+	}()
+	for i, v := range row {
+		if i > 0 {
+			b = append(b, 0)
+		}
+		if v == nil {
+			b = append(b, "<nil>"...)
+			continue
+		}
+		text, ok := v.(string)
+		if !ok || i >= len(c.weights) || c.weights[i] == nil {
+			return 0, false
+		}
+		if b, ok = c.weights[i].appendWeights(b, text); !ok {
+			return 0, false
+		}
+	}
+	return xxhash.Sum64(b), true
 }
 
 // columnCollation is the collation of a column of a node, or of the result of a

@@ -83,6 +83,8 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 		}
 	case *atOwners:
 		return b.base.Build(ctx, n.GroupBy, row)
+	case *plan.Sort:
+		return b.buildSort(ctx, n, row)
 	case *setNode:
 		return b.buildSet(ctx, n, row)
 	case *distinctNode:
