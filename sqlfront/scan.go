@@ -43,6 +43,7 @@ type rowScan struct {
 	eager bool
 
 	cursor *txn.Cursor
+	stored []txn.Row // room for what a page is made of
 	page   []sql.Row
 	next   int
 	size   int
@@ -286,10 +287,11 @@ func (s *rowScan) fillPage(ctx *sql.Context) error {
 	if s.loose.on {
 		return s.fillLoose(ctx)
 	}
-	stored, err := s.advance(ctx, s.size)
+	stored, err := s.advanceInto(ctx, s.stored[:0], s.size)
 	if err != nil {
 		return err
 	}
+	s.stored = stored
 	s.size = min(2*s.size, largePage)
 	if s.index.primary {
 		return s.emitRows(ctx, stored)
@@ -339,7 +341,11 @@ func (s *rowScan) fillPoints(ctx *sql.Context, keys []txn.Key) error {
 
 // advance reads the next page of keys from the spans, opening cursors as needed.
 func (s *rowScan) advance(ctx *sql.Context, n int) ([]txn.Row, error) {
-	var page []txn.Row
+	return s.advanceInto(ctx, nil, n)
+}
+
+// advanceInto is advance with room for the page.
+func (s *rowScan) advanceInto(ctx *sql.Context, page []txn.Row, n int) ([]txn.Row, error) {
 	for len(page) < n {
 		if s.cursor == nil {
 			if len(s.spans) == 0 {

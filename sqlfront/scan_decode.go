@@ -16,6 +16,7 @@ import (
 type projection struct {
 	columns []int // schema positions
 	whole   bool  // columns are the first ones of the schema, in its order
+	result  bool  // columns are what the scan returns, in its order
 	codec   *codec.RowCodec
 	plan    *codec.Projection
 }
@@ -73,6 +74,7 @@ func (s *rowScan) prepareRow(need []int) error {
 	}
 	var err error
 	s.rows.whole = inOrder(s.rows.columns)
+	s.rows.result = s.out != nil && slices.Equal(s.rows.columns, s.out)
 	s.rows.codec = s.info.rows
 	s.rows.plan, err = s.info.rows.NewProjection(positions)
 	return err
@@ -88,6 +90,7 @@ func (s *rowScan) prepareEntry(need []int) error {
 	}
 	var err error
 	s.entries.whole = inOrder(s.entries.columns)
+	s.entries.result = s.out != nil && slices.Equal(s.entries.columns, s.out)
 	s.entries.codec = s.index.entry
 	s.entries.plan, err = s.index.entry.NewProjection(positions)
 	return err
@@ -235,6 +238,14 @@ func (s *rowScan) emitEntries(ctx *sql.Context, entries []txn.Row) error {
 
 // emit decodes one row, checks it and adds it to the page.
 func (s *rowScan) emit(ctx *sql.Context, p *projection, data []byte, check bool) error {
+	if p.result && !check {
+		row := make(sql.Row, len(s.out))
+		if err := p.codec.Project(ctx, p.plan, data, row); err != nil {
+			return fmt.Errorf("row of %s: %w", s.info.desc.Name, err)
+		}
+		s.page = append(s.page, row)
+		return nil
+	}
 	full, err := p.decode(ctx, len(s.info.schema), data)
 	if err != nil {
 		return fmt.Errorf("row of %s: %w", s.info.desc.Name, err)

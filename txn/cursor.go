@@ -67,9 +67,13 @@ func (t *Txn) newCursor(ctx context.Context, s Scan) (*Cursor, error) {
 	if err := c.fixSnapshot(ctx); err != nil {
 		return nil, err
 	}
-	for _, id := range t.shardsOf(s.Where) {
-		c.sources = append(c.sources, newSource(c, id))
+	ids := t.shardsOf(s.Where)
+	sources, places := make([]source, len(ids)), make([]*source, 2*len(ids))
+	for i, id := range ids {
+		sources[i].begin(c, id)
+		places[i] = &sources[i]
 	}
+	c.sources, c.heap = places[:len(ids):len(ids)], places[len(ids):len(ids)]
 	return c, nil
 }
 

@@ -50,13 +50,13 @@ type page struct {
 	err      error
 }
 
-func newSource(c *Cursor, id shard.ID) *source {
-	s := &source{c: c, shard: id, pageRows: firstPageRows}
+// begin makes s the stream of a shard.
+func (s *source) begin(c *Cursor, id shard.ID) {
+	*s = source{c: c, shard: id, pageRows: firstPageRows}
 	if c.limit > 0 {
 		s.pageRows = min(c.limit, maxPageRows)
 	}
 	s.own, s.ownOK = c.t.buffer.next(id, c.span, nil, c.sequence)
-	return s
 }
 
 // prepare does what must happen on the transaction's goroutine before a fetch.
