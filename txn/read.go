@@ -85,6 +85,13 @@ func (t *Txn) GetMany(ctx context.Context, keys []Key, o ReadOptions) ([]Row, er
 	if err := t.usable(); err != nil || len(keys) == 0 {
 		return nil, err
 	}
+	if len(keys) == 1 {
+		row, err := t.Get(ctx, keys[0], o)
+		if err != nil {
+			return nil, err
+		}
+		return []Row{row}, nil
+	}
 	o = t.effective(o)
 	rows := make([]Row, len(keys))
 	groups := t.group(keys, rows)
