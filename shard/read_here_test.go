@@ -3,7 +3,9 @@ package shard
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,13 +16,18 @@ import (
 
 // here is readHere of one key of one replica. There is no answer if it is left.
 func here(w *trio, r *Replica, at storage.Timestamp, k string) (string, bool) {
-	reads := []hereRead{{replica: r, q: &ReadRequest{At: at, Keys: []storage.Key{storage.Key(k)}}}}
-	readHere(w.ctx(), reads, DefaultByteLimit, time.Minute)
-	require.NoError(w.t, reads[0].err)
-	if reads[0].response == nil {
+	h := hereOf(r, at, k)
+	require.NoError(w.t, h.err)
+	if h.response == nil {
 		return "", false
 	}
-	return string(reads[0].response.Rows[0].Value), true
+	return string(h.response.Rows[0].Value), true
+}
+
+func hereOf(r *Replica, at storage.Timestamp, k string) hereRead {
+	reads := []hereRead{{replica: r, q: &ReadRequest{At: at, Keys: []storage.Key{storage.Key(k)}}}}
+	readHere(context.Background(), reads, DefaultByteLimit, time.Minute)
+	return reads[0]
 }
 
 func wantHere(w *trio, r *Replica, at storage.Timestamp, k, want string) {
@@ -220,4 +227,78 @@ func TestReadHereKeepsTheFence(t *testing.T) {
 	readHere(w.ctx(), reads, DefaultByteLimit, time.Minute)
 	require.Equal(t, SnapshotTooOld, CodeOf(reads[0].err))
 	require.Nil(t, reads[0].response)
+}
+
+// What is read beside commits in one step and in two is read again for ever.
+func TestReadHereRepeats(t *testing.T) {
+	w := newGrowing(t)
+	a := w.shards[1][0]
+	type seen struct {
+		at    storage.Timestamp
+		value string
+	}
+	var writing, reading sync.WaitGroup
+	var reads [2][]seen
+	var seq atomic.Uint64
+	done := make(chan struct{})
+	ctx := w.ctx()
+	commit := func(n int) error {
+		start, err := w.times.Timestamp(ctx)
+		if err != nil {
+			return err
+		}
+		id := storage.TxnID{Start: start, Gateway: 9, Seq: seq.Add(1)}
+		granted, err := a.Lock(ctx, &LockRequest{Txn: id, Mode: LockExclusive, Keys: []storage.Key{storage.Key("x")}, Timeout: time.Minute})
+		if err != nil {
+			return err
+		}
+		floor, err := w.times.Timestamp(ctx)
+		if err != nil {
+			return err
+		}
+		q := OnePCRequest{Txn: id, Token: granted.Token, Floor: floor, Writes: []Write{{Key: storage.Key("x"), Value: fmt.Append(nil, id.Seq)}}}
+		if n%2 == 0 {
+			_, err = a.OnePC(ctx, &q)
+			return err
+		}
+		vote, err := a.Prepare(ctx, &PrepareRequest{OnePCRequest: q, Participants: []ID{1, 2}})
+		if err != nil {
+			return err
+		}
+		return a.Resolve(ctx, &ResolveRequest{Txn: id, Commit: vote.Prepare, Wait: n%4 == 1})
+	}
+	for range 3 {
+		writing.Go(func() {
+			for n := range 60 {
+				if err := commit(n); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range reads {
+		reading.Go(func() {
+			for {
+				at, _ := w.times.Timestamp(ctx)
+				if h := hereOf(a, at, "x"); h.response != nil {
+					reads[i] = append(reads[i], seen{at, string(h.response.Rows[0].Value)})
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	writing.Wait()
+	close(done)
+	reading.Wait()
+	for _, r := range slices.Concat(reads[0], reads[1]) {
+		got, err := w.get(ctx, a, r.at, "x")
+		require.NoError(t, err)
+		require.Equal(t, got, r.value, "at %s", r.at)
+	}
+	t.Log("reads:", len(reads[0]), len(reads[1]))
 }
