@@ -174,6 +174,7 @@ func (n *Node) openShards(ctx context.Context) error {
 		Shards: n.options.Shards, Retention: n.options.Retention, Logger: n.log,
 	}
 	c.Reducer = func(program []byte) (shard.Reduction, error) { return sqlfront.Reduce(program) }
+	c.Filters = func(program []byte) (shard.RowFilter, error) { return sqlfront.Filter(program) }
 	n.clusterConfig(&c)
 	shards, err := shard.Open(ctx, c)
 	if shard.CodeOf(err) == shard.Refused {

@@ -49,6 +49,7 @@ func samples() map[string]Message {
 		"read many response": &ReadManyResponse{Answers: []ReadAnswer{{Response: &ReadResponse{Rows: []Row{row}, More: true, Resume: k("q")}}, {},
 			{Err: &Error{Code: NotOwner, Shard: 2, Owner: 3}}, {Err: errors.New("context canceled")}}},
 		"reduce":             &ReduceRequest{At: 77, Span: Span{Lo: k("a"), Hi: k("b")}, Program: []byte("program")},
+		"read filtered":      &FilteredRead{Read: ReadRequest{At: 77, Span: &Span{Lo: k("a")}, Limit: 10, ByteLimit: 1 << 20}, Visit: 300, Program: []byte("program")},
 		"reduce response":    &ReduceResponse{Result: []byte("result"), Rows: 300, More: true, Resume: k("q")},
 		"lock request":       &LockRequest{Txn: sampleTxn, Token: LockToken{1, 2}, Mode: LockExclusive, Wait: WaitSkip, Keys: []storage.Key{k("a")}, Span: &Span{Hi: k("z")}, Reverse: true, Limit: 3, RowsOnly: true, Durable: true, Read: true, Snapshot: 99, Statement: "SELECT 1", Weight: 4, Timeout: time.Second, Connection: 17},
 		"lock response":      &LockResponse{Token: LockToken{3, 4}, Rows: []Row{row}, Skipped: []int{0, 2}, More: true, Resume: k("q"), MaxCommit: 12},

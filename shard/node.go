@@ -77,6 +77,8 @@ type Config struct {
 	Serve func(func(ctx context.Context, request []byte) []byte)
 	// Reducer reads the programs of ReduceRequests; nil: nothing is reduced here.
 	Reducer Reducer
+	// Filters reads the programs of FilteredReads; set with Reducer.
+	Filters func(program []byte) (RowFilter, error)
 	// DeadAfter is how long a node is silent before its replicas are made anew on
 	// others; 0 means DefaultDeadAfter.
 	DeadAfter time.Duration

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -122,6 +123,7 @@ type fold struct {
 	span      Span
 	at        storage.Timestamp
 	reduction Reduction
+	most      uint64 // rows that are looked at; 0: reduceRows
 
 	rows   uint64
 	more   bool
@@ -211,7 +213,7 @@ func (f *fold) add(ctx context.Context, r *Replica, k storage.Key, value []byte)
 	if f.rows++; f.rows%reduceLook == 0 && ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if f.rows >= reduceRows || f.reduction.Size() >= reduceBytes {
+	if f.rows >= min(cmp.Or(f.most, reduceRows), reduceRows) || f.reduction.Size() >= reduceBytes {
 		f.more, f.resume = true, successor(k)
 	}
 	return nil

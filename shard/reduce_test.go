@@ -115,3 +115,53 @@ func TestReductionFails(t *testing.T) {
 	_, err = a.Reduce(w.ctx(), &ReduceRequest{At: storage.MaxTimestamp}, &listed{})
 	require.Error(t, err, "the oracle did not issue it")
 }
+
+// evens is a filter that wants every second row, and of that the first byte.
+type evens struct{ n int }
+
+func (e *evens) Row(value []byte) ([]byte, bool, error) {
+	e.n++
+	return value[:1], e.n%2 == 0, nil
+}
+
+// A filtered read brings the rows that are wanted, and ends a page where enough rows were
+// looked at, or found.
+func TestFilteredReads(t *testing.T) {
+	w := newTrio(t)
+	a := w.shards[1][0]
+	for i := range 9 {
+		w.put(a, fmt.Sprint("k", i), fmt.Sprint(i, "v"))
+	}
+	at := w.now()
+	for _, c := range []struct {
+		visit, limit, bytes int
+		want                []string
+	}{
+		{0, 0, 1 << 20, []string{"1357"}},
+		{3, 0, 1 << 20, []string{"1", "4", "7"}},
+		{0, 2, 1 << 20, []string{"13", "57", ""}},
+		{0, 0, 1, []string{"1", "3", "5", "7", ""}},
+		{1, 0, 1 << 20, []string{"", "", "", "", "", "", "", "", "", ""}},
+	} {
+		var pages []string
+		q := &FilteredRead{Read: ReadRequest{At: at, Span: &Span{}, Limit: c.limit, ByteLimit: c.bytes}, Visit: c.visit}
+		for {
+			page, err := a.ReadFiltered(w.ctx(), q, &evens{})
+			require.NoError(t, err)
+			text := ""
+			for _, r := range page.Rows {
+				require.True(t, r.Found)
+				text += string(r.Value)
+			}
+			pages = append(pages, text)
+			if !page.More {
+				break
+			}
+			q.Read.Span = &Span{Lo: page.Resume}
+		}
+		if c.visit == 3 {
+			pages = pages[:3]
+		}
+		require.Equal(t, c.want, pages, "%+v", c)
+	}
+}

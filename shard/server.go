@@ -198,6 +198,8 @@ func newRequest(m method) Message {
 		return &ReadManyRequest{}
 	case methodReduce:
 		return &ReduceRequest{}
+	case methodReadFiltered:
+		return &FilteredRead{}
 	}
 	panic(fmt.Sprintf("shard: method %d", m))
 }
@@ -233,6 +235,8 @@ func (s *Server) Dispatch(ctx context.Context, id ID, q Message) (Message, error
 		return r.Read(ctx, q)
 	case *ReduceRequest:
 		return s.reduce(ctx, r, q)
+	case *FilteredRead:
+		return s.readFiltered(ctx, r, q)
 	case *LockRequest:
 		return r.Lock(ctx, q)
 	case *OnePCRequest:

@@ -60,6 +60,7 @@ const (
 	methodLoads
 	methodReadMany
 	methodReduce
+	methodReadFiltered
 	methods // how many there are, plus one
 )
 

@@ -23,7 +23,7 @@ const (
 	VersionLoads Version = 2
 	// VersionReadMany is ReadManyRequest.
 	VersionReadMany Version = 3
-	// VersionReduce is ReduceRequest.
+	// VersionReduce is ReduceRequest and FilteredRead.
 	VersionReduce Version = 4
 )
 

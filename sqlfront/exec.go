@@ -77,12 +77,16 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 		return alterOnline(ctx, n)
 	case *plan.Distinct:
 		return b.buildDistinct(ctx, n, row)
+	case *plan.Filter:
+		if next := b.pushFilter(ctx, n, row); next != nil {
+			return b.base.Build(ctx, next, row)
+		}
 	case *plan.GroupBy:
 		if iter := b.reduce(ctx, n, row); iter != nil {
 			return iter, nil
 		}
 	case *atOwners:
-		return b.base.Build(ctx, n.GroupBy, row)
+		return b.base.Build(ctx, n.Node, row)
 	case *plan.Sort:
 		return b.buildSort(ctx, n, row)
 	case *setNode:

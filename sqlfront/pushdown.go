@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	"github.com/dolthub/go-mysql-server/sql"
@@ -51,6 +52,20 @@ func Reduce(program []byte) (Reduction, error) {
 		return nil, err
 	}
 	return reduce.NewFold(p), nil
+}
+
+// RowFilter is what an owner chooses rows by.
+type RowFilter interface {
+	Row(value []byte) (kept []byte, wanted bool, err error)
+}
+
+// Filter reads a filter that another gateway has sent to this node's shards.
+func Filter(program []byte) (RowFilter, error) {
+	f, err := reduce.DecodeFilter(program)
+	if err != nil {
+		return nil, err
+	}
+	return reduce.NewChooser(f), nil
 }
 
 // pushdown is a node that owners can answer.
@@ -237,45 +252,70 @@ func (p *pushdown) row(g *reduce.Group) (row sql.Row, err error) {
 
 // describePushdown shows in a plan what owners will be asked for.
 func describePushdown(ctx *sql.Context, n *plan.DescribeQuery) (sql.Node, error) {
-	child, same, err := transform.Node(ctx, n.Child, func(ctx *sql.Context, n sql.Node) (sql.Node, transform.TreeIdentity, error) {
-		if g, ok := n.(*plan.GroupBy); ok && planPushdown(ctx, g) != nil {
-			return &atOwners{g}, transform.NewTree, nil
-		}
-		return n, transform.SameTree, nil
-	})
+	child, same, err := markPushdown(ctx, n.Child)
 	if err != nil || same == transform.SameTree {
 		return nil, err
 	}
 	return plan.NewDescribeQuery(ctx, n.Format, child), nil
 }
 
-// atOwners stands for a node in an EXPLAIN. Run, it is the node.
-type atOwners struct{ *plan.GroupBy }
+func markPushdown(ctx *sql.Context, n sql.Node) (sql.Node, transform.TreeIdentity, error) {
+	switch at := n.(type) {
+	case *atOwners:
+		return n, transform.SameTree, nil
+	case *plan.GroupBy:
+		if planPushdown(ctx, at) != nil {
+			return &atOwners{n}, transform.NewTree, nil
+		}
+	case *plan.Filter:
+		if planFilter(ctx, at) != nil {
+			return &atOwners{n}, transform.NewTree, nil
+		}
+	}
+	children, changed := slices.Clone(n.Children()), false
+	for i, c := range children {
+		next, same, err := markPushdown(ctx, c)
+		if err != nil {
+			return nil, transform.SameTree, err
+		}
+		children[i], changed = next, changed || same == transform.NewTree
+	}
+	if !changed {
+		return n, transform.SameTree, nil
+	}
+	next, err := n.WithChildren(ctx, children...)
+	return next, transform.NewTree, err
+}
+
+// atOwners stands around a node in an EXPLAIN of which owners do all or a part. Run, it is
+// the node.
+type atOwners struct{ sql.Node }
+
+// Children implements sql.Node.
+func (a *atOwners) Children() []sql.Node { return []sql.Node{a.Node} }
 
 // WithChildren implements sql.Node.
-func (a *atOwners) WithChildren(ctx *sql.Context, children ...sql.Node) (sql.Node, error) {
-	n, err := a.GroupBy.WithChildren(ctx, children...)
-	if err != nil {
-		return nil, err
+func (a *atOwners) WithChildren(_ *sql.Context, children ...sql.Node) (sql.Node, error) {
+	if len(children) != 1 {
+		return nil, sql.ErrInvalidChildrenNumber.New(a, len(children), 1)
 	}
-	return &atOwners{n.(*plan.GroupBy)}, nil
+	return &atOwners{children[0]}, nil
 }
 
 // Describe implements sql.Describable.
 func (a *atOwners) Describe(ctx *sql.Context, options sql.DescribeOptions) string {
-	p := sql.NewTreePrinter()
-	_ = p.WriteNode("AtOwners")
-	_ = p.WriteChildren(sql.Describe(ctx, a.GroupBy, options))
-	return p.String()
+	return around(sql.Describe(ctx, a.Node, options))
 }
 
 // String implements fmt.Stringer.
-func (a *atOwners) String() string {
-	p := sql.NewTreePrinter()
-	_ = p.WriteNode("AtOwners")
-	_ = p.WriteChildren(a.GroupBy.String())
-	return p.String()
-}
+func (a *atOwners) String() string { return around(a.Node.String()) }
 
 // DebugString implements sql.DebugStringer.
-func (a *atOwners) DebugString(ctx *sql.Context) string { return a.String() }
+func (a *atOwners) DebugString(ctx *sql.Context) string { return around(sql.DebugString(ctx, a.Node)) }
+
+func around(text string) string {
+	p := sql.NewTreePrinter()
+	_ = p.WriteNode("AtOwners")
+	_ = p.WriteChildren(text)
+	return p.String()
+}

@@ -182,6 +182,9 @@ func (p pushTable) aggregate(r *rand.Rand) string {
 
 // statement is one that owners can answer, most of the time.
 func (p pushTable) statement(r *rand.Rand, asOf string) string {
+	if r.IntN(3) == 0 {
+		return p.filtered(r, asOf)
+	}
 	var groups, out []string
 	for range r.IntN(3) {
 		groups = append(groups, p.column(r).name)
@@ -205,6 +208,26 @@ func (p pushTable) statement(r *rand.Rand, asOf string) string {
 	}
 	if r.IntN(6) == 0 {
 		q += " LIMIT 3"
+	}
+	return q
+}
+
+// filtered is a statement whose rows owners choose, in part at least.
+func (p pushTable) filtered(r *rand.Rand, asOf string) string {
+	out := "*"
+	if r.IntN(2) == 0 {
+		out = p.column(r).name + ", " + p.column(r).name
+	}
+	condition := p.condition(r, 2)
+	if r.IntN(2) == 0 {
+		condition += " AND " + p.condition(r, 1)
+	}
+	q := fmt.Sprintf("SELECT %s FROM %s%s WHERE %s", out, p.name, asOf, condition)
+	switch r.IntN(4) {
+	case 0:
+		q += fmt.Sprintf(" LIMIT %d", r.IntN(5))
+	case 1:
+		q += " ORDER BY " + p.column(r).name + ", id LIMIT 7"
 	}
 	return q
 }

@@ -41,6 +41,7 @@ type rowScan struct {
 	// eager: everything is read at once, because later spans would show what
 	// the statement wrote after the first.
 	eager bool
+	whole bool // the whole table is read
 
 	cursor *txn.Cursor
 	stored []txn.Row // room for what a page is made of
@@ -93,6 +94,7 @@ func (t *Table) open(ctx *sql.Context, lookup *sql.IndexLookup) (sql.RowIter, er
 		return nil, err
 	}
 	if lookup == nil {
+		s.whole = true
 		s.spans = []codec.Span{{Lo: info.primary.start, Hi: keycodec.PrefixEnd(info.primary.start)}}
 		return s, s.begin(ctx)
 	}
@@ -387,6 +389,9 @@ func (s *rowScan) nextSpan() txn.Scan {
 		scan.Lock, scan.At = txn.LockNone, s.loose.at
 	} else if s.mode.limit > 0 || s.size == 1 {
 		scan.Limit = s.size
+	}
+	if s.whole && s.mode.filter != nil {
+		scan.Filter = s.mode.filter.program(s)
 	}
 	return scan
 }

@@ -63,6 +63,7 @@ func (s *stack) start() {
 	s.host = s.network.Host("n1")
 	s.node, err = shard.Open(context.Background(), shard.Config{
 		Reducer: func(program []byte) (shard.Reduction, error) { return Reduce(program) },
+		Filters: func(program []byte) (shard.RowFilter, error) { return Filter(program) },
 		NodeID:  1, Engine: s.engine, Host: s.host, Shards: 3, Logger: s.logger})
 	require.NoError(s.t, err)
 	var router txn.Router = s.node.Router()

@@ -43,6 +43,7 @@ type readMode struct {
 	semi     bool          // UPDATE of one table: see looseScan
 	limit    int           // how many rows it fetches at least; 0: unknown
 	first    *firstRows    // it fetches no more than these; nil: unknown
+	filter   *pushedFilter // by which owners leave rows out of a scan of the table; nil: they send all
 }
 
 var (

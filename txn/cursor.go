@@ -20,6 +20,7 @@ type Cursor struct {
 	sequence uint64            // own writes up to here are shown
 	limit    int               // hint of how many rows the caller wants; 0: all
 	sources  []*source
+	filter   []byte // for owners; nil: they send all rows
 
 	// heap holds the sources that have a row, the one whose row comes first on
 	// top. Empty for a cursor of one source.
@@ -64,6 +65,9 @@ func (t *Txn) newCursor(ctx context.Context, s Scan) (*Cursor, error) {
 		return c, nil // an empty interval
 	}
 	c.rowsOnly = o.Lock != LockNone && !s.Interval && t.byRow(o)
+	if s.Filter != nil && o.Lock == LockNone && o.At == 0 && !s.Reverse && !t.past() && t.c.router.Reduces() {
+		c.filter = s.Filter
+	}
 	if err := c.fixSnapshot(ctx); err != nil {
 		return nil, err
 	}
@@ -173,7 +177,7 @@ func (c *Cursor) begin(ctx context.Context) error {
 // firstPages asks all shards at once.
 func (c *Cursor) firstPages(ctx context.Context, sent *requests) []page {
 	pages := make([]page, len(c.sources))
-	if c.o.Lock == LockNone && len(c.sources) > 1 {
+	if c.o.Lock == LockNone && len(c.sources) > 1 && c.filter == nil {
 		reads, same := make([]shard.ShardRead, len(pages)), c.sources[0].snapshotRequest(c.sources[0].pageRows)
 		for i, s := range c.sources {
 			reads[i] = shard.ShardRead{Shard: s.shard, Request: same}
@@ -211,6 +215,9 @@ func (c *Cursor) Next(ctx context.Context) (Row, bool, error) {
 		if c.err = c.moveOn(ctx); c.err != nil {
 			return Row{}, false, c.err
 		}
+	}
+	if c.err = c.passPending(ctx); c.err != nil {
+		return Row{}, false, c.err
 	}
 	top := c.top()
 	if top == nil || !top.ok {

@@ -105,6 +105,10 @@ func (w *trio) Read(ctx context.Context, s shard.ID, q *shard.ReadRequest) (*sha
 
 func (w *trio) Reduces() bool { return false }
 
+func (w *trio) ReadFiltered(ctx context.Context, s shard.ID, q *shard.FilteredRead) (*shard.ReadResponse, error) {
+	return ask[*shard.ReadResponse](ctx, w, s, q)
+}
+
 func (w *trio) Reduce(ctx context.Context, s shard.ID, q *shard.ReduceRequest) (*shard.ReduceResponse, error) {
 	return ask[*shard.ReduceResponse](ctx, w, s, q)
 }

@@ -142,4 +142,7 @@ type Scan struct {
 	// Interval locks the interval at every level, for what must find the latest
 	// rows and keep others out: foreign keys.
 	Interval bool
+	// Filter is a program by which owners may leave out rows (Cursor shows them or
+	// not). The transaction's own writes are always there.
+	Filter []byte
 }

@@ -21,6 +21,7 @@ type Router interface {
 	ReadMany(ctx context.Context, reads []shard.ShardRead)
 	// Reduces tells whether Reduce may be called.
 	Reduces() bool
+	ReadFiltered(ctx context.Context, s shard.ID, r *shard.FilteredRead) (*shard.ReadResponse, error)
 	Reduce(ctx context.Context, s shard.ID, r *shard.ReduceRequest) (*shard.ReduceResponse, error)
 	ReadNearby(ctx context.Context, s shard.ID, r *shard.ReadRequest) (*shard.ReadResponse, error)
 	StaleTimestamp(ctx context.Context, staleness time.Duration, most storage.Timestamp) (storage.Timestamp, error)

@@ -30,6 +30,7 @@ type source struct {
 	resume   storage.Key   // where the next page begins
 	more     bool          // there is a next page
 	pageRows int           // rows to ask for next
+	visit    int           // rows to look at next, with a filter
 	mine     []storage.Key // keys of the current page that this scan alone has locked (SKIP LOCKED)
 
 	last  storage.Key // of the last row that the cursor returned from here
@@ -37,6 +38,8 @@ type source struct {
 	ownOK bool
 	head  Row // the row that the cursor yields next, if ok
 	ok    bool
+
+	pending bool // head is only where the next page begins, of which nothing is known yet
 }
 
 // page is one answer: of a read, or of a lock request.
@@ -52,7 +55,7 @@ type page struct {
 
 // begin makes s the stream of a shard.
 func (s *source) begin(c *Cursor, id shard.ID) {
-	*s = source{c: c, shard: id, pageRows: firstPageRows}
+	*s = source{c: c, shard: id, pageRows: firstPageRows, visit: firstVisit}
 	if c.limit > 0 {
 		s.pageRows = min(c.limit, maxPageRows)
 	}
@@ -84,6 +87,8 @@ func (s *source) span() shard.Span {
 // of several sources may run at once.
 func (s *source) fetch(ctx context.Context) page {
 	switch {
+	case s.c.filter != nil:
+		return s.fetchFiltered(ctx)
 	case s.c.o.Lock == LockNone:
 		return s.fetchSnapshot(ctx, s.pageRows)
 	case s.c.rowsOnly:
@@ -209,7 +214,7 @@ func (s *source) accept(p page) error {
 		return &Error{Code: Bug, Shard: s.shard, Detail: "a page that does not move on"}
 	}
 	s.rows, s.more, s.resume = p.rows, p.more, p.resume
-	s.pageRows = min(2*s.pageRows, maxPageRows)
+	s.pageRows, s.visit = min(2*s.pageRows, maxPageRows), min(4*s.visit, maxVisit)
 	if s.c.o.Lock == LockNone {
 		s.pageRows = max(s.pageRows, firstPageRows)
 	}
@@ -257,6 +262,13 @@ func (s *source) advance(ctx context.Context) error {
 	s.head, s.ok = Row{}, false
 	for {
 		for len(s.rows) == 0 && s.more {
+			if s.c.filter != nil {
+				if s.ownFirst() {
+					break
+				}
+				s.head, s.ok, s.pending = Row{Key: s.resume}, true, true
+				return nil
+			}
 			if err := s.turn(ctx); err != nil {
 				return err
 			}

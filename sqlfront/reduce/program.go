@@ -137,10 +137,19 @@ func appendPlaces(b []byte, places []int) []byte {
 // Decode reads what Append wrote.
 func Decode(b []byte) (*Program, error) {
 	d := decoder{b: b}
-	if d.byte() != format {
-		return nil, ErrFormat
+	p := d.program()
+	if err := d.done(); err != nil {
+		return nil, err
 	}
+	return p, p.Valid()
+}
+
+func (d *decoder) program() *Program {
 	p := &Program{}
+	if d.byte() != format {
+		d.bad = true
+		return p
+	}
 	for range d.count() {
 		c := Column{ID: uint32(d.small(1<<32 - 1)), Kind: Kind(d.byte())}
 		if v := d.bytes(); len(v) > 0 {
@@ -160,10 +169,7 @@ func Decode(b []byte) (*Program, error) {
 	default:
 		d.bad = true
 	}
-	if err := d.done(); err != nil {
-		return nil, err
-	}
-	return p, p.Valid()
+	return p
 }
 
 func (d *decoder) places() (places []int) {

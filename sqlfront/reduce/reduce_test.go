@@ -383,7 +383,68 @@ func golden() (string, []byte, []byte) {
 		}
 	}
 	program, result := p.Append(nil), f.Result(nil)
-	return "program " + hex.EncodeToString(program) + "\nresult " + hex.EncodeToString(result) + "\n", program, result
+	text := "program " + hex.EncodeToString(program) + "\nresult " + hex.EncodeToString(result) + "\n"
+	return text + "filter " + hex.EncodeToString(goldenFilter().Append(nil)) + "\n", program, result
+}
+
+func goldenFilter() *Filter {
+	return &Filter{Columns: testColumns[:2], Where: Condition{Test: Greater, Column: 1, Values: []uint64{3}}, OrNull: true, Keep: []uint32{1, 3, 300}}
+}
+
+// TestChoosing: what is kept of a row reads as the row does, column by column.
+func TestChoosing(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 4))
+	all := Program{Columns: testColumns, Aggregates: []Aggregate{{Op: Count, Column: 3}}}
+	for range 3000 {
+		f := &Filter{Columns: testColumns, Where: randomCondition(r, 2), OrNull: r.IntN(2) == 0}
+		if r.IntN(3) > 0 {
+			f.Keep = []uint32{}
+			for _, id := range []uint32{1, 2, 3, 7, 9, 30, 31} {
+				if r.IntN(2) == 0 {
+					f.Keep = append(f.Keep, id)
+				}
+			}
+		}
+		sent, err := DecodeFilter(f.Append(nil))
+		require.NoError(t, err)
+		require.Equal(t, f, sent)
+		v := randomRow(r)
+		fields := make([]field, len(testColumns))
+		for i := range fields {
+			fields[i] = v.value(i)
+		}
+		kept, wanted, err := NewChooser(sent).Row(v.encode())
+		require.NoError(t, err)
+		truth := f.Where.holds(testColumns, fields)
+		require.Equal(t, truth == yes || truth == unknown && f.OrNull, wanted)
+		if !wanted {
+			continue
+		}
+		fold := NewFold(&all)
+		require.NoError(t, fold.Add(nil, kept))
+		for i, c := range testColumns {
+			want := v.value(i)
+			if f.Keep != nil && !slices.Contains(f.Keep, c.ID) {
+				want = defaultOf(c) // left out is as good as missing
+			}
+			require.Equal(t, want, fold.reader.row[i])
+		}
+	}
+}
+
+func FuzzFilter(f *testing.F) {
+	f.Add(goldenFilter().Append(nil))
+	row := testRow{1, uint64(2), uint64(3), "text"}.encode()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		filter, err := DecodeFilter(b)
+		if err != nil {
+			return
+		}
+		again, err := DecodeFilter(filter.Append(nil))
+		require.NoError(t, err)
+		require.Equal(t, filter, again)
+		_, _, _ = NewChooser(filter).Row(row)
+	})
 }
 
 func TestFormatsAreStable(t *testing.T) {
@@ -433,5 +494,8 @@ func FuzzRow(f *testing.F) {
 	_, program, _ := golden()
 	p, err := Decode(program)
 	require.NoError(f, err)
-	f.Fuzz(func(t *testing.T, b []byte) { _ = NewFold(p).Add([]byte("k"), b) })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_ = NewFold(p).Add([]byte("k"), b)
+		_, _, _ = NewChooser(goldenFilter()).Row(b)
+	})
 }
