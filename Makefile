@@ -24,7 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
-.PHONY: bench-peers recovery commit isolation bank large cluster-test rpc ddl pushdown
+.PHONY: bench-peers recovery commit commitcost isolation bank large cluster-test rpc ddl pushdown
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -96,6 +96,10 @@ recovery:
 # What a COMMIT costs on several shards beside one, with the limits it must keep.
 commit: build
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/commit -binary ./$(BIN)
+
+# What a durable transaction costs below SQL: rate, CPU, log entries, fsyncs, garbage.
+commitcost:
+	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/commitcost $(ARGS)
 
 # What concurrent sessions saw, judged by a checker for dependency cycles: 100,000
 # transactions at each level, then the loads with invariants and the same with a

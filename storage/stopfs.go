@@ -22,6 +22,7 @@ type StopFS struct {
 	vfs.FS
 	failed func(error)
 	armed  atomic.Bool
+	syncs  atomic.Uint64
 }
 
 // NewStopFS puts a StopFS over a file system; nil is the disk. failed is called
@@ -32,6 +33,9 @@ func NewStopFS(base vfs.FS, failed func(error)) *StopFS {
 	}
 	return &StopFS{FS: base, failed: failed}
 }
+
+// Syncs returns how many fsyncs of files have returned.
+func (s *StopFS) Syncs() uint64 { return s.syncs.Load() }
 
 // Arm ends the time in which errors are handed through.
 func (s *StopFS) Arm() { s.armed.Store(true) }
@@ -113,9 +117,17 @@ func (f *stopFile) WriteAt(p []byte, at int64) (int, error) {
 	return n, f.fs.check("write", f.path, err)
 }
 
-func (f *stopFile) Sync() error { return f.fs.check("fsync", f.path, f.File.Sync()) }
+func (f *stopFile) Sync() error {
+	err := f.fs.check("fsync", f.path, f.File.Sync())
+	f.fs.syncs.Add(1)
+	return err
+}
 
-func (f *stopFile) SyncData() error { return f.fs.check("fsync", f.path, f.File.SyncData()) }
+func (f *stopFile) SyncData() error {
+	err := f.fs.check("fsync", f.path, f.File.SyncData())
+	f.fs.syncs.Add(1)
+	return err
+}
 
 func (f *stopFile) SyncTo(length int64) (bool, error) {
 	full, err := f.File.SyncTo(length)
