@@ -34,6 +34,11 @@
 //
 // The last index of a log is that of its last entry. Nothing else records it.
 //
+// # Files
+//
+// The write-ahead log's files have all their blocks, with zeros or an older log in
+// them, before anything is written to them: an fsync is then one write (spareFS).
+//
 // # What protects what
 //
 // Pebble orders the batches. The cache of what is stored (one small record per

@@ -59,7 +59,8 @@ type Options struct {
 
 // Store implements raftio.ILogDB.
 type Store struct {
-	db *pebble.DB
+	db     *pebble.DB
+	spares *spareFS
 
 	mu struct {
 		sync.Mutex
@@ -83,8 +84,13 @@ var _ raftio.ILogDB = (*Store)(nil)
 
 // Open opens a store, or makes one where there is none.
 func Open(o Options) (*Store, error) {
-	s := &Store{}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = DefaultMemTableBytes
+	}
+	// A log is about as long as what its memtable holds.
+	s := &Store{spares: newSpareFS(o.FS, o.Dir, o.MemTableBytes)}
 	s.mu.replicas = make(map[replica]*known)
+	o.FS = s.spares
 	db, err := pebble.Open(o.Dir, pebbleOptions(o))
 	if err != nil {
 		if isLocked(err) {
@@ -93,6 +99,7 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("logstore: open %s: %w", o.Dir, err)
 	}
 	s.db = db
+	s.spares.clear() // the folder is ours now
 	if err := s.checkFormat(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", o.Dir, err), db.Close())
 	}
@@ -100,9 +107,6 @@ func Open(o Options) (*Store, error) {
 }
 
 func pebbleOptions(o Options) *pebble.Options {
-	if o.MemTableBytes == 0 {
-		o.MemTableBytes = DefaultMemTableBytes
-	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 8 << 20
 	}
@@ -173,6 +177,7 @@ func (s *Store) Close() error {
 	if done {
 		return nil
 	}
+	s.spares.close()
 	return s.db.Close()
 }
 

@@ -1,0 +1,172 @@
+package logstore
+
+import (
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// spareName is the file that the next write-ahead log will be. spareTemporary is
+// one that is not whole yet.
+const (
+	spareName      = "spare"
+	spareTemporary = "spare.tmp"
+)
+
+// spareStep is how much of a spare is written between two fsyncs: what commits
+// meanwhile does not wait for more.
+const spareStep = 1 << 20
+
+// spareFS gives the write-ahead log files whose blocks are there already and
+// hold zeros. To sync what overwrites such blocks is one write; where the file
+// grows, or its blocks were only reserved, the file's inode is written as well,
+// which takes more than twice as long.
+//
+// Pebble takes old logs again itself, but only once there are some, and of the
+// size they happened to reach: after a start its logs are a quarter of a megabyte
+// at first, and twice as long each time. So one spare of full size lies ready, and
+// takes the place of a file that would be new or is too short. When all files have
+// the full size the spare stays what it is.
+//
+// A spare gets its name when it is whole and synced, and becomes a log by a
+// rename, as an old log does; Pebble syncs the folder after either. Zeros are no
+// records: a log ends at the first of them. The first spare is made when the
+// first log is full; most stores of tests never come there.
+type spareFS struct {
+	vfs.FS
+	dir  string
+	size int64
+	used atomic.Int64 // spares that became logs
+
+	mu struct {
+		sync.Mutex
+		logs   int  // that were begun since the start
+		making bool // a goroutine makes one
+		ready  bool
+		closed bool
+	}
+	work sync.WaitGroup
+}
+
+func newSpareFS(base vfs.FS, dir string, size int64) *spareFS {
+	if base == nil {
+		base = vfs.Default
+	}
+	return &spareFS{FS: base, dir: dir, size: size}
+}
+
+// clear removes what an earlier process left. The folder need not exist.
+func (s *spareFS) clear() {
+	_ = s.FS.Remove(s.FS.PathJoin(s.dir, spareName))
+	_ = s.FS.Remove(s.FS.PathJoin(s.dir, spareTemporary))
+}
+
+// Create is part of vfs.FS.
+func (s *spareFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if !isLog(name) {
+		return s.FS.Create(name, c)
+	}
+	defer s.prepare()
+	if s.take() {
+		return s.FS.ReuseForWrite(s.FS.PathJoin(s.dir, spareName), name, c)
+	}
+	return s.FS.Create(name, c)
+}
+
+// ReuseForWrite is part of vfs.FS.
+func (s *spareFS) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if !isLog(name) {
+		return s.FS.ReuseForWrite(old, name, c)
+	}
+	defer s.prepare()
+	info, err := s.FS.Stat(old)
+	if err != nil || info.Size() >= s.size || !s.take() {
+		return s.FS.ReuseForWrite(old, name, c)
+	}
+	f, err := s.FS.ReuseForWrite(s.FS.PathJoin(s.dir, spareName), name, c)
+	if err == nil {
+		err = s.FS.Remove(old)
+	}
+	return f, err
+}
+
+// Unwrap is part of vfs.FS.
+func (s *spareFS) Unwrap() vfs.FS { return s.FS }
+
+// isLog tells whether a file is a write-ahead log of Pebble's.
+func isLog(name string) bool { return strings.HasSuffix(path.Base(name), ".log") }
+
+// take reports whether there is a spare, which is the caller's then.
+func (s *spareFS) take() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.mu.ready {
+		return false
+	}
+	s.mu.ready = false
+	s.used.Add(1)
+	return true
+}
+
+// prepare makes a spare if there is none. The log that a store begins with does
+// not ask for one.
+func (s *spareFS) prepare() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.logs++
+	if s.mu.logs == 1 || s.mu.ready || s.mu.making || s.mu.closed {
+		return
+	}
+	s.mu.making = true
+	s.work.Go(func() {
+		err := s.make()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.mu.making, s.mu.ready = false, err == nil
+	})
+}
+
+// make writes a spare. One that fails is no harm: the next log tries again.
+func (s *spareFS) make() error {
+	temporary := s.FS.PathJoin(s.dir, spareTemporary)
+	f, err := s.FS.Create(temporary, "pebble-wal")
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, min(s.size, spareStep))
+	for left := s.size; left > 0 && err == nil && !s.isClosed(); left -= int64(len(zeros)) {
+		if _, err = f.Write(zeros[:min(left, int64(len(zeros)))]); err == nil {
+			err = f.SyncData()
+		}
+		clear(zeros) // a File may change what it is given
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return err
+	}
+	return s.FS.Rename(temporary, s.FS.PathJoin(s.dir, spareName))
+}
+
+func (s *spareFS) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.closed
+}
+
+// close waits until no spare is being made, and removes the one there is: the next
+// start makes its own.
+func (s *spareFS) close() {
+	s.mu.Lock()
+	s.mu.closed = true
+	s.mu.Unlock()
+	s.work.Wait()
+	s.clear()
+}
