@@ -181,7 +181,7 @@ func (s *stored) ReadMany(ctx context.Context, reads []shard.ShardRead) { ReadEa
 
 // ReadEach is ReadMany for routers of which a test watches each read.
 func ReadEach(ctx context.Context, r Router, reads []shard.ShardRead) {
-	inParallel(len(reads), func(i int) {
+	(*crew)(nil).inParallel(len(reads), func(i int) {
 		q := &reads[i]
 		q.Response, q.Err = r.Read(ctx, q.Shard, q.Request)
 	})

@@ -189,7 +189,7 @@ func (a *attempt) send(ctx context.Context) {
 	ctx, cancel := a.t.c.detached(ctx, commitPatience)
 	defer cancel()
 	a.prepare = a.first()
-	inParallel(len(a.requests), func(i int) {
+	a.t.c.crew.inParallel(len(a.requests), func(i int) {
 		vote, err := a.ask(ctx, a.requests[i].Participants[i], a.requests[i])
 		switch {
 		case err == nil:

@@ -70,6 +70,7 @@ type Coordinator struct {
 
 	resolver  *resolver
 	recoverer *recoverer
+	crew      *crew
 
 	advisorySeq atomic.Uint64 // sessions with advisory locks, and their steps
 
@@ -98,6 +99,7 @@ func New(cfg Config) *Coordinator {
 	}
 	c := &Coordinator{cfg: cfg, router: cfg.Router, log: cfg.Logger}
 	c.life, c.stop = context.WithCancel(context.Background())
+	c.crew = newCrew(c.life.Done())
 	c.mu.open = make(map[uint64]*Txn)
 	c.resolver = newResolver(c)
 	c.recoverer = newRecoverer(c.life, c)

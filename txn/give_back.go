@@ -23,7 +23,7 @@ func (t *Txn) giveBack(sources []*source) {
 		return
 	}
 	failed := make([]error, len(from))
-	inParallel(len(from), func(i int) {
+	t.c.crew.inParallel(len(from), func(i int) {
 		ctx, cancel := t.c.detached(context.Background(), cleanupPatience)
 		defer cancel()
 		failed[i] = t.c.router.Release(ctx, from[i].shard, &shard.ReleaseRequest{Txn: t.id, Keys: keys[i]})

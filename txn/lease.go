@@ -30,7 +30,7 @@ func (c *Coordinator) renew(ctx context.Context) {
 	defer cancel()
 	request := c.renewal()
 	shards := c.shards()
-	inParallel(len(shards), func(i int) {
+	c.crew.inParallel(len(shards), func(i int) {
 		if err := c.router.Renew(ctx, shards[i], request); err != nil {
 			c.log.Debug("renew lease", "shard", shards[i], "error", err)
 		}

@@ -122,7 +122,7 @@ func (t *Txn) lockEmpty(ctx context.Context, shards []shard.ID, spans []Interval
 	empty := true
 	for _, span := range spans {
 		responses, errs := make([]*shard.LockResponse, len(parts)), make([]error, len(parts))
-		inParallel(len(parts), func(i int) {
+		t.c.crew.inParallel(len(parts), func(i int) {
 			r := t.lockRequest(parts[i], o)
 			r.Span, r.Limit = &shard.Span{Lo: span.Lo, Hi: span.Hi}, 1
 			responses[i], errs[i] = t.c.lock(ctx, parts[i].shard, r)

@@ -29,7 +29,7 @@ func (c *Coordinator) Outcome(ctx context.Context, id storage.TxnID) (Outcome, e
 	shards := c.shards()
 	votes := make([]*shard.LookVoteResponse, len(shards))
 	errs := make([]error, len(shards))
-	inParallel(len(shards), func(i int) {
+	c.crew.inParallel(len(shards), func(i int) {
 		votes[i], errs[i] = c.router.LookVote(ctx, shards[i], &shard.LookVoteRequest{Txn: id})
 	})
 	said := make(map[shard.ID]*shard.LookVoteResponse, len(shards))

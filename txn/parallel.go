@@ -3,19 +3,70 @@ package txn
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rowlockdb/rowlock/shard"
 )
 
+// crew runs parts of statements and commits beside each other. A goroutine begins
+// with a small stack, which is copied into larger ones several times on the way
+// down to the store; so those that have been there stay for the parts to come.
+type crew struct {
+	parts chan func()
+	over  <-chan struct{} // nobody stays any longer
+	idle  atomic.Int32
+}
+
+// crewIdle bounds how many stay.
+const crewIdle = 64
+
+func newCrew(over <-chan struct{}) *crew {
+	return &crew{parts: make(chan func()), over: over}
+}
+
+// run has somebody run a part, who may have nothing to do or be new. Nobody stays
+// in a crew that is nil.
+func (w *crew) run(part func()) {
+	if w == nil {
+		go part()
+		return
+	}
+	select {
+	case w.parts <- part:
+	default:
+		go w.work(part)
+	}
+}
+
+func (w *crew) work(part func()) {
+	for {
+		part()
+		if w.idle.Add(1) > crewIdle {
+			w.idle.Add(-1)
+			return
+		}
+		select {
+		case part = <-w.parts:
+			w.idle.Add(-1)
+		case <-w.over:
+			return
+		}
+	}
+}
+
 // inParallel runs f(0..n-1), one of them on this goroutine, and waits for all.
-func inParallel(n int, f func(i int)) {
+func (w *crew) inParallel(n int, f func(i int)) {
 	if n == 1 {
 		f(0)
 		return
 	}
 	var wg sync.WaitGroup
 	for i := 1; i < n; i++ {
-		wg.Go(func() { f(i) })
+		wg.Add(1)
+		w.run(func() {
+			defer wg.Done()
+			f(i)
+		})
 	}
 	if n > 0 {
 		f(0)
@@ -45,7 +96,7 @@ func (r *requests) send(ctx context.Context, n int, f func(ctx context.Context, 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	inParallel(n, func(i int) {
+	r.t.c.crew.inParallel(n, func(i int) {
 		if s, err := f(ctx, i); err != nil {
 			r.note(s, err)
 			cancel()

@@ -192,7 +192,7 @@ func (t *Txn) dropLocks(ctx context.Context, parts []*participant) {
 	}
 	ctx, cancel := t.c.detached(ctx, cleanupPatience)
 	defer cancel()
-	inParallel(len(parts), func(i int) {
+	t.c.crew.inParallel(len(parts), func(i int) {
 		err := t.c.router.Release(ctx, parts[i].shard, &shard.ReleaseRequest{Txn: t.id})
 		if err != nil {
 			t.c.log.Debug("release locks", "txn", t.id, "shard", parts[i].shard, "error", err)

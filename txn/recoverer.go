@@ -110,7 +110,7 @@ func (r *recoverer) finish(id storage.TxnID, shards []shard.ID) error {
 	applying, end := context.WithTimeout(r.ctx, applyPatience)
 	defer end()
 	errs := make([]error, len(shards))
-	inParallel(len(shards), func(i int) {
+	r.c.crew.inParallel(len(shards), func(i int) {
 		r.c.reached(StepResolve, id)
 		errs[i] = r.c.router.Resolve(applying, shards[i], &shard.ResolveRequest{Txn: id, Commit: commit, Wait: true})
 	})
@@ -182,7 +182,7 @@ func (r *recoverer) sweepAll(ctx context.Context, first map[shard.ID]bool) {
 	shards := r.local()
 	asked := make([]bool, len(shards))
 	var next atomic.Int64
-	inParallel(min(sweepAsks, len(shards)), func(int) {
+	r.c.crew.inParallel(min(sweepAsks, len(shards)), func(int) {
 		for i := int(next.Add(1)) - 1; i < len(shards); i = int(next.Add(1)) - 1 {
 			s := shards[i]
 			asked[i] = first[s] || r.sweep(ctx, s, 0, r.c.isPredecessor)
@@ -268,7 +268,7 @@ func (c *Coordinator) closeVotes(ctx context.Context, id storage.TxnID, shards [
 		if v, commit := decide(r, ballots); v != verdictPending {
 			return v, commit
 		}
-		inParallel(len(shards), func(i int) {
+		c.crew.inParallel(len(shards), func(i int) {
 			if ballots[i].answer != answerNone {
 				return
 			}
