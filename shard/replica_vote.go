@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"sync"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -56,16 +57,28 @@ func (r *Replica) bad(detail string) error {
 	return &Error{Code: BadRequest, Shard: r.c.Shard, Detail: detail}
 }
 
+// hashBuffer bounds the buffers that stay.
+const hashBuffer = 64 << 10
+
+// hashBuffers are where content is laid out to be hashed.
+var hashBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
 // contentHash identifies what is voted on. The floor and the token are not part
 // of it: a retry may draw a newer floor (H7).
 func (q *voteRequest) contentHash() uint64 {
-	b := appendIDs(appendTxn(make([]byte, 0, 256), q.Txn), q.participants)
+	buffer := hashBuffers.Get().(*[]byte)
+	b := appendIDs(appendTxn((*buffer)[:0], q.Txn), q.participants)
 	b = appendUint(appendUint(b, uint64(q.chunks)), q.staged)
 	b = appendWrites(appendSchemas(appendLockRefs(b, q.Locked), q.Schemas), q.Writes)
 	if mutated("H7.hash-with-floor") {
 		b = appendUint(b, uint64(q.Floor))
 	}
-	return xxh3.Hash(b)
+	if cap(b) <= hashBuffer { // larger ones are rare, and would stay for good
+		*buffer = b
+	}
+	hash := xxh3.Hash(b)
+	hashBuffers.Put(buffer)
+	return hash
 }
 
 // castVote leads a transaction to its vote on this shard: join an attempt that
