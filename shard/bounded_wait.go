@@ -14,10 +14,14 @@ type boundedWait struct {
 	bounded context.Context
 	cancel  context.CancelFunc
 	waited  bool
+	begun   func() // called when the wait begins; may be nil
 }
 
 // Done starts the clock.
 func (w *boundedWait) Done() <-chan struct{} {
+	if !w.waited && w.begun != nil {
+		w.begun()
+	}
 	w.waited = true
 	if w.timeout > 0 && w.bounded == nil {
 		w.bounded, w.cancel = context.WithTimeout(w.Context, w.timeout)

@@ -51,6 +51,9 @@ type ReplicaConfig struct {
 	Logger  *slog.Logger
 	Clock   func() time.Time // paces gateways' leases and the oracle
 	Lease   LeasePolicy      // of this owner's reads
+	// Linger is how long outcomes of votes wait for others at most; 0 is
+	// DefaultLinger, less is not at all.
+	Linger time.Duration
 	// Full, if set, tells whether the node refuses writes (Node.SetFull).
 	Full *atomic.Bool
 	// Steps, if set, is called where the protocol fixes an order: a test that
@@ -112,6 +115,9 @@ func NewReplica(c ReplicaConfig) *Replica {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Linger == 0 {
+		c.Linger = DefaultLinger
 	}
 	r := &Replica{c: c}
 	r.life, r.end = context.WithCancel(context.Background())

@@ -95,7 +95,7 @@ func (g *grant) acquire(ctx context.Context, mode LockMode, spans []locks.Span) 
 	// The request queues once and as what it is: asked with NOWAIT first, it
 	// would wait for a voted holder beyond its timeout (H15), and then begin at
 	// the end of the queue.
-	g.wait = boundedWait{Context: ctx, timeout: g.q.Timeout}
+	g.wait = boundedWait{Context: ctx, timeout: g.q.Timeout, begun: g.r.hurryResolves}
 	defer g.wait.stop()
 	skipped, err := g.t.table.Acquire(&g.wait, request, g.q.Wait)
 	if g.wait.waited {

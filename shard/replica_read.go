@@ -312,6 +312,7 @@ func (r *Replica) awaitResolution(ctx context.Context, t *tenure, k storage.Key,
 	if resolving {
 		patience = resolvePatience
 	}
+	r.hurryResolves()
 	return r.await(ctx, v.done, patience, &Error{Code: Undecided, Shard: r.c.Shard, Key: slices.Clone(k),
 		Other: id, Participants: v.participants})
 }

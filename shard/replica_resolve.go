@@ -4,16 +4,27 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/rowlockdb/rowlock/storage"
 )
 
 // resolver collects outcomes and proposes those that came together as one
 // command. It runs on a goroutine that lives while there is work.
+//
+// An outcome is on nobody's way until somebody waits for it: nothing that a
+// client was told depends on it. So it lingers, for others to share its log entry
+// with, and the shards of a node propose what they have at the same moments, so
+// that one fsync does for all of them. Who meets a lock or a vote that waits for
+// an outcome hurries the shard; for a while after that nothing lingers there,
+// because the next one will probably be met as well.
 type resolver struct {
 	mu struct {
 		sync.Mutex
 		queue   []pendingResolve
 		running bool
 		idle    chan struct{} // closed when running ends; nil if nobody asked
+		due     *time.Timer   // begins to run the queue; nil: nothing lingers
+		prompt  time.Time     // nothing lingers before
 	}
 }
 
@@ -31,6 +42,15 @@ const (
 	resolveBatch   = 512
 	resolveBytes   = 4 << 20
 	inheritedBytes = resolveBytes / 16
+	// DefaultLinger is the distance of the moments at which the shards of a node
+	// propose the outcomes that have come in, and so the longest that one lingers.
+	// What was decided within it has to be recovered if the owner dies.
+	DefaultLinger = 10 * time.Millisecond
+	// resolvePrompt is how long nothing lingers after somebody had to wait.
+	resolvePrompt = 100 * time.Millisecond
+	// lingerBatch outcomes, or one of lingerBytes of writes, do not linger.
+	lingerBatch = 64
+	lingerBytes = 64 << 10
 	// resolvePatience is how long a reader waits for a large transaction whose
 	// outcome has been handed in: its versions are being written.
 	resolvePatience = 5 * time.Minute
@@ -80,6 +100,25 @@ func (r *Replica) Resolve(ctx context.Context, q *ResolveRequest) error {
 	}
 }
 
+// handIn queues the outcome of a vote that is PREPARED here; false if none is.
+func (r *Replica) handIn(id storage.TxnID, commit storage.Timestamp) bool {
+	t := r.serving.Load()
+	if t == nil {
+		return false
+	}
+	t.mu.Lock()
+	voted := t.mu.voted[id]
+	if voted != nil {
+		voted.resolving = voted.staged
+	}
+	t.mu.Unlock()
+	if voted == nil {
+		return false
+	}
+	r.enqueue(pendingResolve{Resolution: Resolution{Txn: id, Commit: commit}, tenure: t, size: voted.size})
+	return true
+}
+
 func (r *Replica) enqueueAfter(p *proposal, item pendingResolve) {
 	<-p.done // settleVote closes it at the latest when the replica is closed
 	item.size = p.size
@@ -91,15 +130,56 @@ func (r *Replica) enqueue(item pendingResolve) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.queue = append(s.mu.queue, item)
-	if !s.mu.running {
-		s.mu.running = r.background(r.resolveQueue)
+	switch now := time.Now(); {
+	case s.mu.running:
+	case r.c.Linger < 0, item.done != nil, item.size >= lingerBytes, len(s.mu.queue) >= lingerBatch, now.Before(s.mu.prompt):
+		r.resolveLocked()
+	case s.mu.due == nil:
+		// The same moments for all shards, whenever their first outcome came.
+		linger := r.c.Linger
+		s.mu.due = time.AfterFunc(linger-time.Duration(now.UnixNano())%linger, r.resolveDue)
 	}
-	if !s.mu.running { // closed: nobody will work the queue off
-		s.mu.queue = nil
+}
+
+// resolveDue ends the lingering.
+func (r *Replica) resolveDue() {
+	r.resolver.mu.Lock()
+	defer r.resolver.mu.Unlock()
+	r.resolveLocked()
+}
+
+// hurryResolves is called by who is about to wait for something that an outcome
+// may end.
+func (r *Replica) hurryResolves() {
+	s := &r.resolver
+	if mutated("0071.outcomes-unhurried") {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.prompt = time.Now().Add(resolvePrompt)
+	r.resolveLocked()
+}
+
+// resolveLocked lets what is queued be proposed.
+func (r *Replica) resolveLocked() {
+	s := &r.resolver
+	if s.mu.due != nil {
+		s.mu.due.Stop()
+		s.mu.due = nil
+	}
+	if s.mu.running || len(s.mu.queue) == 0 {
+		return
+	}
+	if s.mu.running = r.background(r.resolveQueue); s.mu.running {
+		return
+	}
+	for _, item := range s.mu.queue { // closed: nobody will work the queue off
 		if item.done != nil {
 			item.done <- r.notOwner()
 		}
 	}
+	s.mu.queue = nil
 }
 
 // resolveQueue proposes what is queued until nothing is.
@@ -197,6 +277,7 @@ func (r *Replica) resolved(t *tenure, res Resolution) {
 func (r *Replica) drainResolves(t *tenure) {
 	s := &r.resolver
 	s.mu.Lock()
+	r.resolveLocked()
 	if !s.mu.running {
 		s.mu.Unlock()
 		return

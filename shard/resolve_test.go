@@ -2,7 +2,10 @@ package shard
 
 import (
 	"bytes"
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -77,4 +80,116 @@ func TestLargeResolveMayBeAppliedInParts(t *testing.T) {
 	for _, sum := range sums {
 		require.Equal(t, sums[0], sum)
 	}
+}
+
+// lingering returns a trio whose shard 1 keeps outcomes until somebody wants them.
+func lingering(t *testing.T) (*trio, *Replica) {
+	w := newTrio(t)
+	owner := w.shards[1][0]
+	owner.c.Linger = 1000 * time.Hour
+	return w, owner
+}
+
+// decide has shard 1 vote on a write, and hands the outcome in.
+func (w *trio) decide(r *Replica, k, v string) (id storage.TxnID) {
+	id = w.begin()
+	vote, err := r.Prepare(w.ctx(), &PrepareRequest{Participants: []ID{1, 2}, OnePCRequest: *w.request(id, w.lock(r, id, k), k, v)})
+	require.NoError(w.t, err)
+	require.Equal(w.t, storage.VotePrepared, vote.State)
+	require.True(w.t, r.handIn(id, vote.Prepare))
+	return id
+}
+
+func (r *Replica) prepared() (n int) {
+	r.c.Machine.Prepared(func(storage.TxnID, storage.Vote) { n++ })
+	return n
+}
+
+// Nobody waits for an outcome: those of a while share one command.
+func TestOutcomesShareACommand(t *testing.T) {
+	w, r := lingering(t)
+	for i := range 10 {
+		w.decide(r, fmt.Sprint(i), "v")
+	}
+	require.Equal(t, 10, r.prepared())
+	before := r.counters.proposals.Load()
+	r.drainResolves(r.serving.Load())
+	require.Zero(t, r.prepared())
+	require.Equal(t, before+1, r.counters.proposals.Load())
+}
+
+func TestOutcomesDoNotWaitForEver(t *testing.T) {
+	w := newTrio(t) // the default
+	r := w.shards[1][0]
+	w.decide(r, "k", "v")
+	require.Eventually(t, func() bool { return r.prepared() == 0 }, time.Minute, time.Millisecond)
+	r.c.Linger = -1
+	w.decide(r, "k", "w")
+	require.Eventually(t, func() bool { return r.prepared() == 0 }, time.Minute, time.Millisecond)
+}
+
+func TestFullBatchesDoNotLinger(t *testing.T) {
+	w, r := lingering(t)
+	for i := range lingerBatch {
+		w.decide(r, fmt.Sprint(i), "v")
+	}
+	require.Eventually(t, func() bool { return r.prepared() == 0 }, time.Minute, time.Millisecond)
+	w.decide(r, "large", strings.Repeat("v", lingerBytes))
+	require.Eventually(t, func() bool { return r.prepared() == 0 }, time.Minute, time.Millisecond)
+}
+
+// Whoever needs an outcome has it at once.
+func TestOutcomesAreHurried(t *testing.T) {
+	for name, want := range map[string]func(w *trio, r *Replica) error{
+		"by a reader of the key": func(w *trio, r *Replica) error {
+			got, err := w.get(w.ctx(), r, w.now(), "k")
+			require.Equal(w.t, "new", got)
+			return err
+		},
+		"by a reader of a span": func(w *trio, r *Replica) error {
+			_, err := r.Read(w.ctx(), &ReadRequest{At: w.now(), Span: &Span{Lo: storage.Key("a"), Hi: storage.Key("z")}})
+			return err
+		},
+		"by who wants the lock": func(w *trio, r *Replica) error {
+			w.lock(r, w.begin(), "k")
+			return nil
+		},
+		"by who wants a lock on the interval": func(w *trio, r *Replica) error {
+			_, err := r.Lock(w.ctx(), &LockRequest{Txn: w.begin(), Mode: LockShared, Span: &Span{Lo: storage.Key("a"), Hi: storage.Key("z")}, Read: true})
+			return err
+		},
+		"by who wants to hear of it": func(w *trio, r *Replica) error {
+			id := w.begin()
+			vote, err := r.Prepare(w.ctx(), &PrepareRequest{Participants: []ID{1, 2}, OnePCRequest: *w.request(id, w.lock(r, id, "other"), "other", "v")})
+			require.NoError(w.t, err)
+			return r.Resolve(w.ctx(), &ResolveRequest{Txn: id, Commit: vote.Prepare, Wait: true})
+		},
+		"by a clean stop": func(w *trio, r *Replica) error {
+			r.Close()
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, r := lingering(t)
+			w.decide(r, "k", "new")
+			require.Equal(t, 1, r.prepared())
+			require.NoError(t, want(w, r))
+			require.Eventually(t, func() bool { return r.prepared() == 0 }, time.Minute, time.Millisecond)
+		})
+	}
+}
+
+// What nobody has proposed is not lost with the owner, who need not be asked.
+func TestOutcomesOfADeadOwner(t *testing.T) {
+	w, a := lingering(t)
+	id := w.decide(a, "k", "new")
+	a.stepDown(a.serving.Load())
+	require.False(t, a.handIn(id, 1))
+	b := w.shards[1][1]
+	require.NoError(t, b.BecomeOwner(w.ctx()))
+	votes, err := b.Undecided(0)
+	require.NoError(t, err)
+	require.Len(t, votes, 1)
+	require.NoError(t, b.Resolve(w.ctx(), &ResolveRequest{Txn: id, Commit: votes[0].Prepare, Wait: true}))
+	w.wantRead(b, "k", "new")
 }

@@ -154,6 +154,13 @@ func (r *Router) Resolve(ctx context.Context, s ID, q *ResolveRequest) error {
 	return r.call(ctx, s, methodResolve, q, &Done{})
 }
 
+// HandIn is Resolve for the COMMITTED outcome of a vote whose owner is on this node.
+// It only queues; false: nothing was done, and Resolve may find somebody.
+func (r *Router) HandIn(s ID, id storage.TxnID, commit storage.Timestamp) bool {
+	local := r.local(s)
+	return local != nil && !r.encode && local.handIn(id, commit)
+}
+
 // CloseVote returns the vote, after writing ABORTED where there was none. It
 // may be repeated.
 func (r *Router) CloseVote(ctx context.Context, s ID, q *CloseVoteRequest) (*VoteResponse, error) {

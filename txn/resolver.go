@@ -21,6 +21,7 @@ const (
 type resolver struct {
 	c      *Coordinator
 	router Router
+	local  *shard.Router // hands outcomes in without a message; may be nil
 	log    *slog.Logger
 
 	mu struct {
@@ -52,22 +53,24 @@ type resolveTask struct {
 
 func newResolver(c *Coordinator) *resolver {
 	r := &resolver{c: c, router: c.router, log: c.log}
+	if c.cfg.Reached == nil { // else the steps are to be seen
+		r.local, _ = c.router.(*shard.Router)
+	}
 	r.mu.queues = make(map[shard.ID]*resolveQueue)
 	return r
 }
 
-// outcome queues a decided transaction's outcome for its participants, whose
-// ballots say what each still needs.
+// outcome tells the participants of a decided transaction, whose ballots say what
+// each still needs: owners on this node at once, the others in the background.
 func (r *resolver) outcome(id storage.TxnID, shards []shard.ID, ballots []ballot, commit storage.Timestamp) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for i, s := range shards {
 		switch {
 		case commit != 0 && ballots[i].answer == answerCommitted: // it knows
+		case commit != 0 && r.local != nil && r.local.HandIn(s, id, commit):
 		case commit != 0:
-			r.addLocked(s, resolveTask{txn: id, commit: commit})
+			r.add(s, resolveTask{txn: id, commit: commit})
 		default:
-			r.addLocked(s, resolveTask{txn: id, unlock: true,
+			r.add(s, resolveTask{txn: id, unlock: true,
 				abort: ballots[i].answer == answerPrepared, closing: ballots[i].answer == answerNone})
 		}
 	}
@@ -75,12 +78,12 @@ func (r *resolver) outcome(id storage.TxnID, shards []shard.ID, ballots []ballot
 
 // release queues the release of locks on a shard that did not vote.
 func (r *resolver) release(id storage.TxnID, s shard.ID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.addLocked(s, resolveTask{txn: id, unlock: true})
+	r.add(s, resolveTask{txn: id, unlock: true})
 }
 
-func (r *resolver) addLocked(s shard.ID, task resolveTask) {
+func (r *resolver) add(s shard.ID, task resolveTask) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.mu.stopped {
 		return
 	}
