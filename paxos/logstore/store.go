@@ -24,9 +24,8 @@ const formatVersion = 1
 // unreadable for the release before.
 const pebbleFormat = pebble.FormatValueSeparation
 
-// DefaultMemTableBytes is small on purpose: Pebble overwrites the files of old
-// write-ahead logs only after memtables have been flushed, and an fsync of
-// overwritten blocks costs less than half of one that grows the file.
+// DefaultMemTableBytes is small on purpose: so long is a write-ahead log's file,
+// and Pebble takes it again when the memtable has been flushed (see spareFS).
 const DefaultMemTableBytes = 8 << 20
 
 // What a caller of Open decides by.
