@@ -280,6 +280,14 @@ func (t *Table) DropUnpinned(match func(Owner) bool) []Owner {
 	return out
 }
 
+// Awaited reports whether somebody waits for a lock of the owner.
+func (t *Table) Awaited(o Owner) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	tx := t.mu.core.txns[o]
+	return tx != nil && len(tx.blocks) > 0
+}
+
 // Clear drops everything, pinned or not, and ends all waits with ErrDropped: this node no longer
 // owns the shard.
 func (t *Table) Clear() {

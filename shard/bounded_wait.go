@@ -14,12 +14,12 @@ type boundedWait struct {
 	bounded context.Context
 	cancel  context.CancelFunc
 	waited  bool
-	begun   func() // called when the wait begins; may be nil
+	begun   func() // called when a wait begins; may be nil
 }
 
 // Done starts the clock.
 func (w *boundedWait) Done() <-chan struct{} {
-	if !w.waited && w.begun != nil {
+	if w.begun != nil {
 		w.begun()
 	}
 	w.waited = true

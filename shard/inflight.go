@@ -47,6 +47,7 @@ type votedTxn struct {
 	// write (H6).
 	allWritten bool
 	done       chan struct{} // closed when the vote is resolved
+	awaited    atomic.Bool   // a reader waits for it
 }
 
 // inflight is the owner's memory of votes that are under way (proposals) or

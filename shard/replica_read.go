@@ -312,6 +312,7 @@ func (r *Replica) awaitResolution(ctx context.Context, t *tenure, k storage.Key,
 	if resolving {
 		patience = resolvePatience
 	}
+	v.awaited.Store(true) // before it hurries: an outcome comes either before or behind
 	r.hurryResolves()
 	return r.await(ctx, v.done, patience, &Error{Code: Undecided, Shard: r.c.Shard, Key: slices.Clone(k),
 		Other: id, Participants: v.participants})

@@ -31,6 +31,7 @@ type resolver struct {
 type pendingResolve struct {
 	Resolution
 	tenure *tenure
+	vote   *votedTxn  // nil: not known yet
 	size   int        // of the transaction's writes, in bytes
 	done   chan error // buffered; nil: nobody waits
 }
@@ -78,7 +79,7 @@ func (r *Replica) Resolve(ctx context.Context, q *ResolveRequest) error {
 		item.done = make(chan error, 1)
 	}
 	if voted != nil {
-		item.size = voted.size
+		item.vote, item.size = voted, voted.size
 	}
 	if voting != nil {
 		// The outcome is known before this owner knows its own vote: a recoverer
@@ -115,13 +116,16 @@ func (r *Replica) handIn(id storage.TxnID, commit storage.Timestamp) bool {
 	if voted == nil {
 		return false
 	}
-	r.enqueue(pendingResolve{Resolution: Resolution{Txn: id, Commit: commit}, tenure: t, size: voted.size})
+	r.enqueue(pendingResolve{Resolution: Resolution{Txn: id, Commit: commit}, tenure: t, vote: voted, size: voted.size})
 	return true
 }
 
 func (r *Replica) enqueueAfter(p *proposal, item pendingResolve) {
 	<-p.done // settleVote closes it at the latest when the replica is closed
 	item.size = p.size
+	item.tenure.mu.Lock()
+	item.vote = item.tenure.mu.voted[item.Txn]
+	item.tenure.mu.Unlock()
 	r.enqueue(item)
 }
 
@@ -132,13 +136,28 @@ func (r *Replica) enqueue(item pendingResolve) {
 	s.mu.queue = append(s.mu.queue, item)
 	switch now := time.Now(); {
 	case s.mu.running:
-	case r.c.Linger < 0, item.done != nil, item.size >= lingerBytes, len(s.mu.queue) >= lingerBatch, now.Before(s.mu.prompt):
+	case r.c.Linger < 0, item.done != nil, item.large(), len(s.mu.queue) >= lingerBatch, now.Before(s.mu.prompt), item.awaited():
 		r.resolveLocked()
 	case s.mu.due == nil:
 		// The same moments for all shards, whenever their first outcome came.
 		linger := r.c.Linger
 		s.mu.due = time.AfterFunc(linger-time.Duration(now.UnixNano())%linger, r.resolveDue)
 	}
+}
+
+// awaited reports whether somebody has waited for the outcome since before it was
+// handed in. Whoever begins now hurries it when it is in the queue: both look at
+// the queue under its mutex, and first make themselves seen.
+func (i *pendingResolve) awaited() bool {
+	if mutated("0071.waiters-unseen") {
+		return false
+	}
+	return i.vote != nil && i.vote.awaited.Load() || i.tenure.table.Awaited(ownerOf(i.Txn))
+}
+
+// large reports whether the outcome would not share its command with many.
+func (i *pendingResolve) large() bool {
+	return i.size >= lingerBytes || i.vote != nil && i.vote.staged
 }
 
 // resolveDue ends the lingering.
@@ -205,11 +224,13 @@ func (r *Replica) resolveQueue() {
 	}
 }
 
-// batchLen returns how many of the queued outcomes the next command takes.
+// batchLen returns how many of the queued outcomes the next command takes. They
+// were all queued in one tenure.
 func batchLen(queue []pendingResolve) int {
 	size := 0
 	for i := range queue {
-		if size += queue[i].size; i == resolveBatch || i > 0 && size > resolveBytes {
+		size += queue[i].size
+		if i == resolveBatch || i > 0 && size > resolveBytes || queue[i].tenure != queue[0].tenure {
 			return i
 		}
 	}
@@ -222,9 +243,7 @@ func (r *Replica) resolveBatch(batch []pendingResolve) {
 	t := batch[0].tenure
 	c := Command{Kind: KindResolve, Epoch: t.epoch, Resolutions: make([]Resolution, 0, len(batch))}
 	for _, item := range batch {
-		if item.tenure == t {
-			c.Resolutions = append(c.Resolutions, item.Resolution)
-		}
+		c.Resolutions = append(c.Resolutions, item.Resolution)
 	}
 	result, err := r.proposeUntilKnown(r.life, &c)
 	if err == nil && result.Verdict == VerdictNotOwner {
@@ -232,15 +251,15 @@ func (r *Replica) resolveBatch(batch []pendingResolve) {
 		err = r.notOwner()
 	}
 	for _, item := range batch {
-		answer := err
 		switch {
-		case item.tenure != t: // queued across a change of epoch: the new owner's business
-			answer = r.notOwner()
 		case err == nil:
 			r.resolved(t, item.Resolution)
+		case item.done == nil && CodeOf(err) == NotOwner && !mutated("0071.outcomes-end-with-the-tenure"):
+			// Nobody repeats what was handed in, and this replica may own the vote again.
+			r.handIn(item.Txn, item.Commit)
 		}
 		if item.done != nil {
-			item.done <- answer
+			item.done <- err
 		}
 	}
 }

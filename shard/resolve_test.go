@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -30,6 +31,7 @@ func TestBatchesOfResolvesAreBounded(t *testing.T) {
 		{"one beyond the bound goes alone", queue(3, 2*resolveBytes), 1},
 		{"as many as fit", queue(10, resolveBytes/4), 4},
 		{"a large one waits for the next", append(queue(2, 10), queue(1, 2*resolveBytes)...), 2},
+		{"one tenure's", append(queue(2, 10), pendingResolve{tenure: &tenure{}}), 2},
 	} {
 		t.Run(test.name, func(t *testing.T) { require.Equal(t, test.want, batchLen(test.queue)) })
 	}
@@ -192,4 +194,150 @@ func TestOutcomesOfADeadOwner(t *testing.T) {
 	require.Len(t, votes, 1)
 	require.NoError(t, b.Resolve(w.ctx(), &ResolveRequest{Txn: id, Commit: votes[0].Prepare, Wait: true}))
 	w.wantRead(b, "k", "new")
+}
+
+// waiter wants keys one after the other, and has waited so long when it returns
+// that it no longer counts as somebody new.
+func (w *trio) waiter(r *Replica, keys ...string) <-chan error {
+	granted := make(chan error, 1)
+	q := &LockRequest{Txn: w.begin(), Mode: LockExclusive, Read: true}
+	for _, k := range keys {
+		q.Keys = append(q.Keys, storage.Key(k))
+	}
+	before := len(r.serving.Load().table.Waits())
+	go func() {
+		_, err := r.Lock(w.ctx(), q)
+		granted <- err
+	}()
+	require.Eventually(w.t, func() bool { return len(r.serving.Load().table.Waits()) > before }, time.Minute, time.Millisecond)
+	w.forgetHurry(r)
+	return granted
+}
+
+// forgetHurry lets resolvePrompt pass. Who begins to wait hurries after it is seen
+// in the table, so that has to have happened.
+func (w *trio) forgetHurry(r *Replica) {
+	s := &r.resolver
+	require.Eventually(w.t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		hurried := !s.mu.prompt.IsZero()
+		s.mu.prompt = time.Time{}
+		return hurried
+	}, time.Minute, time.Millisecond)
+}
+
+// Who began to wait long before the outcome was known has it at once, too.
+func TestWaitersOfLongHurryOutcomes(t *testing.T) {
+	w, r := lingering(t)
+	id := w.begin()
+	vote, err := r.Prepare(w.ctx(), &PrepareRequest{Participants: []ID{1, 2}, OnePCRequest: *w.request(id, w.lock(r, id, "k"), "k", "v")})
+	require.NoError(t, err)
+	granted := w.waiter(r, "k")
+	require.True(t, r.handIn(id, vote.Prepare))
+	require.NoError(t, <-granted)
+}
+
+func TestReadersOfLongHurryOutcomes(t *testing.T) {
+	w, r := lingering(t)
+	id := w.begin()
+	vote, err := r.Prepare(w.ctx(), &PrepareRequest{Participants: []ID{1, 2}, OnePCRequest: *w.request(id, w.lock(r, id, "k"), "k", "v")})
+	require.NoError(t, err)
+	at, read := w.now(), make(chan error, 1)
+	go func() {
+		_, err := w.get(w.ctx(), r, at, "k")
+		read <- err
+	}()
+	w.forgetHurry(r)
+	require.True(t, r.handIn(id, vote.Prepare))
+	require.NoError(t, <-read)
+}
+
+// Each wait of a statement hurries, not the first alone.
+func TestLaterWaitsHurryOutcomes(t *testing.T) {
+	w, r := lingering(t)
+	first := w.begin()
+	w.lock(r, first, "a")
+	granted := w.waiter(r, "a", "k")
+	w.decide(r, "k", "v")
+	require.NoError(t, r.Release(&ReleaseRequest{Txn: first}))
+	require.NoError(t, <-granted)
+}
+
+// In a queue for one key each outcome is on the next one's way.
+func TestQueuesOnOneKeyHurryOutcomes(t *testing.T) {
+	w, r := lingering(t)
+	hold := w.begin()
+	w.lock(r, hold, "k")
+	const n = 20
+	done := make(chan error, n)
+	ids := make([]storage.TxnID, n)
+	for i := range ids {
+		ids[i] = w.begin()
+	}
+	floor := w.now()
+	commit := func(id storage.TxnID) error {
+		lock, err := r.Lock(w.ctx(), &LockRequest{Txn: id, Mode: LockExclusive, Keys: []storage.Key{storage.Key("k")}, Read: true})
+		if err != nil {
+			return err
+		}
+		q := &PrepareRequest{Participants: []ID{1, 2}, OnePCRequest: OnePCRequest{Txn: id, Token: lock.Token,
+			Floor: max(floor, lock.Rows[0].Commit), Writes: []Write{{Key: storage.Key("k"), Value: []byte("v")}}}}
+		vote, err := r.Prepare(w.ctx(), q)
+		if CodeOf(err) == NeedFloor {
+			if q.Floor, err = w.times.Timestamp(w.ctx()); err == nil {
+				vote, err = r.Prepare(w.ctx(), q)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if !r.handIn(id, vote.Prepare) {
+			return errors.New("not handed in")
+		}
+		return nil
+	}
+	for _, id := range ids {
+		go func() { done <- commit(id) }()
+	}
+	require.Eventually(t, func() bool { return len(r.serving.Load().table.Waits()) == n }, time.Minute, time.Millisecond)
+	w.forgetHurry(r)
+	require.NoError(t, r.Release(&ReleaseRequest{Txn: hold}))
+	for range ids {
+		require.NoError(t, <-done)
+	}
+}
+
+// What was queued when the ownership ended and began again is handed in again, and
+// does not take along what came later.
+func TestOutcomesAcrossTenures(t *testing.T) {
+	w, r := lingering(t)
+	w.decide(r, "old", "v")
+	require.NoError(t, r.BecomeOwner(w.ctx()))
+	w.decide(r, "new", "v")
+	require.Equal(t, 2, r.prepared())
+	r.hurryResolves()
+	require.Eventually(t, func() bool { r.hurryResolves(); return r.prepared() == 0 }, time.Minute, time.Millisecond)
+	w.wantRead(r, "old", "v")
+	w.wantRead(r, "new", "v")
+}
+
+// A planned hand-over leaves nothing to find out, and what comes to a replica that
+// is closed goes nowhere.
+func TestHandOverWithOutcomesThatLinger(t *testing.T) {
+	w, a := lingering(t)
+	b := w.shards[1][1]
+	w.decide(a, "k", "new")
+	w.handOver(a, b)
+	votes, err := b.Undecided(0)
+	require.NoError(t, err)
+	require.Empty(t, votes)
+	w.wantRead(b, "k", "new")
+	b.c.Linger = 1000 * time.Hour
+	w.decide(b, "k", "newer")
+	tenure := b.serving.Load()
+	b.Close()
+	b.enqueue(pendingResolve{tenure: tenure})
+	b.hurryResolves()
+	require.Empty(t, b.resolver.mu.queue)
 }

@@ -21,7 +21,7 @@ const (
 type resolver struct {
 	c      *Coordinator
 	router Router
-	local  *shard.Router // hands outcomes in without a message; may be nil
+	local  handsIn // may be nil
 	log    *slog.Logger
 
 	mu struct {
@@ -51,10 +51,16 @@ type resolveTask struct {
 	closing bool
 }
 
+// handsIn is a Router that tells owners on this node outcomes without a message
+// (shard.Router.HandIn).
+type handsIn interface {
+	HandIn(s shard.ID, id storage.TxnID, commit storage.Timestamp) bool
+}
+
 func newResolver(c *Coordinator) *resolver {
 	r := &resolver{c: c, router: c.router, log: c.log}
 	if c.cfg.Reached == nil { // else the steps are to be seen
-		r.local, _ = c.router.(*shard.Router)
+		r.local, _ = c.router.(handsIn)
 	}
 	r.mu.queues = make(map[shard.ID]*resolveQueue)
 	return r

@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"errors"
 	"path"
 	"strings"
 	"sync"
@@ -20,6 +21,11 @@ const (
 // meanwhile does not wait for more.
 const spareStep = 1 << 20
 
+// spareRoom is how many spares must fit for one to be made.
+const spareRoom = 8
+
+var errNoRoom = errors.New("no room for a spare")
+
 // spareFS gives the write-ahead log files whose blocks are there already and
 // hold zeros. To sync what overwrites such blocks is one write; where the file
 // grows, or its blocks were only reserved, the file's inode is written as well,
@@ -34,7 +40,9 @@ const spareStep = 1 << 20
 // A spare gets its name when it is whole and synced, and becomes a log by a
 // rename, as an old log does; Pebble syncs the folder after either. Zeros are no
 // records: a log ends at the first of them. The first spare is made when the
-// first log is full; most stores of tests never come there.
+// first log is full; most stores of tests never come there. None is made where
+// little room is left: below this file system one that is full ends the node, and
+// nothing needs a spare.
 type spareFS struct {
 	vfs.FS
 	dir  string
@@ -88,7 +96,7 @@ func (s *spareFS) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.
 	}
 	f, err := s.FS.ReuseForWrite(s.FS.PathJoin(s.dir, spareName), name, c)
 	if err == nil {
-		err = s.FS.Remove(old)
+		_ = s.FS.Remove(old) // one that stays is removed by the next start
 	}
 	return f, err
 }
@@ -107,6 +115,9 @@ func (s *spareFS) take() bool {
 		return false
 	}
 	s.mu.ready = false
+	if _, err := s.FS.Stat(s.FS.PathJoin(s.dir, spareName)); err != nil { // somebody has removed it
+		return false
+	}
 	s.used.Add(1)
 	return true
 }
@@ -131,6 +142,9 @@ func (s *spareFS) prepare() {
 
 // make writes a spare. One that fails is no harm: the next log tries again.
 func (s *spareFS) make() error {
+	if u, err := s.FS.GetDiskUsage(s.dir); err == nil && u.AvailBytes < spareRoom*uint64(s.size) {
+		return errNoRoom
+	}
 	temporary := s.FS.PathJoin(s.dir, spareTemporary)
 	f, err := s.FS.Create(temporary, "pebble-wal")
 	if err != nil {
@@ -168,5 +182,8 @@ func (s *spareFS) close() {
 	s.mu.closed = true
 	s.mu.Unlock()
 	s.work.Wait()
+	s.mu.Lock()
+	s.mu.ready = false
+	s.mu.Unlock()
 	s.clear()
 }
