@@ -148,7 +148,7 @@ func (r *Replica) bury(t *tenure) {
 // it returns is that of the frozen tenure, whatever the error.
 func (r *Replica) flush(ctx context.Context, t *tenure) (*handedTable, error) {
 	err := r.settleProposals(ctx, t)
-	r.drainResolves(t)
+	r.drainResolves()
 	own := t.handed(r.flushName())
 	if err != nil {
 		return own, fmt.Errorf("wait for the votes under way: %w", err)

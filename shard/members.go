@@ -223,7 +223,7 @@ func (r *Replica) succeedItself(ctx context.Context, h heritage) error {
 	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
 	defer cancel()
 	_ = r.settleProposals(ctx, t) // a vote whose outcome is unknown stays so
-	r.drainResolves(t)
+	r.drainResolves()
 	h.prev, h.own = t.epoch, t.handed(r.flushName())
 	r.bury(t)
 	ctx, end := context.WithTimeout(r.life, handOverPatience)

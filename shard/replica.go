@@ -500,7 +500,7 @@ func (r *Replica) stepDown(t *tenure) {
 // whoever started it.
 func (r *Replica) Close() {
 	if t := r.serving.Load(); t != nil {
-		r.drainResolves(t)
+		r.drainResolves()
 		r.stepDown(t)
 	}
 	r.end()

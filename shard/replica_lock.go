@@ -487,6 +487,7 @@ func (r *Replica) Locks() ([]LockInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.drainResolves()
 	var infos []LockInfo
 	for _, l := range t.table.All() {
 		infos = append(infos, LockInfo{Shard: r.c.Shard, Txn: txnOf(l.Owner), Mode: l.Mode,

@@ -22,7 +22,8 @@ type resolver struct {
 		sync.Mutex
 		queue   []pendingResolve
 		running bool
-		idle    chan struct{} // closed when running ends; nil if nobody asked
+		in, out uint64        // how many were queued, and of how many that has come to an end
+		next    chan struct{} // closed when out grows; nil if nobody asked
 		due     *time.Timer   // begins to run the queue; nil: nothing lingers
 		prompt  time.Time     // nothing lingers before
 	}
@@ -134,6 +135,7 @@ func (r *Replica) enqueue(item pendingResolve) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.queue = append(s.mu.queue, item)
+	s.mu.in++
 	switch now := time.Now(); {
 	case s.mu.running:
 	case r.c.Linger < 0, item.done != nil, item.large(), len(s.mu.queue) >= lingerBatch, now.Before(s.mu.prompt), item.awaited():
@@ -198,7 +200,17 @@ func (r *Replica) resolveLocked() {
 			item.done <- r.notOwner()
 		}
 	}
+	s.endLocked(len(s.mu.queue))
 	s.mu.queue = nil
+}
+
+// endLocked notes that n outcomes have come to an end.
+func (s *resolver) endLocked(n int) {
+	s.mu.out += uint64(n)
+	if s.mu.next != nil {
+		close(s.mu.next)
+		s.mu.next = nil
+	}
 }
 
 // resolveQueue proposes what is queued until nothing is.
@@ -210,10 +222,6 @@ func (r *Replica) resolveQueue() {
 		if n == 0 {
 			s.mu.queue = nil
 			s.mu.running = false
-			if s.mu.idle != nil {
-				close(s.mu.idle)
-				s.mu.idle = nil
-			}
 			s.mu.Unlock()
 			return
 		}
@@ -221,6 +229,9 @@ func (r *Replica) resolveQueue() {
 		s.mu.queue = s.mu.queue[n:]
 		s.mu.Unlock()
 		r.resolveBatch(batch)
+		s.mu.Lock()
+		s.endLocked(n)
+		s.mu.Unlock()
 	}
 }
 
@@ -291,24 +302,31 @@ func (r *Replica) resolved(t *tenure, res Resolution) {
 	close(v.done)
 }
 
-// drainResolves waits, for a moment, until the queue is empty: a clean stop
-// leaves nothing to recover.
-func (r *Replica) drainResolves(t *tenure) {
+// drainResolves waits, for a moment, until what is queued has come to an end: a
+// clean stop leaves nothing to recover, and who looks at locks sees none of a
+// transaction that has committed.
+func (r *Replica) drainResolves() {
 	s := &r.resolver
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	r.resolveLocked()
-	if !s.mu.running {
+	patience := time.After(time.Second)
+	for all := s.mu.in; s.mu.out < all; {
+		if s.mu.next == nil {
+			s.mu.next = make(chan struct{})
+		}
+		next := s.mu.next
 		s.mu.Unlock()
-		return
-	}
-	if s.mu.idle == nil {
-		s.mu.idle = make(chan struct{})
-	}
-	idle := s.mu.idle
-	s.mu.Unlock()
-	select {
-	case <-idle:
-	case <-time.After(time.Second):
+		late := false
+		select {
+		case <-next:
+		case <-patience:
+			late = true
+		}
+		s.mu.Lock()
+		if late {
+			return
+		}
 	}
 }
 
