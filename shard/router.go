@@ -161,6 +161,16 @@ func (r *Router) HandIn(s ID, id storage.TxnID, commit storage.Timestamp) bool {
 	return local != nil && !r.encode && local.handIn(id, commit)
 }
 
+// DrainOutcomes waits, for a moment, until the owners on this node have carried out
+// the outcomes that they have been told so far.
+func (r *Router) DrainOutcomes() {
+	for _, s := range r.shards {
+		if local := r.server.Replica(s); local != nil {
+			local.drainResolves()
+		}
+	}
+}
+
 // CloseVote returns the vote, after writing ABORTED where there was none. It
 // may be repeated.
 func (r *Router) CloseVote(ctx context.Context, s ID, q *CloseVoteRequest) (*VoteResponse, error) {

@@ -166,8 +166,15 @@ func (c *Coordinator) Close(ctx context.Context) error {
 	return err
 }
 
-// Flush waits until every outcome decided so far has been handed to its shards.
-func (c *Coordinator) Flush(ctx context.Context) error { return c.resolver.flush(ctx) }
+// Flush waits until every outcome decided so far has been handed to its shards, and
+// until owners on this node have carried theirs out.
+func (c *Coordinator) Flush(ctx context.Context) error {
+	err := c.resolver.flush(ctx)
+	if c.resolver.local != nil {
+		c.resolver.local.DrainOutcomes()
+	}
+	return err
+}
 
 // register gives a transaction that drew start its id and makes it visible to
 // the lease renewal. The id's sequence number is drawn under the mutex that

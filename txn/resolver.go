@@ -55,6 +55,7 @@ type resolveTask struct {
 // (shard.Router.HandIn).
 type handsIn interface {
 	HandIn(s shard.ID, id storage.TxnID, commit storage.Timestamp) bool
+	DrainOutcomes()
 }
 
 func newResolver(c *Coordinator) *resolver {
