@@ -293,14 +293,21 @@ func (r *readAheadIter) fill(ctx *sql.Context) error {
 	if err != nil {
 		return b.session.failed(err)
 	}
-	b.size = min(4*b.size, mostAhead)
-	if found.wide {
-		b.size = min(b.size, max(readsAhead/b.session.catalog.coordinator.Parts(), firstAhead))
-	}
-	if bytes+found.bytes > aheadBytes {
-		b.size = max(2, b.size/8)
-	}
+	b.size = nextAhead(b.size, bytes+found.bytes, found.wide, b.session.catalog.coordinator.Parts())
 	return nil
+}
+
+// nextAhead is how many rows to read ahead after a batch of size rows that was so large,
+// and whose lookups went to all parts if it was wide.
+func nextAhead(size, bytes int, wide bool, parts int) int {
+	if bytes > aheadBytes {
+		return max(2, size/2)
+	}
+	most := mostAhead
+	if wide {
+		most = max(readsAhead/parts, firstAhead)
+	}
+	return min(4*size, most)
 }
 
 // readRows reads the next outer rows, up to the first error, and returns how large

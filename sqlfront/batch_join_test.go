@@ -141,6 +141,27 @@ func TestALimitedJoinReadsFewRowsAhead(t *testing.T) {
 	require.LessOrEqual(t, asked.keys.Load()-before, int64(firstAhead))
 }
 
+// Batches grow fast while they are small, and shrink when they were large.
+func TestBatchesStayWithinMemory(t *testing.T) {
+	for _, tc := range []struct {
+		size, bytes int
+		wide        bool
+		parts, next int
+	}{
+		{4, 100, false, 16, 16},
+		{64, 100, false, 16, 256},
+		{256, 100, false, 16, 256},
+		{256, aheadBytes + 1, false, 16, 128},
+		{2, aheadBytes + 1, false, 16, 2},
+		{16, 100, true, 16, 64},
+		{64, 100, true, 16, 64},
+		{256, 100, true, 16, 64},
+		{4, 100, true, 4096, 4},
+	} {
+		require.Equal(t, tc.next, nextAhead(tc.size, tc.bytes, tc.wide, tc.parts), tc)
+	}
+}
+
 // generatedJoins makes tables and joins of them by seed.
 type generatedJoins struct {
 	*rand.Rand
@@ -338,4 +359,22 @@ func TestJoinsOfAChangeSeeWhatItsTriggersWrite(t *testing.T) {
 	}
 	require.Equal(t, "19,19", logs[0][19])
 	require.Equal(t, logs[0], logs[1])
+}
+
+// BenchmarkLookupJoin is a join of 200 outer rows by key and by index.
+func BenchmarkLookupJoin(b *testing.B) {
+	_, db := app(b, "CREATE TABLE outside (id INT PRIMARY KEY, a INT)", "CREATE TABLE inside (id INT PRIMARY KEY, k INT, KEY (k))",
+		series("outside", 200, "id,a", func(i int) string { return fmt.Sprintf("(%d,%d)", i, i*5) }),
+		series("inside", 990, "id,k", func(i int) string { return fmt.Sprintf("(%d,%d)", i, i) }))
+	c := connection(b, db)
+	for _, column := range []string{"id", "k"} {
+		for _, batched := range []string{"OFF", "ON"} {
+			b.Run(column+"/"+batched, func(b *testing.B) {
+				run(b, c, "SET rowlock_batched_joins = "+batched)
+				for b.Loop() {
+					query(b, c, "SELECT /*+ LOOKUP_JOIN(o,i) JOIN_ORDER(o,i) */ o.id, i.k FROM outside o JOIN inside i ON i."+column+" = o.a")
+				}
+			})
+		}
+	}
 }

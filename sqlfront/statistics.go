@@ -19,7 +19,7 @@ import (
 // statements of this gateway insert and delete are added, committed or not.
 type tableStatistics struct {
 	catalog *Catalog
-	// every is how old a number may be before a question has it counted anew.
+	// every is how old a number may be before a question has it counted anew; 0: any.
 	every  time.Duration
 	orders chan *tableInfo // to be counted in the background
 	mu     struct {
@@ -98,7 +98,8 @@ func (t *tableStatistics) known(info *tableInfo, now time.Time) (uint64, bool) {
 		return 0, false
 	}
 	e.asked = now
-	if !e.ordered && now.Sub(e.counted) > max(t.every, restAfter*e.took) {
+	old := t.every == 0 || now.Sub(e.counted) > max(t.every, restAfter*e.took)
+	if old && !e.ordered {
 		select {
 		case t.orders <- info:
 			e.ordered = true
