@@ -454,17 +454,34 @@ func votedSince(prepare storage.Timestamp, now time.Time) time.Time {
 }
 
 // votedLocks is the lock set of a PREPARED vote: exclusive on what it writes,
-// and the locks recorded beside.
+// and the locks recorded beside. A key inside an exclusive interval among these
+// needs no lock of its own: a table may have been loaded under one interval.
 func votedLocks(v storage.Vote) []locks.Lock {
-	var ls []locks.Lock
-	for _, k := range v.Keys {
-		ls = append(ls, locks.Lock{Mode: locks.Exclusive, Span: locks.Span{Lo: k}})
-	}
 	refs, err := decodeLockSet(v.Locks)
 	if err != nil {
 		panic(fmt.Sprintf("shard: lock set of a stored vote: %v", err))
 	}
+	var ls []locks.Lock
+	for _, k := range v.Keys {
+		if !coveredBy(refs, k) {
+			ls = append(ls, locks.Lock{Mode: locks.Exclusive, Span: locks.Span{Lo: k}})
+		}
+	}
 	return append(ls, heldLocks(refs)...)
+}
+
+// coveredBy reports whether an exclusive interval has the key.
+func coveredBy(refs []LockRef, k storage.Key) bool {
+	for i := range refs {
+		l := &refs[i]
+		if len(l.Hi) == 0 || l.Mode != locks.Exclusive && !mutated("0074.shared-intervals-cover") {
+			continue
+		}
+		if bytes.Compare(l.Lo, k) <= 0 && bytes.Compare(k, l.Hi) < 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func heldLocks(refs []LockRef) []locks.Lock {

@@ -425,3 +425,35 @@ func TestLoadOverAChangeOfOwner(t *testing.T) {
 		})
 	}
 }
+
+// A restart between the votes of a load and their resolution: its rows are there, all
+// of them, and as long as they are not resolved nobody gets at their keys.
+func TestRestartAfterTheVotesOfALoad(t *testing.T) {
+	c := newCluster(t)
+	router := &intercepted{Router: c.node.Router()}
+	co := c.stagingCoordinator(router, c.node.Gateway())
+	keys := c.manyKeys(60)
+	tx := beginLoad(t, co)
+	putNew(t, tx, "loaded", keys...)
+	gone := &shard.Error{Code: shard.Unknown, Detail: "the coordinator is dead"}
+	router.set(func(m message) error {
+		if m.kind == "resolve" || m.kind == "release" {
+			return gone
+		}
+		return nil
+	}, nil)
+	require.NoError(t, tx.Commit(context.Background()))
+	router.set(func(message) error { return gone }, nil)
+	c.stop()
+	c.start()
+	alive := c.stagingCoordinator(c.node.Router(), c.node.Gateway())
+	other := alive.Begin(txn.Options{Isolation: txn.ReadCommitted, LockWait: time.Minute})
+	rows, err := other.GetMany(context.Background(), keys, txn.ReadOptions{Lock: txn.LockExclusive})
+	require.NoError(t, err)
+	for _, r := range rows {
+		require.Equal(t, "loaded", string(r.Value))
+	}
+	require.NoError(t, other.Rollback(context.Background()))
+	c.put(alive, "again", keys...)
+	c.wantAll(alive, "again", keys)
+}
