@@ -49,14 +49,26 @@ type Locks struct {
 	mu struct {
 		sync.Mutex
 		names map[string]*lockName
-		grant uint64 // the latest
+		spare []*lockName // empty ones, for the next names
+		grant uint64      // the latest
 	}
 }
+
+// spareNames bounds the empty entries that are kept.
+const spareNames = 64
 
 type lockName struct {
 	holders map[*Holder]grant
 	waiting [waits]int
-	changed chan struct{} // closed and replaced when a waiter should look again
+	changed chan struct{} // closed when a waiter should look again; nil: nobody waits
+}
+
+// change is closed when who waits for the name should look again.
+func (n *lockName) change() <-chan struct{} {
+	if n.changed == nil {
+		n.changed = make(chan struct{})
+	}
+	return n.changed
 }
 
 // grant is how and since when a holder has a name. Numbers ascend, so that a
@@ -151,13 +163,13 @@ type waiter struct {
 }
 
 func (l *Locks) wait(ctx context.Context, w *waiter, timeout time.Duration) error {
+	changed := l.try(w)
+	if changed == nil {
+		return nil
+	}
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	for {
-		changed := l.try(w)
-		if changed == nil {
-			return nil
-		}
+	for ; changed != nil; changed = l.try(w) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -168,6 +180,7 @@ func (l *Locks) wait(ctx context.Context, w *waiter, timeout time.Duration) erro
 			return ErrLockTimeout
 		}
 	}
+	return nil
 }
 
 // try grants all requests and returns nil, or returns what to wait for.
@@ -186,7 +199,7 @@ func (l *Locks) try(w *waiter) <-chan struct{} {
 			w.registered = true
 			l.registerLocked(w, 1)
 		}
-		return l.mu.names[blocked].changed
+		return l.mu.names[blocked].change()
 	}
 	if w.registered {
 		l.registerLocked(w, -1)
@@ -239,7 +252,7 @@ func (l *Locks) heldSince(name string, number uint64) <-chan struct{} {
 	}
 	for _, g := range n.holders {
 		if g.number <= number {
-			return n.changed
+			return n.change()
 		}
 	}
 	return nil
@@ -247,10 +260,15 @@ func (l *Locks) heldSince(name string, number uint64) <-chan struct{} {
 
 func (l *Locks) nameLocked(name string) *lockName {
 	n := l.mu.names[name]
-	if n == nil {
-		n = &lockName{holders: map[*Holder]grant{}, changed: make(chan struct{})}
-		l.mu.names[name] = n
+	if n != nil {
+		return n
 	}
+	if last := len(l.mu.spare) - 1; last >= 0 {
+		n, l.mu.spare = l.mu.spare[last], l.mu.spare[:last]
+	} else {
+		n = &lockName{holders: map[*Holder]grant{}}
+	}
+	l.mu.names[name] = n
 	return n
 }
 
@@ -346,8 +364,10 @@ func (l *Locks) Pass(from, to *Holder, name string) {
 
 // wake lets every waiter of the name look again.
 func (n *lockName) wake() {
-	close(n.changed)
-	n.changed = make(chan struct{})
+	if n.changed != nil {
+		close(n.changed)
+		n.changed = nil
+	}
 }
 
 // forgetLocked drops a name that nobody holds or stands in the way of. Who waits
@@ -356,6 +376,10 @@ func (l *Locks) forgetLocked(name string) {
 	n := l.mu.names[name]
 	if n != nil && len(n.holders) == 0 && n.waiting == [waits]int{} {
 		delete(l.mu.names, name)
+		n.wake()
+		if len(l.mu.spare) < spareNames {
+			l.mu.spare = append(l.mu.spare, n)
+		}
 	}
 }
 

@@ -56,6 +56,9 @@ func (s *Schema) Table(name string) *Table {
 	return s.Tables[strings.ToLower(name)]
 }
 
+// HasView tells whether there is a view of that name, in any case.
+func (s *Schema) HasView(name string) bool { return s.Views[strings.ToLower(name)] != nil }
+
 // References returns the constraints of all tables whose parent is this table.
 func (s *Snapshot) References(database, table string) []sql.ForeignKeyConstraint {
 	var out []sql.ForeignKeyConstraint
