@@ -24,7 +24,7 @@ SCRIPTS ?= sqllogictest/testdata/scripts
 FUZZTIME ?= 10s
 
 .PHONY: run build test check race fuzz bench slt crash mutations deadlocks queue clean
-.PHONY: bench-peers recovery commit commitcost isolation bank large cluster-test rpc ddl pushdown
+.PHONY: bench-peers recovery commit commitcost isolation bank large cluster-test rpc ddl pushdown fastpath
 
 run: build
 	./$(BIN) start $(ARGS)
@@ -79,6 +79,12 @@ crash: build
 # Each rule of the transaction protocol is broken once; a test must fail. ARGS=-only=H9
 mutations:
 	$(GO) run -buildvcs=false -tags '$(TAGS)' ./bench/mutations $(ARGS)
+
+# Statements that the fast path answers, on two servers, one without it: every byte of 100,000 such answers
+# and more is compared. Other ones: make fastpath ROWLOCK_SEED=7 STEPS=5000
+STEPS ?= 205000
+fastpath:
+	ROWLOCK_FASTPATH=$(STEPS) $(TEST) -count=1 -timeout 1h -run TestFastPathDifferential -v ./sqlfront
 
 # Deadlocks provoked over the wire: one victim each, within 500 ms; none where rows are locked in one order.
 deadlocks: build

@@ -22,6 +22,7 @@ type Catalog struct {
 	tables      sync.Map // *catalog.Table -> *tableInfo, of the newest snapshot
 	auto        autoCounters
 	stats       tableStatistics
+	fast        fastPlans
 
 	mu struct {
 		sync.Mutex
@@ -108,6 +109,7 @@ func (c *Catalog) publish(changes []catalog.Change, version uint64) {
 	c.snapshot.Store(next)
 	c.mu.Unlock()
 	c.follower.follow(old, next)
+	c.fast.forget(next)
 	for _, change := range changes {
 		if change.Kind != catalog.KindTable {
 			continue
@@ -137,6 +139,7 @@ func (c *Catalog) replace(next *catalog.Snapshot, version uint64) *catalog.Snaps
 			live[desc] = true
 		}
 	}
+	c.fast.forget(next)
 	c.tables.Range(func(desc, _ any) bool {
 		if !live[desc.(*catalog.Table)] {
 			c.tables.Delete(desc)

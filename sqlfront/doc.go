@@ -26,6 +26,11 @@
 // transaction's buffer. The engine commits at the end of an autocommit
 // statement, or at COMMIT; CommandEnd rolls back what it forgot.
 //
+// Statements by primary key that were seen before do not go through the engine's
+// parser and planner again (fast*.go, package fastpath): a shape that is known brings
+// its values, and the same functions read and lock as above, in the same order. What
+// is not certain is left to the engine before anything has been done.
+//
 // A schema change collects new descriptors in its session (schema_change.go),
 // builds data under ids that were never used before (rewrite.go), and commits
 // the descriptors, the counters and the list of what became garbage as one

@@ -32,6 +32,9 @@ var _ sql.NodeExecBuilder = (*execBuilder)(nil)
 // Build implements sql.NodeExecBuilder. A nil iterator leaves the node to the
 // engine. A rewritten node comes here again and is then found unchanged.
 func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowIter, error) {
+	if s, ok := ctx.Session.(*Session); ok && s.fast.capture != nil && s.fast.capture.root == nil {
+		s.fast.capture.root = n
+	}
 	if iter, done, err := buildControl(ctx, n); done {
 		return iter, err
 	}

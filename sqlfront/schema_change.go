@@ -81,7 +81,7 @@ func (s *Session) lockMode(ctx *sql.Context, name string, mode catalog.Mode) err
 	if err := cmp.Or(s.global.refuse(mode), s.locked.refuse(name, mode)); err != nil {
 		return err
 	}
-	return s.lockTimeout(name, s.catalog.locks.Acquire(ctx, &s.holder, name, mode, s.metadataWait(ctx)))
+	return s.lockTimeout(name, s.catalog.locks.Acquire(ctx, &s.holder, name, mode, s.variables().metadataWait))
 }
 
 // lockFresh takes the name that a table is to get, which no LOCK TABLES can have
@@ -90,7 +90,7 @@ func (s *Session) lockFresh(ctx *sql.Context, name string) error {
 	if s.locked.holder.Holds(name, catalog.Exclusive) {
 		return nil
 	}
-	return s.lockTimeout(name, s.catalog.locks.Acquire(ctx, &s.holder, name, catalog.Exclusive, s.metadataWait(ctx)))
+	return s.lockTimeout(name, s.catalog.locks.Acquire(ctx, &s.holder, name, catalog.Exclusive, s.variables().metadataWait))
 }
 
 // lockTimeout gives a wait that took too long its number.

@@ -34,6 +34,7 @@ type Server struct {
 	numbers   *connectionIDs
 	claims    *claims
 	protocol  *server.Server
+	fast      *fastPath
 
 	jobs       *jobRunner
 	sessions   sync.WaitGroup // connections whose session is not over
@@ -86,6 +87,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.provider = newProvider(s)
 	s.engine = s.newEngine()
+	s.fast = newFastPath(s)
 	s.fillInnodbTrx()
 	s.fillProcesslist()
 	if err := s.startProtocol(ctx); err != nil {
@@ -170,7 +172,7 @@ func (s *Server) startProtocol(ctx context.Context) error {
 	s.protocol, err = server.NewServerWithHandler(config, s.engine, sql.NewContext, s.session, nil,
 		func(h mysql.Handler) (mysql.Handler, error) {
 			return wire.NewHandler(h, wire.HandlerOptions{Session: s.sessionOf, Stopping: s.stopping.Load, Logger: s.config.Logger, RequireSecureTransport: s.requiresTLS,
-				NumberConnection: s.numbers.take, FreeNumber: s.connectionOver}), nil
+				NumberConnection: s.numbers.take, FreeNumber: s.connectionOver, Fast: s.fast}), nil
 		})
 	if err != nil {
 		return fmt.Errorf("sqlfront: start the protocol server: %w", err)

@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"github.com/dolthub/go-mysql-server/sql"
@@ -46,6 +47,9 @@ type Session struct {
 	prepared  statementCache
 	cached    statementCache
 	plain     *sql.Context // for reading variables outside of a statement
+	known     sessionVariables
+	fast      fastSession
+	name      string // see label
 }
 
 var (
@@ -115,7 +119,7 @@ func (s *Session) txn(ctx *sql.Context) (*txn.Txn, error) {
 	s.settle(ctx)
 	if s.begun != s.statement {
 		s.begun = s.statement
-		s.tx.txn.SetLockWait(s.rowLockWait(ctx))
+		s.tx.txn.SetLockWait(s.variables().rowLockWait)
 		s.tx.txn.BeginStatement(ctx, ctx.Query())
 	}
 	return s.tx.txn, nil
@@ -144,6 +148,9 @@ func (s *Session) failed(err error) error {
 // engine sees it, for the engine makes a text without a number of every error
 // type that it does not know.
 func numbered(err error) error {
+	if err == nil {
+		return nil
+	}
 	var e *txn.Error
 	if !errors.As(err, &e) {
 		return err
@@ -160,7 +167,7 @@ func (s *Session) CommandBegin() error {
 	if s.catalog.follower.fresh() {
 		return nil
 	}
-	if s.seconds(s.plain, "rowlock_read_staleness") > 0 {
+	if s.variables().characteristics.staleness > 0 {
 		s.stale = errUnasked // what it reads may be old enough
 		return nil
 	}
@@ -190,6 +197,7 @@ func unheard(ctx context.Context, err error) error {
 // CommandEnd implements sql.LifecycleAwareSession. An implicit transaction that
 // the engine left open, as it does when a statement fails, ends here.
 func (s *Session) CommandEnd() {
+	s.fast.capture = nil
 	ctx := context.Background()
 	for _, past := range s.past {
 		past.Rollback(ctx)
@@ -208,8 +216,13 @@ func (s *Session) CommandEnd() {
 	s.over(nil)
 }
 
-// autocommit reads the variable without a query context.
-func (s *Session) autocommit() bool { return s.flagOr(s.plain, "autocommit", true) }
+// label is what the session's transactions are called.
+func (s *Session) label() string {
+	if s.name == "" {
+		s.name = fmt.Sprintf("connection %d", s.ID())
+	}
+	return s.name
+}
 
 // SessionEnd implements sql.LifecycleAwareSession. The engine calls it under a
 // lock that every connection needs, so the rollback, which may wait for the

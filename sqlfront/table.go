@@ -26,6 +26,8 @@ type Table struct {
 	loads bool
 	// bytewise says that schema stands for the whole table (see compareBytes).
 	bytewise bool
+	// instead is what an index lookup selects, whatever the plan says; nil: the plan.
+	instead *sql.IndexLookup
 }
 
 // readMode is how rows are read: from the snapshot, or latest and locked.
@@ -210,6 +212,9 @@ var _ sql.IndexedTable = (*IndexedTable)(nil)
 
 // LookupPartitions implements sql.IndexedTable.
 func (t *IndexedTable) LookupPartitions(_ *sql.Context, lookup sql.IndexLookup) (sql.PartitionIter, error) {
+	if t.instead != nil {
+		return &onePartition{partition: partition{lookup: t.instead}}, nil
+	}
 	return &onePartition{partition: partition{lookup: &lookup}}, nil
 }
 

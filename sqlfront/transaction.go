@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/dolthub/go-mysql-server/sql"
-	"github.com/dolthub/go-mysql-server/sql/types"
 
 	"github.com/rowlockdb/rowlock/sqlfront/wire"
 	"github.com/rowlockdb/rowlock/txn"
@@ -53,33 +51,38 @@ func (s *Session) SetTransaction(sql.Transaction) {}
 // live transaction is returned again: the engine asks for a second one inside
 // CALL, and after paths on which it forgot the first.
 func (s *Session) StartTransaction(ctx *sql.Context, c sql.TransactionCharacteristic) (sql.Transaction, error) {
-	if s.tx != nil {
-		return s.tx, nil
+	if s.tx == nil {
+		s.startTransaction(ctx, c, s.implicit(ctx) && wire.PlainSelect(ctx.Query()))
 	}
-	next := s.characteristics(ctx)
+	return s.tx, nil
+}
+
+// startTransaction is StartTransaction where there is none. plain says that the
+// statement only reads (wire.PlainSelect).
+func (s *Session) startTransaction(ctx *sql.Context, c sql.TransactionCharacteristic, plain bool) {
+	next := s.characteristics()
 	next.readOnly = next.readOnly || c == sql.ReadOnly
-	s.tx = &Transaction{implicit: s.implicit(ctx), characteristics: next, txn: s.begin(ctx, next)}
+	s.tx = &Transaction{implicit: s.implicit(ctx), characteristics: next, txn: s.begin(ctx, next, plain)}
 	s.begun = s.statement
 	s.tx.txn.BeginStatement(ctx, ctx.Query())
-	return s.tx, nil
 }
 
 // begin starts a transaction as the session variables ask for. The access mode
 // READ ONLY is not the layer's below: temporary tables may be written, and FOR
 // SHARE may lock.
-func (s *Session) begin(ctx *sql.Context, c characteristics) *txn.Txn {
-	autocommit := s.implicit(ctx)
+func (s *Session) begin(ctx *sql.Context, c characteristics, plain bool) *txn.Txn {
+	autocommit, v := s.implicit(ctx), s.variables()
 	o := txn.Options{
 		// A SELECT that is its own transaction is serializable at its snapshot,
 		// without locks (manual, 17.7.2.1, SERIALIZABLE).
-		ReadOnly:          autocommit && wire.PlainSelect(ctx.Query()),
+		ReadOnly:          autocommit && plain,
 		Isolation:         c.isolation,
 		SnapshotIsolation: c.firstWins,
 		DurableLocks:      c.durable,
 		Autocommit:        autocommit,
-		LockWait:          s.rowLockWait(ctx),
-		MaxBytes:          s.sizeLimit(ctx),
-		Label:             fmt.Sprintf("connection %d", s.ID()),
+		LockWait:          v.rowLockWait,
+		MaxBytes:          v.sizeLimit,
+		Label:             s.label(),
 		Connection:        uint64(s.ID()),
 	}
 	if o.ReadOnly || !autocommit && c.readOnly {
@@ -90,7 +93,7 @@ func (s *Session) begin(ctx *sql.Context, c characteristics) *txn.Txn {
 
 // implicit tells whether a statement that begins now is its own transaction.
 func (s *Session) implicit(ctx *sql.Context) bool {
-	return s.flag(ctx, "autocommit") && !ctx.GetIgnoreAutoCommit()
+	return s.autocommit() && !ctx.GetIgnoreAutoCommit()
 }
 
 // settle begins again a transaction that has sent nothing yet, if it would be
@@ -101,12 +104,12 @@ func (s *Session) settle(ctx *sql.Context) {
 	if t == nil || t.explicit || !t.txn.ID().IsZero() || t.txn.Writes() > 0 {
 		return
 	}
-	implicit, c := s.implicit(ctx), s.characteristics(ctx)
+	implicit, c := s.implicit(ctx), s.characteristics()
 	if implicit == t.implicit && c == t.characteristics {
 		return
 	}
 	t.txn.Rollback(ctx) // it has sent nothing
-	t.implicit, t.characteristics, t.txn = implicit, c, s.begin(ctx, c)
+	t.implicit, t.characteristics, t.txn = implicit, c, s.begin(ctx, c, implicit && wire.PlainSelect(ctx.Query()))
 	t.txn.BeginStatement(ctx, ctx.Query())
 }
 
@@ -116,41 +119,6 @@ func (s *Session) isolation(ctx *sql.Context) txn.Isolation {
 		return txn.RepeatableRead
 	}
 	return isolationOf(fmt.Sprint(v))
-}
-
-func (s *Session) flag(ctx *sql.Context, name string) bool { return s.flagOr(ctx, name, false) }
-
-func (s *Session) flagOr(ctx *sql.Context, name string, missing bool) bool {
-	v, err := s.GetSessionVariable(ctx, name)
-	if err != nil || v == nil {
-		return missing
-	}
-	b, err := sql.ConvertToBool(ctx, v)
-	return err == nil && b
-}
-
-// durableLocks tells whether the session's row locks outlive their owner.
-func (s *Session) durableLocks(ctx *sql.Context) bool {
-	v, err := s.GetSessionVariable(ctx, "row_lock_durability")
-	return err == nil && v == "replicated"
-}
-
-// rowLockWait is the session's lock wait timeout; 0 means the default.
-func (s *Session) rowLockWait(ctx *sql.Context) time.Duration {
-	return s.seconds(ctx, "innodb_lock_wait_timeout")
-}
-
-// seconds reads a variable that holds a number of seconds; 0 if it is unusable.
-func (s *Session) seconds(ctx *sql.Context, name string) time.Duration {
-	v, err := s.GetSessionVariable(ctx, name)
-	if err != nil {
-		return 0
-	}
-	n, _, err := types.Int64.Convert(ctx, v)
-	if err != nil || n == nil {
-		return 0
-	}
-	return time.Duration(min(n.(int64), 1<<30)) * time.Second
 }
 
 // CommitTransaction implements sql.TransactionSession: the engine asks for it
@@ -237,7 +205,7 @@ func (s *Session) restart(ctx *sql.Context) error {
 		s.over(ctx)
 		return numbered(err)
 	}
-	s.tx.txn = s.catalog.begin(fmt.Sprintf("connection %d", s.ID()))
+	s.tx.txn = s.catalog.begin(s.label())
 	s.begun = s.statement
 	s.tx.txn.BeginStatement(ctx, ctx.Query())
 	return nil

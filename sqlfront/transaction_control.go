@@ -54,12 +54,8 @@ func (s *Session) level() txn.Isolation {
 }
 
 // characteristics are those of a transaction that begins now.
-func (s *Session) characteristics(ctx *sql.Context) characteristics {
-	c := characteristics{
-		isolation: s.isolation(ctx), readOnly: s.flag(ctx, "transaction_read_only"),
-		firstWins: s.flagOr(ctx, "snapshot_isolation", true),
-		durable:   s.durableLocks(ctx), staleness: s.seconds(ctx, "rowlock_read_staleness"),
-	}
+func (s *Session) characteristics() characteristics {
+	c := s.variables().characteristics
 	if s.next.isolation != "" {
 		c.isolation = isolationOf(s.next.isolation)
 	}
@@ -99,11 +95,11 @@ func (s *Session) SetSessionVariable(ctx *sql.Context, name string, value any) e
 			}
 		}
 	}
-	if err := s.BaseSession.SetSessionVariable(ctx, name, value); err != nil {
+	if err := s.assign(ctx, name, value); err != nil {
 		return err
 	}
 	if twin, ok := twins[lower]; ok {
-		if err := s.BaseSession.SetSessionVariable(ctx, twin, value); err != nil {
+		if err := s.assign(ctx, twin, value); err != nil {
 			return err
 		}
 		s.settle(ctx)
@@ -121,7 +117,7 @@ var twins = map[string]string{
 func (s *Session) matchTwins() {
 	for _, name := range [...]string{"transaction_isolation", "transaction_read_only"} {
 		if v, err := s.GetSessionVariable(s.plain, name); err == nil {
-			s.BaseSession.SetSessionVariable(s.plain, twins[name], v)
+			s.assign(s.plain, twins[name], v)
 		}
 	}
 }
@@ -203,7 +199,7 @@ func (s *Session) startExplicit(ctx *sql.Context, c wire.Control) error {
 		return err
 	}
 	s.releaseTables()
-	next := s.characteristics(ctx)
+	next := s.characteristics()
 	switch c.Access {
 	case wire.AccessReadOnly:
 		next.readOnly = true
@@ -221,7 +217,7 @@ func (s *Session) startExplicit(ctx *sql.Context, c wire.Control) error {
 // beginExplicit starts a transaction that lasts until it is ended by name.
 func (s *Session) beginExplicit(ctx *sql.Context, c characteristics) {
 	ctx.SetIgnoreAutoCommit(true)
-	s.tx = &Transaction{explicit: true, characteristics: c, txn: s.begin(ctx, c)}
+	s.tx = &Transaction{explicit: true, characteristics: c, txn: s.begin(ctx, c, false)}
 	s.begun = s.statement
 	s.tx.txn.BeginStatement(ctx, ctx.Query())
 }
@@ -233,7 +229,7 @@ func (s *Session) complete(ctx *sql.Context, c wire.Control) error {
 		return mysql.NewSQLError(1064, "42000", "You have an error in your SQL syntax: AND CHAIN and RELEASE exclude each other")
 	}
 	s.completion(ctx, &c)
-	same := s.characteristics(ctx)
+	same := s.characteristics()
 	var err error
 	if s.tx != nil {
 		same = s.tx.characteristics

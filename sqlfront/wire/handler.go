@@ -45,6 +45,8 @@ type HandlerOptions struct {
 	// leaves the protocol layer's.
 	NumberConnection func() uint32
 	FreeNumber       func(uint32)
+	// Fast answers what it can before the engine sees it; nil leaves everything to the engine.
+	Fast FastPath
 }
 
 // NewHandler wraps h; use it in server.NewServerWithHandler's wrapper.
@@ -101,17 +103,34 @@ func (h *Handler) ComInitDB(c *mysql.Conn, database string) error {
 
 // ComQuery implements mysql.Handler.
 func (h *Handler) ComQuery(ctx context.Context, c *mysql.Conn, query string, callback mysql.ResultSpoolFn) error {
+	taken, pupil, err := h.fast(ctx, c, query, nil, func(r *sqltypes.Result) error { return callback(r, false) })
+	if taken {
+		return err
+	}
 	query = explainTree(query)
 	return h.run(ctx, c, query, func(ctx context.Context) error {
-		return h.Handler.ComQuery(ctx, c, query, callback)
+		err := h.Handler.ComQuery(ctx, c, query, func(r *sqltypes.Result, more bool) error {
+			pupil.listen(r)
+			return callback(r, more)
+		})
+		pupil.end(err)
+		return err
 	})
 }
 
 // ComMultiQuery implements mysql.Handler.
 func (h *Handler) ComMultiQuery(ctx context.Context, c *mysql.Conn, query string, callback mysql.ResultSpoolFn) (rest string, err error) {
+	taken, pupil, err := h.fast(ctx, c, query, nil, func(r *sqltypes.Result) error { return callback(r, false) })
+	if taken {
+		return "", err
+	}
 	query = explainTree(query)
 	err = h.run(ctx, c, query, func(ctx context.Context) (err error) {
-		rest, err = h.Handler.ComMultiQuery(ctx, c, query, callback)
+		rest, err = h.Handler.ComMultiQuery(ctx, c, query, func(r *sqltypes.Result, more bool) error {
+			pupil.listen(r)
+			return callback(r, more)
+		})
+		pupil.end(err)
 		return err
 	})
 	if err != nil {
@@ -134,9 +153,28 @@ func (h *Handler) ComPrepare(ctx context.Context, c *mysql.Conn, query string, p
 
 // ComStmtExecute implements mysql.Handler.
 func (h *Handler) ComStmtExecute(ctx context.Context, c *mysql.Conn, prepare *mysql.PrepareData, callback func(*sqltypes.Result) error) error {
+	taken, pupil, err := h.fast(ctx, c, prepare.PrepareStmt, prepare, callback)
+	if taken {
+		return err
+	}
 	return h.run(ctx, c, prepare.PrepareStmt, func(ctx context.Context) error {
-		return h.Handler.ComStmtExecute(ctx, c, prepare, callback)
+		err := h.Handler.ComStmtExecute(ctx, c, prepare, func(r *sqltypes.Result) error {
+			pupil.listen(r)
+			return callback(r)
+		})
+		pupil.end(err)
+		return err
 	})
+}
+
+// WarningCount implements mysql.Handler. The engine's handler looks for the session under a lock of all connections.
+func (h *Handler) WarningCount(c *mysql.Conn) uint16 {
+	if h.options.Session != nil {
+		if s := h.options.Session(c); s != nil {
+			return s.WarningCount()
+		}
+	}
+	return h.Handler.WarningCount(c)
 }
 
 // ComResetConnection implements mysql.Handler.

@@ -43,6 +43,7 @@ func setVariables() error {
 		both("txn_total_size_limit", types.NewSystemIntType("txn_total_size_limit", 0, 1<<46, false), int64(0)),
 		both("snapshot_isolation_error", types.NewSystemEnumType("snapshot_isolation_error", "DEADLOCK", "CHECKREAD"), "DEADLOCK"),
 		both("snapshot_isolation", types.NewSystemBoolType("snapshot_isolation"), int8(1)),
+		both("rowlock_fast_path", types.NewSystemBoolType("rowlock_fast_path"), int8(1)),
 		global("rowlock_replication_factor", types.NewSystemIntType("rowlock_replication_factor", 0, 7, false), int64(0), true),
 		global("innodb_deadlock_detect", types.NewSystemBoolType("innodb_deadlock_detect"), int8(1), true),
 		global("innodb_rollback_on_timeout", types.NewSystemBoolType("innodb_rollback_on_timeout"), int8(0), true),
