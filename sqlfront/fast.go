@@ -206,7 +206,9 @@ func (q *fastQuery) showState() {
 	if q.session.tx != nil {
 		flags |= uint16(mysql.ServerInTransaction)
 	}
-	q.conn.StatusFlags = flags
+	if q.conn.StatusFlags != flags { // behind a cursor, the connection sets others
+		q.conn.StatusFlags = flags
+	}
 }
 
 // lesson takes what the engine said of a statement's result.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/mysql_db"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rowlockdb/rowlock/sqlfront/catalog"
@@ -152,7 +153,7 @@ func (k *keeping) look(v reflect.Value, path string) {
 				k.found = append(k.found, path+" "+v.Type().String())
 			}
 			return
-		case reflect.TypeFor[*Provider](), reflect.TypeFor[*Server]():
+		case reflect.TypeFor[*Provider](), reflect.TypeFor[*Server](), reflect.TypeFor[*mysql_db.MySQLDb]():
 			return // they live as long as the plans
 		}
 		if strings.HasSuffix(v.Type().String(), "plan.ProcessTable") {

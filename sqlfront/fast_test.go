@@ -140,7 +140,7 @@ func TestFastPathAndCursors(t *testing.T) {
 	c := w.session("root", 0)
 	for _, text := range []string{"SELECT c FROM t WHERE id = ?", "SELECT id, c FROM t WHERE id BETWEEN 1 AND ?", "SELECT SUM(k) FROM t WHERE id BETWEEN 1 AND ?",
 		"UPDATE t SET k = k + 1 WHERE id = ?"} {
-		for _, last := range []int64{5, 1, 129, 1000} {
+		for _, last := range []int64{5, 1, 100} {
 			c.execute(text, last)
 			want := rowPackets(c.execute(text, last))
 			before := w.taken()
