@@ -311,49 +311,28 @@ func nextAhead(size, bytes int, wide bool, parts int) int {
 }
 
 // readRows reads the next outer rows, up to the first error, and returns how large
-// they are. Warnings that reading gives are taken back, but for those of the first row,
+// they are. Warnings that reading gives are held back, but for those of the first row,
 // whose turn has come.
 func (r *readAheadIter) readRows(ctx *sql.Context) (bytes int) {
 	b := r.batch
 	b.ahead = make([]outerRow, 0, b.size)
-	var given []int // warnings, by each row but the first
-	all := 0
 	for len(b.ahead) < b.size && bytes < aheadBytes && b.err == nil {
-		before := ctx.WarningCount()
-		row, err := r.from.Next(ctx)
-		if n := int(ctx.WarningCount() - before); len(b.ahead) > 0 {
-			given, all = append(given, n), all+n
+		var row sql.Row
+		var warnings []*sql.Warning
+		read := func() { row, b.err = r.from.Next(ctx) }
+		if len(b.ahead) == 0 {
+			read()
+		} else {
+			warnings = b.session.warningsOf(read)
 		}
-		if err != nil {
-			b.err = err // after the rows before it
+		if b.err != nil { // comes after the rows before it
+			b.last = warnings
 			break
 		}
 		bytes += bytesOf(row)
-		b.ahead = append(b.ahead, outerRow{row: row})
-	}
-	if all > 0 {
-		held := takeBack(ctx, all)
-		for i, n := range given {
-			if i+1 < len(b.ahead) {
-				b.ahead[i+1].warnings = held[:n]
-			} else {
-				b.last = held[:n]
-			}
-			held = held[n:]
-		}
+		b.ahead = append(b.ahead, outerRow{row: row, warnings: warnings})
 	}
 	return bytes
-}
-
-// takeBack removes the last n warnings of the session and returns them.
-func takeBack(ctx *sql.Context, n int) []*sql.Warning {
-	all := ctx.Session.Warnings()
-	slices.Reverse(all) // the latest came first
-	ctx.Session.ClearWarnings()
-	for _, w := range all[:len(all)-n] {
-		ctx.Session.Warn(w)
-	}
-	return all[len(all)-n:]
 }
 
 // bytesOf is about how much memory a row's values of variable length take.

@@ -378,3 +378,29 @@ func BenchmarkLookupJoin(b *testing.B) {
 		}
 	}
 }
+
+// A client that locks its warnings gets each of them once, and as many warnings as there
+// are rows.
+func TestBatchedJoinsLeaveLockedWarningsAlone(t *testing.T) {
+	_, c := joinStack(t,
+		"CREATE TABLE outside (id INT PRIMARY KEY, s VARCHAR(10))", "CREATE TABLE inside (id INT PRIMARY KEY, v INT)",
+		series("outside", 12, "id,s", func(i int) string { return fmt.Sprintf("(%d,'%dx')", i, i) }),
+		series("inside", 1200, "id,v", func(i int) string { return fmt.Sprintf("(%d,%d)", i, i) }))
+	for _, tc := range []struct{ warns, query string }{
+		{"the key", "SELECT /*+ LOOKUP_JOIN(o,i) JOIN_ORDER(o,i) */ i.v FROM outside o JOIN inside i ON i.id = CAST(o.s AS SIGNED)"},
+		{"the outer row", "SELECT /*+ LOOKUP_JOIN(o,i) JOIN_ORDER(o,i) */ i.v FROM (SELECT id, CAST(s AS SIGNED) AS n FROM outside) o JOIN inside i ON i.id = o.n"},
+	} {
+		t.Run(tc.warns, func(t *testing.T) {
+			require.Contains(t, strings.Join(query(t, c, "EXPLAIN "+tc.query), "\n"), "LookupJoin")
+			var warnings [2][]string
+			for i := range warnings {
+				run(t, c, fmt.Sprintf("SET rowlock_batched_joins = %d", i), "SET lock_warnings = 0", "SELECT 1", "SET lock_warnings = 1")
+				query(t, c, tc.query)
+				warnings[i] = query(t, c, "SHOW WARNINGS")
+			}
+			run(t, c, "SET lock_warnings = 0")
+			require.NotEmpty(t, warnings[0])
+			require.Equal(t, warnings[0], warnings[1])
+		})
+	}
+}

@@ -40,20 +40,17 @@ func (b *joinBatch) lookUp(ctx *sql.Context) (lookupBatch, error) {
 }
 
 // openFor opens the lookup for one outer row. One whose keys cannot be computed is
-// left to its turn, and the warnings with it.
+// left to its turn, and so is one whose keys give warnings.
 func (b *joinBatch) openFor(ctx *sql.Context, at *outerRow, outer sql.Row) error {
-	before := ctx.WarningCount()
-	nothing, err := findsNothing(ctx, b.access, outer)
 	var lookup sql.IndexLookup
-	inRange := false
-	if err == nil && !nothing {
-		lookup, inRange, err = b.access.GetLookup(ctx, outer)
-	}
-	if given := ctx.WarningCount() - before; given > 0 {
-		takeBack(ctx, int(given))
-		return nil
-	}
-	if err != nil {
+	var nothing, inRange bool
+	var err error
+	warnings := b.session.warningsOf(func() {
+		if nothing, err = findsNothing(ctx, b.access, outer); err == nil && !nothing {
+			lookup, inRange, err = b.access.GetLookup(ctx, outer)
+		}
+	})
+	if len(warnings) > 0 || err != nil {
 		return nil
 	}
 	if nothing || !inRange {

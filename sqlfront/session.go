@@ -34,7 +34,8 @@ type Session struct {
 	changing         uint64     // the last one that changes rows
 	past             []*txn.Txn // AS OF readers of the present statement
 	rereads          rereads
-	described        struct { // the answer of describing for one text
+	held             *[]*sql.Warning // takes warnings in the session's place; nil: nothing does
+	described        struct {        // the answer of describing for one text
 		text string
 		yes  bool
 	}
