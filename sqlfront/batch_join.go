@@ -104,8 +104,15 @@ func batchJoin(ctx *sql.Context, n *plan.JoinNode, parent sql.Row) (sql.Node, er
 		return nil, nil
 	}
 	table, ours := access.Table.(*IndexedTable)
-	locks := ours && table.read.lock != txn.LockNone || !readsPlainly(ctx, n.Left())
-	if !ours || locks && !mutated("0076.locks-ahead") {
+	if !ours {
+		return nil, nil
+	}
+	locks, err := s.readsLock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	locks = locks || table.read.lock != txn.LockNone || !readsPlainly(ctx, n.Left())
+	if locks && !mutated("0076.locks-ahead") {
 		return nil, nil
 	}
 	for _, key := range access.Expressions() {
@@ -119,6 +126,13 @@ func batchJoin(ctx *sql.Context, n *plan.JoinNode, parent sql.Row) (sql.Node, er
 		return nil, err
 	}
 	return n.WithChildren(ctx, &readAhead{n.Left(), batch}, inner)
+}
+
+// readsLock tells whether plain reads of the present statement's transaction lock. That
+// is known before its first read: a join below would read ahead, too.
+func (s *Session) readsLock(ctx *sql.Context) (bool, error) {
+	_, err := s.txn(ctx)
+	return s.level() == txn.Serializable, err
 }
 
 // lookupBelow is the lookup by values of the outer row at the end of a chain of nodes
@@ -284,7 +298,7 @@ func (r *readAheadIter) Close(ctx *sql.Context) error {
 func (r *readAheadIter) fill(ctx *sql.Context) error {
 	b := r.batch
 	bytes := r.readRows(ctx)
-	if len(b.ahead) < 2 || b.session.level() == txn.Serializable && !mutated("0076.locks-ahead") { // where reads lock
+	if len(b.ahead) < 2 {
 		b.size = 1
 		return nil
 	}

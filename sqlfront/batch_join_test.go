@@ -318,15 +318,19 @@ func TestBatchedJoinsAnswerTheSame(t *testing.T) {
 // row: a LIMIT leaves the rest alone.
 func TestLockingJoinsReadNothingAhead(t *testing.T) {
 	asked, c := joinStack(t,
-		"CREATE TABLE outside (id INT PRIMARY KEY, a INT)", "CREATE TABLE inside (id INT PRIMARY KEY, v INT)",
+		"CREATE TABLE outside (id INT PRIMARY KEY, a INT)", "CREATE TABLE inside (id INT PRIMARY KEY, v INT)", "CREATE TABLE third (id INT PRIMARY KEY)",
 		series("outside", 40, "id,a", func(i int) string { return fmt.Sprintf("(%d,%d)", i, i) }),
-		series("inside", 1200, "id,v", func(i int) string { return fmt.Sprintf("(%d,%d)", i, i) }))
+		series("inside", 1200, "id,v", func(i int) string { return fmt.Sprintf("(%d,%d)", i, i) }),
+		series("third", 1200, "id", func(i int) string { return fmt.Sprintf("(%d)", i) }))
 	join := "SELECT /*+ LOOKUP_JOIN(o,i) JOIN_ORDER(o,i) */ i.id FROM outside o JOIN inside i ON i.id = o.a LIMIT 1"
+	three := "SELECT /*+ JOIN_ORDER(o,i,j) LOOKUP_JOIN(o,i) LOOKUP_JOIN(i,j) */ j.id FROM outside o JOIN inside i ON i.id = o.a JOIN third j ON j.id = i.v LIMIT 1"
 	for _, tc := range []struct{ level, query string }{
 		{"REPEATABLE READ", join + " FOR UPDATE"},
 		{"READ COMMITTED", join + " FOR UPDATE"},
 		{"REPEATABLE READ", join + " FOR SHARE"},
+		{"REPEATABLE READ", three + " FOR UPDATE"},
 		{"SERIALIZABLE", join},
+		{"SERIALIZABLE", three},
 	} {
 		var sets [2][]string
 		asked.locked = nil
