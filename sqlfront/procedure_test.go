@@ -1,6 +1,8 @@
 package sqlfront
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -50,4 +52,54 @@ func TestTransactionsInsideProcedures(t *testing.T) {
 	require.Equal(t, []string{"1", "2", "4", "5", "6", "7", "200", "400"}, ids())
 	run(t, a, "SET autocommit = 0", "CALL adds(8)", "ROLLBACK", "SET autocommit = 1")
 	require.Equal(t, []string{"1", "2", "4", "5", "6", "7", "200", "400"}, ids())
+}
+
+// A cursor shows the rows that there were when it was opened, whatever its loop writes
+// or commits, and however many there are.
+func TestCursorsOfProceduresKeepTheirRows(t *testing.T) {
+	_, c := joinStack(t,
+		"CREATE TABLE outside (id INT PRIMARY KEY)", "CREATE TABLE inside (id INT PRIMARY KEY, v INT)",
+		"CREATE TABLE third (id INT PRIMARY KEY, v INT)", "CREATE TABLE seen (id INT, v INT, w INT)",
+		series("outside", 40, "id", func(i int) string { return fmt.Sprintf("(%d)", i) }),
+		series("inside", 1200, "id,v", func(i int) string { return fmt.Sprintf("(%d,0)", i) }),
+		series("third", 1200, "id,v", func(i int) string { return fmt.Sprintf("(%d,%d)", i, i) }))
+	var want []string
+	for i := range 40 {
+		want = append(want, fmt.Sprintf("%d,0,0", i))
+	}
+	two := "SELECT /*+ LOOKUP_JOIN(o,i) JOIN_ORDER(o,i) */ o.id, i.v, 0 FROM outside o JOIN inside i ON i.id = o.id"
+	three := "SELECT /*+ JOIN_ORDER(o,i,j) LOOKUP_JOIN(o,i) LOOKUP_JOIN(i,j) */ o.id, i.v, j.v FROM outside o JOIN inside i ON i.id = o.id JOIN third j ON j.id = i.v"
+	for _, tc := range []struct{ name, query, after string }{
+		{"one table", "SELECT id, v, 0 FROM inside WHERE id < 40", ""},
+		{"two tables", two, ""},
+		{"three tables", three, ""},
+		{"a loop that commits", three, "COMMIT;"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			name := strings.ReplaceAll(tc.name, " ", "_")
+			run(t, c, "CREATE PROCEDURE "+name+`() BEGIN
+				DECLARE a, b, c INT;
+				DECLARE done INT DEFAULT 0;
+				DECLARE k CURSOR FOR `+tc.query+`;
+				DECLARE CONTINUE HANDLER FOR NOT FOUND SET done = 1;
+				OPEN k;
+				l: LOOP
+					FETCH k INTO a, b, c;
+					IF done = 1 THEN LEAVE l; END IF;
+					INSERT INTO seen VALUES (a, b, c);
+					REPLACE INTO inside VALUES (a + 1, b + 1);
+					`+tc.after+`
+				END LOOP;
+				CLOSE k; END`)
+			for _, within := range []string{"SET autocommit = 1", "BEGIN"} {
+				for _, level := range []string{"REPEATABLE READ", "READ COMMITTED", "SERIALIZABLE"} {
+					for _, batched := range []int{0, 1} {
+						run(t, c, "DELETE FROM seen", "UPDATE inside SET v = 0", fmt.Sprintf("SET rowlock_batched_joins = %d", batched),
+							"SET SESSION TRANSACTION ISOLATION LEVEL "+level, within, "CALL "+name+"()", "COMMIT")
+						require.Equal(t, want, query(t, c, "SELECT * FROM seen ORDER BY id"), "%s, %s, batched: %d", within, level, batched)
+					}
+				}
+			}
+		})
+	}
 }

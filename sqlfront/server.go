@@ -147,6 +147,7 @@ func (s *Server) newEngine() *sqle.Engine {
 		b.base.Runner = engine
 	}
 	a.ExecBuilder = first.base
+	a.Runner = bodyRunner{engine}
 	a.Catalog.StatsProvider = newHistograms(s.catalog)
 	return engine
 }
