@@ -212,7 +212,7 @@ func evaluatesAnytime(ctx *sql.Context, e sql.Expression) bool {
 // take is what was read for the outer row that was returned last; nil if nothing was.
 func (b *joinBatch) take(ctx *sql.Context) sql.RowIter {
 	at := b.now
-	if at == nil || b.changes != b.session.rereads.changes && !mutated("0076.changes") {
+	if at == nil || b.changes != b.session.rereads.changeCount() && !mutated("0076.changes") {
 		return nil
 	}
 	if at.nothing {
@@ -302,7 +302,7 @@ func (r *readAheadIter) fill(ctx *sql.Context) error {
 		b.size = 1
 		return nil
 	}
-	b.changes = b.session.rereads.changes
+	b.changes = b.session.rereads.changeCount()
 	found, err := b.lookUp(ctx)
 	if err != nil {
 		return b.session.failed(err)

@@ -2,6 +2,7 @@ package sqlfront
 
 import (
 	"encoding/binary"
+	"sync"
 
 	"github.com/dolthub/go-mysql-server/sql"
 
@@ -22,7 +23,11 @@ const (
 //
 // The first scan of a statement costs nothing here, the first two of a kind cost
 // a key, the third is answered from memory if the second ran to its end.
+//
+// The engine groups rows in one goroutine and filters them in another, and either may
+// evaluate a subquery, so that scans of one statement run beside each other.
 type rereads struct {
+	mu        sync.Mutex
 	statement uint64
 	tx        *txn.Txn
 	opens     int
@@ -31,7 +36,8 @@ type rereads struct {
 	changes   uint64 // of what this session's reads would find; it only grows
 }
 
-// reread is one kind of scan.
+// reread is one kind of scan. Its rows belong to the scan that records them until they
+// are complete; the rest is under rereads.mu.
 type reread struct {
 	rows      []sql.Row
 	recording bool
@@ -40,15 +46,26 @@ type reread struct {
 }
 
 // forget drops everything: the statement has written, or reads another snapshot.
+// The caller holds mu.
 func (r *rereads) forget() { r.opens, r.scans, r.values = 0, nil, 0 }
 
-// changed is forget where it is known that the same read may find other rows now.
+// changed forgets everything because the same read may find other rows now.
 func (r *rereads) changed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.forget()
 	r.changes++
 }
 
+// changeCount tells by how many changes have been told so far whether there were any.
+func (r *rereads) changeCount() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changes
+}
+
 // find returns what is known of a scan; nil if it is not worth remembering.
+// The caller holds mu.
 func (r *rereads) find(statement uint64, s *rowScan) *reread {
 	if r.statement != statement || r.tx != s.tx {
 		r.forget()
@@ -91,8 +108,14 @@ func (s *rowScan) rereadKey() []byte {
 	return key
 }
 
-// remember makes the scan record its rows into known, or answers from it.
-func (s *rowScan) remember(known *reread) {
+// remember makes the scan record its rows if it is worth it, or answers from what was
+// recorded.
+func (s *rowScan) remember() {
+	session := s.table.session
+	r := &session.rereads
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := r.find(session.statement, s)
 	switch {
 	case known == nil || known.hopeless || known.recording:
 	case known.complete:
@@ -107,11 +130,13 @@ func (s *rowScan) remember(known *reread) {
 
 // note records one row that is about to be returned.
 func (s *rowScan) note(row sql.Row) {
-	r := &s.table.session.rereads
 	s.record.rows = append(s.record.rows, row.Copy())
+	r := &s.table.session.rereads
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.values += len(row) + 1; r.values > rereadValues {
 		s.record.hopeless = true
-		s.endRecord(false)
+		s.dropRecord()
 	}
 }
 
@@ -120,12 +145,22 @@ func (s *rowScan) endRecord(complete bool) {
 	if s.record == nil {
 		return
 	}
-	s.record.recording, s.record.complete = false, complete
+	r := &s.table.session.rereads
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if !complete {
-		r := &s.table.session.rereads
-		r.values = max(0, r.values-s.record.size()) // 0: forgotten meanwhile
-		s.record.rows = nil
+		s.dropRecord()
+		return
 	}
+	s.record.recording, s.record.complete = false, true
+	s.record = nil
+}
+
+// dropRecord gives up what was recorded. The caller holds mu.
+func (s *rowScan) dropRecord() {
+	r := &s.table.session.rereads
+	r.values = max(0, r.values-s.record.size()) // 0: forgotten meanwhile
+	s.record.recording, s.record.complete, s.record.rows = false, false, nil
 	s.record = nil
 }
 

@@ -33,6 +33,24 @@ func TestRepeatedScansAreReadTwice(t *testing.T) {
 	require.Less(t, s.reads()-before, uint64(40))
 }
 
+// The engine filters and groups in goroutines of their own: subqueries of both read at
+// the same time.
+func TestRepeatedScansBesideEachOther(t *testing.T) {
+	_, db := app(t, "CREATE TABLE t (a INT PRIMARY KEY, b INT)")
+	var values, want []string
+	for i := range 400 {
+		values = append(values, fmt.Sprintf("(%d,%d)", i, i))
+		if i > 1 {
+			want = append(want, fmt.Sprintf("%d,%d", i, i-1))
+		}
+	}
+	run(t, db, "INSERT INTO t VALUES "+strings.Join(values, ","))
+	for range 5 {
+		require.Equal(t, want, query(t, db, `SELECT a, (SELECT MAX(b) FROM t AS x WHERE x.a < t.a) AS m FROM t
+			WHERE (SELECT MAX(b) FROM t AS y WHERE y.a < t.a) > 0 GROUP BY a, m ORDER BY a`))
+	}
+}
+
 // What a statement writes, its later reads see: nothing remembered may survive.
 func TestRepeatedScansSeeOwnWrites(t *testing.T) {
 	_, db := app(t,

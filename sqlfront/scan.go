@@ -112,8 +112,7 @@ func (s *rowScan) begin(ctx *sql.Context) error {
 	if err := s.beginLoose(ctx); err != nil {
 		return err
 	}
-	session := s.table.session
-	if s.remember(session.rereads.find(session.statement, s)); s.replay {
+	if s.remember(); s.replay {
 		return nil
 	}
 	return s.prepare()
