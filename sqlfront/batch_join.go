@@ -30,6 +30,7 @@ type joinBatch struct {
 	ahead   []outerRow     // read and not yet returned
 	now     *outerRow      // returned last
 	size    int            // rows to read ahead next
+	largest int            // bytes that one read of the last batch has found at most; 0: nothing was found yet
 	err     error          // of the outer side, behind the rows read ahead
 	last    []*sql.Warning // with err
 	changes uint64         // of rereads when the lookups were made
@@ -48,7 +49,7 @@ type outerRow struct {
 const (
 	firstAhead = 4
 	mostAhead  = 256
-	aheadBytes = 1 << 20 // of rows of one batch; beyond it the next one is smaller
+	aheadBytes = 1 << 20 // of rows of one batch; beyond it the rest is read in its turn
 )
 
 // readAhead is the outer side of a join whose lookups are batched.
@@ -307,21 +308,21 @@ func (r *readAheadIter) fill(ctx *sql.Context) error {
 	if err != nil {
 		return b.session.failed(err)
 	}
-	b.size = nextAhead(b.size, bytes+found.bytes, found.wide, b.session.catalog.coordinator.Parts())
+	b.size = nextAhead(len(b.ahead)-found.left, bytes+found.bytes, found.wide, b.session.catalog.coordinator.Parts())
+	if b.largest == 0 && !mutated("0076.all-at-once") {
+		b.size = min(b.size, aheadBytes/unknownRead)
+	}
 	return nil
 }
 
-// nextAhead is how many rows to read ahead after a batch of size rows that was so large,
-// and whose lookups went to all parts if it was wide.
-func nextAhead(size, bytes int, wide bool, parts int) int {
-	if bytes > aheadBytes {
-		return max(2, size/2)
-	}
-	most := mostAhead
+// nextAhead is how many rows to read ahead after a batch in which so many were looked up,
+// and that was so large, and whose lookups went to all parts if it was wide.
+func nextAhead(looked, bytes int, wide bool, parts int) int {
+	most := min(4*looked, mostAhead, looked*aheadBytes/max(bytes, 1))
 	if wide {
-		most = max(readsAhead/parts, firstAhead)
+		most = min(most, max(readsAhead/parts, firstAhead))
 	}
-	return min(4*size, most)
+	return max(2, most)
 }
 
 // readRows reads the next outer rows, up to the first error, and returns how large

@@ -24,11 +24,12 @@ import (
 // to every node that has some of them, and a wait.
 type askedRows struct {
 	txn.Router
-	stats  *tableStatistics
-	rounds atomic.Int64
-	keys   atomic.Int64
-	mu     sync.Mutex
-	locked []string // what was asked to be locked
+	stats   *tableStatistics
+	rounds  atomic.Int64
+	keys    atomic.Int64
+	mu      sync.Mutex
+	locked  []string // what was asked to be locked
+	largest int      // bytes of rows that were answered at once
 }
 
 func (a *askedRows) Lock(ctx context.Context, s shard.ID, q *shard.LockRequest) (*shard.LockResponse, error) {
@@ -56,6 +57,18 @@ func (a *askedRows) ReadMany(ctx context.Context, reads []shard.ShardRead) {
 		a.keys.Add(int64(len(q.Request.Keys)))
 	}
 	a.Router.ReadMany(ctx, reads)
+	bytes := 0
+	for _, q := range reads {
+		if q.Response == nil {
+			continue
+		}
+		for _, r := range q.Response.Rows {
+			bytes += len(r.Value)
+		}
+	}
+	a.mu.Lock()
+	a.largest = max(a.largest, bytes)
+	a.mu.Unlock()
 }
 
 // joinStack is a database whose questions are counted.
@@ -141,24 +154,27 @@ func TestALimitedJoinReadsFewRowsAhead(t *testing.T) {
 	require.LessOrEqual(t, asked.keys.Load()-before, int64(firstAhead))
 }
 
-// Batches grow fast while they are small, and shrink when they were large.
+// Batches grow fast while they are small, up to what has room.
 func TestBatchesStayWithinMemory(t *testing.T) {
 	for _, tc := range []struct {
-		size, bytes int
-		wide        bool
-		parts, next int
+		looked, bytes int
+		wide          bool
+		parts, next   int
 	}{
 		{4, 100, false, 16, 16},
 		{64, 100, false, 16, 256},
 		{256, 100, false, 16, 256},
-		{256, aheadBytes + 1, false, 16, 128},
-		{2, aheadBytes + 1, false, 16, 2},
+		{256, 2 * aheadBytes, false, 16, 128},
+		{64, aheadBytes, false, 16, 64},
+		{64, aheadBytes / 2, false, 16, 128},
+		{2, 5 * aheadBytes, false, 16, 2},
+		{0, 5 * aheadBytes, false, 16, 2},
 		{16, 100, true, 16, 64},
 		{64, 100, true, 16, 64},
 		{256, 100, true, 16, 64},
 		{4, 100, true, 4096, 4},
 	} {
-		require.Equal(t, tc.next, nextAhead(tc.size, tc.bytes, tc.wide, tc.parts), tc)
+		require.Equal(t, tc.next, nextAhead(tc.looked, tc.bytes, tc.wide, tc.parts), tc)
 	}
 }
 
@@ -405,6 +421,40 @@ func TestBatchedJoinsLeaveLockedWarningsAlone(t *testing.T) {
 			run(t, c, "SET lock_warnings = 0")
 			require.NotEmpty(t, warnings[0])
 			require.Equal(t, warnings[0], warnings[1])
+		})
+	}
+}
+
+// A batch holds little also where lookups find something, and much, for the first time
+// behind many rows; nor are they made one by one then.
+func TestBatchesOfLargeRowsAreReadInParts(t *testing.T) {
+	asked, c := joinStack(t,
+		"CREATE TABLE outside (id INT PRIMARY KEY)",
+		"CREATE TABLE byid (id INT PRIMARY KEY, v LONGTEXT)",
+		"CREATE TABLE byunique (id INT PRIMARY KEY, u INT, v LONGTEXT, UNIQUE KEY (u))",
+		"CREATE TABLE byprefix (x INT, y INT, v LONGTEXT, PRIMARY KEY (x, y))",
+		"CREATE TABLE byindex (id INT PRIMARY KEY, k INT, v LONGTEXT, KEY (k))",
+		series("outside", 280, "id", func(i int) string { return fmt.Sprintf("(%d)", i) }))
+	for i := 90; i < 280; i += 10 { // 4, 16 and 64 rows ahead find nothing
+		run(t, c, fmt.Sprintf("INSERT INTO byid SELECT id, REPEAT('x', 30000) FROM outside WHERE id BETWEEN %d AND %d", i, i+9),
+			fmt.Sprintf("INSERT INTO byunique SELECT id, id, REPEAT('x', 30000) FROM outside WHERE id BETWEEN %d AND %d", i, i+9))
+		for y := range 3 {
+			run(t, c, fmt.Sprintf("INSERT INTO byprefix SELECT id, %d, REPEAT('x', 10000) FROM outside WHERE id BETWEEN %d AND %d", y, i, i+9),
+				fmt.Sprintf("INSERT INTO byindex SELECT id * 3 + %d, id, REPEAT('x', 10000) FROM outside WHERE id BETWEEN %d AND %d", y, i, i+9))
+		}
+	}
+	for _, tc := range []struct{ table, column string }{{"byid", "id"}, {"byunique", "u"}, {"byprefix", "x"}, {"byindex", "k"}} {
+		t.Run(tc.table, func(t *testing.T) {
+			q := fmt.Sprintf("SELECT /*+ LOOKUP_JOIN(o,i) JOIN_ORDER(o,i) */ o.id, LENGTH(i.v) FROM outside o LEFT JOIN %s i ON i.%s = o.id", tc.table, tc.column)
+			require.Contains(t, strings.Join(query(t, c, "EXPLAIN "+q), "\n"), "LookupJoin")
+			run(t, c, "SET rowlock_batched_joins = 0")
+			want := query(t, c, q)
+			run(t, c, "SET rowlock_batched_joins = 1")
+			before := asked.rounds.Load()
+			asked.largest = 0
+			require.Equal(t, want, query(t, c, q))
+			require.LessOrEqual(t, asked.largest, 3*aheadBytes)
+			require.LessOrEqual(t, asked.rounds.Load()-before, int64(100))
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/dolthub/go-mysql-server/sql"
@@ -16,14 +17,18 @@ const (
 	// readsAhead is how many reads one batch makes at most where each of its lookups
 	// goes to all shards.
 	readsAhead = 1024
+	// unknownRead is how large what a read finds is taken to be until one has found
+	// something: that others found nothing says nothing.
+	unknownRead = 16 << 10
 )
 
 // lookUp carries out the lookups of all rows that were read ahead, as far as one page
 // each: the points with one request to each node, the ranges with another, and the
-// rows behind their entries with a third. What cannot be looked up together is left
-// to its turn, and so is what goes wrong for one row alone.
+// rows behind their entries with a third; more requests if what they find is large.
+// What cannot be looked up together is left to its turn, and so are what goes wrong for
+// one row alone and all that is not read when the batch holds aheadBytes.
 func (b *joinBatch) lookUp(ctx *sql.Context) (lookupBatch, error) {
-	batch := lookupBatch{first: map[string]*rowScan{}}
+	batch := lookupBatch{join: b, first: map[string]*rowScan{}}
 	outer := make(sql.Row, len(b.parent)+b.width)
 	copy(outer, b.parent)
 	for i := range b.ahead {
@@ -36,7 +41,9 @@ func (b *joinBatch) lookUp(ctx *sql.Context) (lookupBatch, error) {
 			batch.add(at.scan)
 		}
 	}
-	return batch, batch.read(ctx)
+	err := batch.read(ctx)
+	b.largest = cmp.Or(batch.largest, b.largest)
+	return batch, err
 }
 
 // openFor opens the lookup for one outer row. One whose keys cannot be computed is
@@ -74,12 +81,16 @@ func (b *joinBatch) openFor(ctx *sql.Context, at *outerRow, outer sql.Row) error
 
 // lookupBatch is the lookups of one batch that have to be read.
 type lookupBatch struct {
+	join   *joinBatch
 	first  map[string]*rowScan // of several that are the same
 	again  []sameLookup
 	points []*rowScan
 	ranges []*rowScan
 	bytes  int
-	wide   bool // some go to all shards
+	// largest is how many bytes one read has found at most, 0 if none has found any.
+	largest int
+	left    int  // are not read, because of the bytes of others
+	wide    bool // some go to all shards
 }
 
 // sameLookup is a lookup that another one of the batch answers.
@@ -118,37 +129,68 @@ func (l *lookupBatch) read(ctx *sql.Context) error {
 		return err
 	}
 	for _, a := range l.again {
-		if a.first.done { // else there is more to come than its page
+		if a.first.done && a.first.unread == nil { // else there is more to come than its page
 			a.scan.spans, a.scan.done, a.scan.page, a.scan.replay = nil, true, a.first.page, true
 		}
 	}
 	return nil
 }
 
-func (l *lookupBatch) count(rows []txn.Row) {
+func (l *lookupBatch) count(rows []txn.Row) (bytes int) {
 	for i := range rows {
-		l.bytes += len(rows[i].Key) + len(rows[i].Value)
+		bytes += len(rows[i].Key) + len(rows[i].Value)
+	}
+	l.bytes += bytes
+	return bytes
+}
+
+// full tells whether the lookups that were not read yet are left to their turns.
+func (l *lookupBatch) full() bool { return l.bytes > aheadBytes && !mutated("0076.all-at-once") }
+
+// atOnce is how many reads one request makes of those that answer with rows: about as
+// many as a batch may hold, if none finds more than the largest of this batch and of the
+// last that has found any.
+func (l *lookupBatch) atOnce() int {
+	if mutated("0076.all-at-once") {
+		return entriesAhead
+	}
+	return min(max(aheadBytes/cmp.Or(max(l.largest, l.join.largest), unknownRead), 1), largePage)
+}
+
+// found takes in what one read has found.
+func (l *lookupBatch) found(rows ...txn.Row) {
+	if bytes := l.count(rows); len(rows) > 0 && rows[0].Found {
+		l.largest = max(l.largest, bytes)
 	}
 }
 
 func (l *lookupBatch) readPoints(ctx *sql.Context, behind *rowsBehind) error {
-	if len(l.points) == 0 {
-		return nil
+	rest := l.points
+	for len(rest) > 0 && !l.full() {
+		some := rest[:min(l.atOnce(), len(rest))]
+		rest = rest[len(some):]
+		if err := l.readSomePoints(ctx, some, behind); err != nil {
+			return err
+		}
 	}
-	keys := make([]txn.Key, len(l.points))
-	for i, s := range l.points {
+	l.left += len(rest)
+	return nil
+}
+
+func (l *lookupBatch) readSomePoints(ctx *sql.Context, points []*rowScan, behind *rowsBehind) error {
+	keys := make([]txn.Key, len(points))
+	for i, s := range points {
 		lo := storage.Key(s.spans[0].Lo)
 		keys[i], s.spans = txn.At(ring.TokenOf(lo), lo), nil
 	}
-	one := l.points[0]
+	one := points[0]
 	rows, err := one.tx.GetMany(ctx, keys, one.mode.options())
 	if err != nil {
 		return err
 	}
-	l.count(rows)
-	for i, s := range l.points {
+	for i, s := range points {
 		s.done = true
-		if err := behind.emit(ctx, s, rows[i:i+1]); err != nil {
+		if err := behind.emit(ctx, l, s, rows[i:i+1]); err != nil {
 			return err
 		}
 	}
@@ -156,75 +198,113 @@ func (l *lookupBatch) readPoints(ctx *sql.Context, behind *rowsBehind) error {
 }
 
 func (l *lookupBatch) readRanges(ctx *sql.Context, behind *rowsBehind) error {
-	if len(l.ranges) == 0 {
-		return nil
+	rest := l.ranges
+	for len(rest) > 0 && !l.full() {
+		n := len(rest)
+		if rest[0].index.primary || rest[0].cover { // else they answer with entries
+			n = min(l.atOnce(), n)
+		}
+		if err := l.readSomeRanges(ctx, rest[:n], behind); err != nil {
+			return err
+		}
+		rest = rest[n:]
 	}
-	scans := make([]txn.Scan, len(l.ranges))
+	l.left += len(rest)
+	return nil
+}
+
+func (l *lookupBatch) readSomeRanges(ctx *sql.Context, ranges []*rowScan, behind *rowsBehind) error {
+	scans := make([]txn.Scan, len(ranges))
 	each := min(max(entriesAhead/len(l.ranges), firstPage), 4*firstPage)
-	for i, s := range l.ranges {
+	for i, s := range ranges {
 		scans[i] = s.nextSpan()
 		scans[i].Limit = each
 		l.wide = l.wide || scans[i].Where == txn.AllShards
 	}
-	cursors, err := l.ranges[0].tx.ScanMany(ctx, scans)
+	cursors, err := ranges[0].tx.ScanMany(ctx, scans)
 	if err != nil {
 		return err
 	}
-	for i, s := range l.ranges {
+	for i, s := range ranges {
 		s.cursor = cursors[i]
 	}
-	for _, s := range l.ranges {
+	for _, s := range ranges {
 		stored, err := s.advance(ctx, each)
 		if err != nil {
 			return err
 		}
-		l.count(stored)
-		if err := behind.emit(ctx, s, stored); err != nil {
+		if err := behind.emit(ctx, l, s, stored); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// rowsBehind collects the rows that entries point to.
-type rowsBehind struct {
-	keys  []txn.Key
-	from  []storage.Key
-	scans []*rowScan
-	ends  []int // of each scan's part
-}
+// rowsBehind collects the scans that have entries whose rows are not read yet.
+type rowsBehind struct{ scans []*rowScan }
 
 // emit puts what was read for a scan into its page, or notes what has to be read yet.
-func (r *rowsBehind) emit(ctx *sql.Context, s *rowScan, stored []txn.Row) error {
+func (r *rowsBehind) emit(ctx *sql.Context, l *lookupBatch, s *rowScan, stored []txn.Row) error {
 	switch {
 	case s.index.primary:
+		l.found(stored...)
 		return s.emitRows(ctx, stored)
 	case s.cover:
+		l.found(stored...)
 		return s.emitEntries(ctx, stored)
 	}
-	keys, from, err := s.behind(ctx, stored)
-	if err != nil {
-		return err
-	}
-	r.keys, r.from = append(r.keys, keys...), append(r.from, from...)
-	r.scans, r.ends = append(r.scans, s), append(r.ends, len(r.keys))
+	l.count(stored)
+	s.unread = stored
+	r.scans = append(r.scans, s)
 	return nil
 }
 
 func (r *rowsBehind) read(ctx *sql.Context, l *lookupBatch) error {
-	if len(r.keys) == 0 {
+	rest := r.scans
+	for len(rest) > 0 && !l.full() {
+		some := rest[:1]
+		for n := len(some[0].unread); len(some) < len(rest); some = rest[:len(some)+1] {
+			if n += len(rest[len(some)].unread); n > l.atOnce() {
+				break
+			}
+		}
+		rest = rest[len(some):]
+		if err := l.readBehind(ctx, some); err != nil {
+			return err
+		}
+	}
+	l.left += len(rest)
+	return nil
+}
+
+// readBehind reads the rows behind the entries of scans.
+func (l *lookupBatch) readBehind(ctx *sql.Context, scans []*rowScan) error {
+	var keys []txn.Key
+	var from []storage.Key
+	ends := make([]int, len(scans)) // of each scan's part
+	for i, s := range scans {
+		k, f, err := s.behind(ctx, s.unread)
+		if err != nil {
+			return err
+		}
+		keys, from, s.unread = append(keys, k...), append(from, f...), nil
+		ends[i] = len(keys)
+	}
+	if len(keys) == 0 {
 		return nil
 	}
-	one := r.scans[0]
-	rows, err := one.tx.GetMany(ctx, r.keys, one.mode.options())
+	one := scans[0]
+	rows, err := one.tx.GetMany(ctx, keys, one.mode.options())
 	if err != nil {
 		return err
 	}
-	l.count(rows)
+	for i := range rows {
+		l.found(rows[i])
+	}
 	begin := 0
-	for i, s := range r.scans {
-		end := r.ends[i]
-		if err := s.emitFetched(ctx, rows[begin:end], r.from[begin:end]); err != nil {
+	for i, s := range scans {
+		end := ends[i]
+		if err := s.emitFetched(ctx, rows[begin:end], from[begin:end]); err != nil {
 			return err
 		}
 		begin = end

@@ -49,6 +49,7 @@ type rowScan struct {
 	next   int
 	size   int
 	done   bool
+	unread []txn.Row // entries, whose rows come next
 
 	loose looseScan
 
@@ -230,7 +231,7 @@ func (s *rowScan) checkRanges(ctx *sql.Context, ranges sql.MySQLRangeCollection)
 // Next implements sql.RowIter.
 func (s *rowScan) Next(ctx *sql.Context) (sql.Row, error) {
 	for s.next >= len(s.page) {
-		if s.done {
+		if s.done && len(s.unread) == 0 {
 			s.endRecord(true)
 			return nil, io.EOF
 		}
@@ -257,7 +258,7 @@ func (s *rowScan) Close(ctx *sql.Context) error {
 	if s.loose.on {
 		s.letGoRest(ctx) // what stays locked goes with the transaction
 	}
-	s.done, s.page, s.next = true, nil, 0
+	s.done, s.page, s.next, s.unread = true, nil, 0, nil
 	return nil
 }
 
@@ -281,6 +282,10 @@ func (s *rowScan) fill(ctx *sql.Context) error {
 
 // fillPage adds one page.
 func (s *rowScan) fillPage(ctx *sql.Context) error {
+	if entries := s.unread; len(entries) > 0 {
+		s.unread = nil
+		return s.fetch(ctx, entries)
+	}
 	keys := s.points()
 	if len(keys) > 0 {
 		return s.fillPoints(ctx, keys)
