@@ -331,21 +331,17 @@ func nextAhead(looked, bytes int, wide bool, parts int) int {
 func (r *readAheadIter) readRows(ctx *sql.Context) (bytes int) {
 	b := r.batch
 	b.ahead = make([]outerRow, 0, b.size)
+	ahead, session := early(ctx)
+	at := ctx
 	for len(b.ahead) < b.size && bytes < aheadBytes && b.err == nil {
 		var row sql.Row
-		var warnings []*sql.Warning
-		read := func() { row, b.err = r.from.Next(ctx) }
-		if len(b.ahead) == 0 {
-			read()
-		} else {
-			warnings = b.session.warningsOf(read)
-		}
-		if b.err != nil { // comes after the rows before it
-			b.last = warnings
+		if row, b.err = r.from.Next(at); b.err != nil {
+			b.last = session.take() // comes after the rows before it
 			break
 		}
 		bytes += bytesOf(row)
-		b.ahead = append(b.ahead, outerRow{row: row, warnings: warnings})
+		b.ahead = append(b.ahead, outerRow{row: row, warnings: session.take()})
+		at = ahead
 	}
 	return bytes
 }

@@ -409,6 +409,7 @@ func TestBatchedJoinsLeaveLockedWarningsAlone(t *testing.T) {
 	for _, tc := range []struct{ warns, query string }{
 		{"the key", "SELECT /*+ LOOKUP_JOIN(o,i) JOIN_ORDER(o,i) */ i.v FROM outside o JOIN inside i ON i.id = CAST(o.s AS SIGNED)"},
 		{"the outer row", "SELECT /*+ LOOKUP_JOIN(o,i) JOIN_ORDER(o,i) */ i.v FROM (SELECT id, CAST(s AS SIGNED) AS n FROM outside) o JOIN inside i ON i.id = o.n"},
+		{"what is made of the join", "SELECT /*+ LOOKUP_JOIN(o,i) JOIN_ORDER(o,i) */ SUM(CAST(o.s AS SIGNED)) FROM outside o JOIN inside i ON i.id = o.id"},
 	} {
 		t.Run(tc.warns, func(t *testing.T) {
 			require.Contains(t, strings.Join(query(t, c, "EXPLAIN "+tc.query), "\n"), "LookupJoin")

@@ -31,10 +31,11 @@ func (b *joinBatch) lookUp(ctx *sql.Context) (lookupBatch, error) {
 	batch := lookupBatch{join: b, first: map[string]*rowScan{}}
 	outer := make(sql.Row, len(b.parent)+b.width)
 	copy(outer, b.parent)
+	ahead, _ := early(ctx)
 	for i := range b.ahead {
 		at := &b.ahead[i]
 		copy(outer[len(b.parent):], at.row[len(at.row)-b.width:])
-		if err := b.openFor(ctx, at, outer); err != nil {
+		if err := b.openFor(ctx, ahead, at, outer); err != nil {
 			return batch, err
 		}
 		if at.scan != nil {
@@ -48,16 +49,15 @@ func (b *joinBatch) lookUp(ctx *sql.Context) (lookupBatch, error) {
 
 // openFor opens the lookup for one outer row. One whose keys cannot be computed is
 // left to its turn, and so is one whose keys give warnings.
-func (b *joinBatch) openFor(ctx *sql.Context, at *outerRow, outer sql.Row) error {
+func (b *joinBatch) openFor(ctx, ahead *sql.Context, at *outerRow, outer sql.Row) error {
 	var lookup sql.IndexLookup
 	var nothing, inRange bool
 	var err error
-	warnings := b.session.warningsOf(func() {
-		if nothing, err = findsNothing(ctx, b.access, outer); err == nil && !nothing {
-			lookup, inRange, err = b.access.GetLookup(ctx, outer)
-		}
-	})
-	if len(warnings) > 0 || err != nil {
+	session := ahead.Session.(*earlySession)
+	if nothing, err = findsNothing(ahead, b.access, outer); err == nil && !nothing {
+		lookup, inRange, err = b.access.GetLookup(ahead, outer)
+	}
+	if len(session.take()) > 0 || err != nil {
 		return nil
 	}
 	if nothing || !inRange {

@@ -43,7 +43,7 @@ var errNoDatabase = map[string]error{"mysql": sql.ErrDatabaseNotFound.New("mysql
 
 func (p *Provider) snapshot(ctx *sql.Context) *catalog.Snapshot {
 	if ctx != nil {
-		if s, ok := ctx.Session.(*Session); ok {
+		if s, ok := ctx.Session.(interface{ snapshot() *catalog.Snapshot }); ok {
 			return s.snapshot()
 		}
 	}

@@ -34,8 +34,7 @@ type Session struct {
 	changing         uint64     // the last one that changes rows
 	past             []*txn.Txn // AS OF readers of the present statement
 	rereads          rereads
-	held             *[]*sql.Warning // takes warnings in the session's place; nil: nothing does
-	described        struct {        // the answer of describing for one text
+	described        struct { // the answer of describing for one text
 		text string
 		yes  bool
 	}
@@ -69,7 +68,12 @@ func newSession(base *sql.BaseSession, server *Server) *Session {
 }
 
 // sessionOf is the Session of a context.
-func sessionOf(ctx *sql.Context) *Session { return ctx.Session.(*Session) }
+func sessionOf(ctx *sql.Context) *Session {
+	if s, ok := ctx.Session.(*earlySession); ok {
+		return s.Session
+	}
+	return ctx.Session.(*Session)
+}
 
 // snapshot is the schema as this session sees it.
 func (s *Session) snapshot() *catalog.Snapshot {
