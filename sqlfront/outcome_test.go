@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -40,6 +41,9 @@ func TestTransactionStatusIsTheUsersOwn(t *testing.T) {
 	g := newGateways(t, 2, Config{Secret: []byte("of the cluster")}, twoTables...)
 	root := connection(t, g.on(1, "root", ""))
 	run(t, root, "CREATE USER ann, bob, carl", "GRANT SELECT, INSERT ON d.* TO ann", "GRANT PROCESS ON *.* TO carl")
+	made := g.servers[0].catalog.follower.settingsKnown()
+	require.Eventually(t, func() bool { return g.servers[1].catalog.follower.settingsKnown() >= made }, time.Minute, 10*time.Millisecond,
+		"accounts are in force on other gateways after a moment")
 	on := func(at int, user string) *sql.Conn { return connection(t, g.on(at, user, "")) }
 	first := on(1, "ann")
 	run(t, first, "BEGIN", "INSERT INTO d.t VALUES (7)")
