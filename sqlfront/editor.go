@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,12 +17,14 @@ import (
 type editor struct {
 	table   *Table
 	session *Session
-	mark    txn.Savepoint
-	tx      *txn.Txn // of the savepoint
-	pending []sql.Row
-	changes []change
-	held    int   // bytes of pending or changes, about
-	delta   int64 // rows added since the statement began
+	// mark is where the engine began last: with the statement, or, if it ignores
+	// errors, with the row. began is where it began first.
+	mark, began txn.Savepoint
+	tx          *txn.Txn // of the savepoints
+	pending     []sql.Row
+	changes     []change
+	held        int   // bytes of pending or changes, about
+	delta       int64 // rows added since the statement began
 	// A build writes to a table that is not in the catalog yet, or to one index
 	// only, in transactions of its own.
 	fixed *tableInfo
@@ -52,17 +55,28 @@ func (e *editor) StatementBegin(ctx *sql.Context) {
 	if err != nil {
 		return // the first operation meets the same error and can return it
 	}
-	e.tx, e.mark, e.delta, e.doubled = tx, tx.Savepoint(), 0, nil
+	mark := tx.Savepoint()
+	if e.tx != tx || mutated("1.6.ignore-undoes-a-row") {
+		e.began = mark
+	}
+	e.tx, e.mark, e.delta, e.doubled = tx, mark, 0, nil
 }
 
-// DiscardChanges implements sql.EditOpenerCloser.
-func (e *editor) DiscardChanges(_ *sql.Context, _ error) error {
+// DiscardChanges implements sql.EditOpenerCloser. The engine calls it under IGNORE
+// for each row that has an error: if it is one to ignore the row alone is undone,
+// if not the statement ends, and all of it is.
+func (e *editor) DiscardChanges(_ *sql.Context, err error) error {
 	e.pending, e.changes, e.held = nil, nil, 0
 	e.delta = 0
 	e.session.rereads.changed()
-	if e.tx != nil && e.tx.Aborted() == nil {
-		e.tx.RollbackTo(e.mark)
+	if e.tx == nil || e.tx.Aborted() != nil {
+		return nil
 	}
+	to := e.began
+	if errors.As(err, &sql.IgnorableError{}) {
+		to = e.mark
+	}
+	e.tx.RollbackTo(to)
 	return nil
 }
 
@@ -82,8 +96,17 @@ func (e *editor) StatementComplete(ctx *sql.Context) error {
 	return nil
 }
 
-// Close implements sql.Closer.
-func (e *editor) Close(ctx *sql.Context) error { return e.flush(ctx) }
+// Close implements sql.Closer. Under IGNORE the engine says of a statement that was
+// killed between two rows only that it is over. A plan that is run again, as in a
+// procedure, has the same editor.
+func (e *editor) Close(ctx *sql.Context) error {
+	defer func() { e.tx = nil }()
+	if err := ctx.Err(); err != nil && e.tx != nil && !mutated("1.6.ignore-killed") {
+		e.DiscardChanges(ctx, err)
+		return e.failure(err)
+	}
+	return e.flush(ctx)
+}
 
 func (e *editor) info() *tableInfo {
 	if e.fixed != nil {
