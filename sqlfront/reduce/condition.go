@@ -1,5 +1,10 @@
 package reduce
 
+import "slices"
+
+// shortList is how many values of a list are compared one by one.
+const shortList = 8
+
 // Test is what a node of a condition does.
 type Test uint8
 
@@ -72,7 +77,7 @@ func (c *Condition) valid(p *Program, nodes *int, depth int) bool {
 	return len(c.Values) == 0
 }
 
-// holds evaluates a valid condition.
+// holds evaluates a valid condition that was made ready.
 func (c *Condition) holds(columns []Column, row []field) truth {
 	switch c.Test {
 	case And:
@@ -122,16 +127,37 @@ func (c *Condition) compare(kind Kind, stored uint64) truth {
 	case Greater:
 		return truthOf(Ordinal(kind, stored) > Ordinal(kind, c.Values[0]))
 	case In:
-		for _, v := range c.Values {
-			if v == stored {
-				return yes
-			}
+		if c.has(stored) {
+			return yes
 		}
 		if c.OrNull {
 			return unknown
 		}
 	}
 	return no
+}
+
+// has looks a value up, in a condition that was made ready.
+func (c *Condition) has(stored uint64) bool {
+	if len(c.Values) <= shortList {
+		return slices.Contains(c.Values, stored)
+	}
+	_, ok := slices.BinarySearch(c.Values, stored)
+	return ok
+}
+
+// ready is the condition with the values of long lists in order.
+func (c *Condition) ready() Condition {
+	next := *c
+	if c.Test == In && len(c.Values) > shortList {
+		next.Values = slices.Clone(c.Values)
+		slices.Sort(next.Values)
+	}
+	next.Args = make([]Condition, len(c.Args))
+	for i := range c.Args {
+		next.Args[i] = c.Args[i].ready()
+	}
+	return next
 }
 
 func (c *Condition) append(b []byte) []byte {
@@ -158,29 +184,22 @@ func (c *Condition) append(b []byte) []byte {
 func (d *decoder) condition(nodes *int, depth int) *Condition {
 	c := &Condition{Test: Test(d.byte())}
 	if *nodes++; *nodes > maxNodes || depth > maxDepth {
-		d.bad = true
+		d.fail()
 		return c
 	}
 	switch c.Test {
 	case And, Or, Not:
-		for range d.count() {
-			if d.bad {
-				break
-			}
-			c.Args = append(c.Args, *d.condition(nodes, depth+1))
-		}
+		d.each(maxNodes, func() { c.Args = append(c.Args, *d.condition(nodes, depth+1)) })
 		return c
 	}
 	c.Column = d.small(maxColumns)
-	for range d.count() {
-		c.Values = append(c.Values, d.uint())
-	}
+	d.each(len(d.b), func() { c.Values = append(c.Values, d.uint()) })
 	switch d.byte() {
 	case 0:
 	case 1:
 		c.OrNull = true
 	default:
-		d.bad = true
+		d.fail()
 	}
 	return c
 }

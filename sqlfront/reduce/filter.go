@@ -62,9 +62,7 @@ func DecodeFilter(b []byte) (*Filter, error) {
 	f := &Filter{OrNull: d.bool()}
 	if d.bool() {
 		f.Keep = []uint32{}
-		for range d.count() {
-			f.Keep = append(f.Keep, uint32(d.small(1<<32-1)))
-		}
+		d.each(maxColumns, func() { f.Keep = append(f.Keep, uint32(d.small(1<<32-1))) })
 	}
 	if err := d.done(); err != nil || p.Where == nil || len(p.Groups)+len(p.Aggregates) > 0 {
 		return nil, ErrFormat
@@ -76,12 +74,15 @@ func DecodeFilter(b []byte) (*Filter, error) {
 // Chooser runs a filter over rows. It belongs to one goroutine.
 type Chooser struct {
 	filter *Filter
+	where  Condition
 	reader reader
 	kept   []byte
 }
 
 // NewChooser returns a chooser for a valid filter.
-func NewChooser(f *Filter) *Chooser { return &Chooser{filter: f, reader: newReader(f.Columns)} }
+func NewChooser(f *Filter) *Chooser {
+	return &Chooser{filter: f, where: f.Where.ready(), reader: newReader(f.Columns)}
+}
 
 // Row returns what is wanted of a stored row, as a stored row; false if nothing is. It
 // is valid until the next call.
@@ -89,7 +90,7 @@ func (c *Chooser) Row(value []byte) (kept []byte, wanted bool, err error) {
 	if err := c.reader.read(value); err != nil {
 		return nil, false, err
 	}
-	switch c.filter.Where.holds(c.filter.Columns, c.reader.row) {
+	switch c.where.holds(c.filter.Columns, c.reader.row) {
 	case no:
 		return nil, false, nil
 	case unknown:

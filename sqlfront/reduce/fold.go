@@ -20,6 +20,7 @@ type State struct {
 // Fold runs a program over rows. It belongs to one goroutine.
 type Fold struct {
 	program *Program
+	where   *Condition // of the program, ready; nil: all rows
 	reader  reader
 	single  bool // grouped by one column
 	nothing bool // no column is looked at
@@ -44,6 +45,10 @@ type group struct {
 func NewFold(p *Program) *Fold {
 	f := &Fold{program: p, reader: newReader(p.Columns), single: len(p.Groups) == 1, null: -1}
 	f.nothing = len(p.Columns) == 0
+	if p.Where != nil {
+		where := p.Where.ready()
+		f.where = &where
+	}
 	switch {
 	case len(p.Groups) == 0:
 		f.groups = []group{{states: make([]State, len(p.Aggregates))}}
@@ -63,7 +68,7 @@ func (f *Fold) Add(key, value []byte) error {
 		}
 	}
 	p := f.program
-	if p.Where != nil && p.Where.holds(p.Columns, f.reader.row) != yes {
+	if f.where != nil && f.where.holds(p.Columns, f.reader.row) != yes {
 		return nil
 	}
 	f.add(&f.groups[f.find(key)])
@@ -197,7 +202,7 @@ func (d *decoder) state(op Op) State {
 	case Sum:
 		s.Sum, s.Size = signed(d.uint()), d.uint()
 		if s.Size > exactSum || s.Sum > exactSum || s.Sum < -exactSum {
-			d.bad = true
+			d.fail()
 		}
 	case Min, Max:
 		s.Stored = d.uint()
@@ -220,6 +225,6 @@ func (d *decoder) field() field {
 	case 1:
 		return field{stored: d.uint()}
 	}
-	d.bad = true
+	d.fail()
 	return field{}
 }

@@ -43,7 +43,7 @@ func (m *Merge) Add(result []byte) error {
 	default:
 		return ErrFormat
 	}
-	for range d.count() {
+	d.each(len(d.b), func() {
 		first := d.bytes()
 		at := d.b
 		var values []Value
@@ -52,13 +52,13 @@ func (m *Merge) Add(result []byte) error {
 			values = append(values, Value{v.null, v.stored})
 		}
 		if d.bad {
-			return ErrFormat
+			return
 		}
 		g := m.group(at[:len(at)-len(d.b)], first, values)
 		for i, a := range m.program.Aggregates {
 			m.merge(&g.States[i], a, d.state(a.Op))
 		}
-	}
+	})
 	return d.done()
 }
 

@@ -147,34 +147,32 @@ func Decode(b []byte) (*Program, error) {
 func (d *decoder) program() *Program {
 	p := &Program{}
 	if d.byte() != format {
-		d.bad = true
+		d.fail()
 		return p
 	}
-	for range d.count() {
+	d.each(maxColumns, func() {
 		c := Column{ID: uint32(d.small(1<<32 - 1)), Kind: Kind(d.byte())}
 		if v := d.bytes(); len(v) > 0 {
 			c.Default = slices.Clone(v)
 		}
 		p.Columns = append(p.Columns, c)
-	}
+	})
 	p.Groups = d.places()
-	for range d.count() {
+	d.each(maxColumns, func() {
 		p.Aggregates = append(p.Aggregates, Aggregate{Op: Op(d.byte()), Column: d.small(maxColumns)})
-	}
+	})
 	switch d.byte() {
 	case 0:
 	case 1:
 		nodes := 0
 		p.Where = d.condition(&nodes, 0)
 	default:
-		d.bad = true
+		d.fail()
 	}
 	return p
 }
 
 func (d *decoder) places() (places []int) {
-	for range d.count() {
-		places = append(places, d.small(maxColumns))
-	}
+	d.each(maxColumns, func() { places = append(places, d.small(maxColumns)) })
 	return places
 }

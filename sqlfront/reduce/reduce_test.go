@@ -1,12 +1,14 @@
 package reduce
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -108,8 +110,12 @@ func randomCondition(r *rand.Rand, depth int) Condition {
 	case Less, Greater:
 		c.Values = []uint64{uint64(r.IntN(8))}
 	case In:
-		for range r.IntN(3) {
-			c.Values = append(c.Values, uint64(r.IntN(8)))
+		n := r.IntN(3)
+		if r.IntN(3) == 0 {
+			n = shortList + r.IntN(3)
+		}
+		for range n {
+			c.Values = append(c.Values, uint64(r.IntN(4*n)))
 		}
 		c.OrNull = r.IntN(3) == 0
 	}
@@ -155,7 +161,7 @@ func naive(p *Program, rows []testRow) []string {
 		for c := range fields {
 			fields[c] = row.value(c)
 		}
-		if p.Where != nil && p.Where.holds(p.Columns, fields) != yes {
+		if p.Where != nil && readyOf(p.Where).holds(p.Columns, fields) != yes {
 			continue
 		}
 		name := ""
@@ -352,6 +358,52 @@ func TestInvalidPrograms(t *testing.T) {
 	}
 }
 
+// TestLongLists are looked through by halves, whatever order they come in; the program
+// stays as it is.
+func TestLongLists(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	c := Condition{Test: In, Column: 0}
+	in := map[uint64]bool{}
+	for range 1000 {
+		v := uint64(r.IntN(3000))
+		c.Values, in[v] = append(c.Values, v), true
+	}
+	sent := slices.Clone(c.Values)
+	both := Condition{Test: Not, Args: []Condition{c}}
+	ready := both.ready()
+	for v := range uint64(3000) {
+		require.Equal(t, truthOf(!in[v]), ready.holds(testColumns, []field{{stored: v}}), "%d", v)
+	}
+	require.Equal(t, sent, c.Values)
+	require.True(t, slices.IsSorted(ready.Args[0].Values))
+}
+
+// TestWhatDoesNotDecodeIsCheap: it costs no more memory than a few times its size.
+func TestWhatDoesNotDecodeIsCheap(t *testing.T) {
+	const size = 4 << 20
+	many := func(head []byte, each byte) []byte {
+		return append(binary.AppendUvarint(head, size), bytes.Repeat([]byte{each}, size)...)
+	}
+	program := &Program{Columns: testColumns, Groups: []int{0}, Aggregates: []Aggregate{{Op: Count}}}
+	for name, decode := range map[string]func() error{
+		"bad columns":    func() error { _, err := Decode(many([]byte{format}, 0xff)); return err },
+		"columns":        func() error { _, err := Decode(many([]byte{format}, 1)); return err },
+		"groups":         func() error { _, err := Decode(many([]byte{format, 0}, 1)); return err },
+		"aggregates":     func() error { _, err := Decode(many([]byte{format, 0, 0}, 1)); return err },
+		"conditions":     func() error { _, err := Decode(many([]byte{format, 0, 0, 0, 1, byte(And)}, 0)); return err },
+		"bad values":     func() error { _, err := Decode(many([]byte{format, 0, 0, 0, 1, byte(In), 0}, 0xff)); return err },
+		"kept columns":   func() error { _, err := DecodeFilter(many([]byte{format, format, 0, 0, 0, 0, 0, 1}, 1)); return err },
+		"a bad result":   func() error { return NewMerge(program).Add(many([]byte{format, 0}, 0xff)) },
+		"another result": func() error { return NewMerge(program).Add(many([]byte{format, 0}, 7)) },
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		require.Error(t, decode(), name)
+		runtime.ReadMemStats(&after)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(8*size), name)
+	}
+}
+
 // TestDamagedRows are reported, never counted.
 func TestDamagedRows(t *testing.T) {
 	p := &Program{Columns: testColumns, Aggregates: []Aggregate{{Op: Count, Column: 3}}}
@@ -415,7 +467,8 @@ func TestChoosing(t *testing.T) {
 		}
 		kept, wanted, err := NewChooser(sent).Row(v.encode())
 		require.NoError(t, err)
-		truth := f.Where.holds(testColumns, fields)
+		ready := f.Where.ready()
+		truth := ready.holds(testColumns, fields)
 		require.Equal(t, truth == yes || truth == unknown && f.OrNull, wanted)
 		if !wanted {
 			continue
@@ -498,4 +551,9 @@ func FuzzRow(f *testing.F) {
 		_ = NewFold(p).Add([]byte("k"), b)
 		_, _, _ = NewChooser(goldenFilter()).Row(b)
 	})
+}
+
+func readyOf(c *Condition) *Condition {
+	ready := c.ready()
+	return &ready
 }
