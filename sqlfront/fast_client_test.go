@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ const (
 	clientFoundRows       = 0x2
 	clientConnectWithDB   = 0x8
 	clientProtocol41      = 0x200
+	clientSSL             = 0x800
 	clientTransactions    = 0x2000
 	clientSecure          = 0x8000
 	clientMultiStatements = 0x10000
@@ -44,6 +46,13 @@ func rawConnect(t testing.TB, s *Server, user, database string, more uint32) *ra
 		c.capabilities |= clientConnectWithDB
 	}
 	c.read() // the greeting
+	sequence := byte(1)
+	if more&clientSSL != 0 {
+		b := binary.LittleEndian.AppendUint32(nil, c.capabilities)
+		c.write(sequence, append(b, make([]byte, 28)...))
+		c.conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+		sequence++
+	}
 	b := binary.LittleEndian.AppendUint32(nil, c.capabilities)
 	b = binary.LittleEndian.AppendUint32(b, 1<<24-1)
 	b = append(b, 255) // utf8mb4_0900_ai_ci
@@ -53,10 +62,10 @@ func rawConnect(t testing.TB, s *Server, user, database string, more uint32) *ra
 		b = append(append(b, database...), 0)
 	}
 	b = append(append(b, "mysql_native_password"...), 0)
-	c.write(1, b)
+	c.write(sequence, b)
 	answer := c.read()
 	if answer[0] == 0xFE { // another method
-		c.write(3, nil)
+		c.write(sequence+2, nil)
 		answer = c.read()
 	}
 	require.Equal(t, byte(0), answer[0], "login: %q", answer)
@@ -235,32 +244,51 @@ func shown(packets [][]byte) string {
 // cursor runs a prepared statement with a cursor of the server, and fetches two rows
 // at a time until there are no more.
 func (c *rawClient) cursor(id uint32, parameters []any) (packets [][]byte) {
+	packets, open := c.openCursor(id, parameters)
+	for open {
+		var part [][]byte
+		part, open = c.fetch(id, 2)
+		packets = append(packets, part...)
+	}
+	return packets
+}
+
+// openCursor runs a prepared statement with a cursor of the server.
+func (c *rawClient) openCursor(id uint32, parameters []any) (packets [][]byte, open bool) {
 	b := c.execution(id, parameters)
 	b[5] = 1 // a cursor to read
 	c.write(0, b)
 	first := c.read()
 	packets = append(packets, first)
 	if first[0] == 0xFF || first[0] == 0 {
-		return packets
+		return packets, false
 	}
 	for range int(first[0]) + 1 { // columns, and their end
 		packets = append(packets, c.read())
 	}
+	require.NotZero(c.t, c.status(packets[len(packets)-1])&0x40, "the cursor exists")
+	return packets, true
+}
+
+// fetch reads n rows from a cursor, and whether there may be more.
+func (c *rawClient) fetch(id uint32, n int) (packets [][]byte, more bool) {
+	c.write(0, binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32([]byte{0x1C}, id), uint32(n)))
 	for {
-		c.write(0, binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32([]byte{0x1C}, id), 2))
-		for {
-			p := c.read()
-			packets = append(packets, p)
-			if p[0] == 0xFF {
-				return packets
-			}
-			if p[0] != 0xFE {
-				continue
-			}
-			if binary.LittleEndian.Uint16(p[3:])&0x80 != 0 { // the last row was sent
-				return packets
-			}
-			break
+		p := c.read()
+		packets = append(packets, p)
+		switch p[0] {
+		case 0xFF:
+			return packets, false
+		case 0xFE:
+			return packets, c.status(p)&0x80 == 0 // the last row was sent
 		}
 	}
+}
+
+// status is what the end of columns or rows says of the connection.
+func (c *rawClient) status(end []byte) uint16 {
+	if c.capabilities&clientDeprecateEOF != 0 {
+		return okStatus(end)
+	}
+	return binary.LittleEndian.Uint16(end[3:])
 }

@@ -133,8 +133,7 @@ func TestFastRangeRead(t *testing.T) {
 }
 
 // Cursors of the server: the rows wait in the statement until they are fetched. They
-// are compared with those of the statement without a cursor: the engine gives a cursor
-// up when its client fetches after more than a moment.
+// are compared with those of the statement without a cursor.
 func TestFastPathAndCursors(t *testing.T) {
 	w := newTwin(t, "CREATE TABLE t (id INT PRIMARY KEY, k INT, c VARCHAR(20), KEY (k))", fillTwin(300))
 	c := w.session("root", 0)

@@ -8,7 +8,7 @@
 // wraps the engine's protocol handler, and [NewListener] the network listener below it.
 //
 //	listener: packet limits, handshake deadline, FOR SHARE in COM_STMT_PREPARE
-//	handler:  max_execution_time, then the engine, then MapError on whatever comes back
+//	handler:  rows of a cursor wait for their client, max_execution_time, then the engine, then MapError on whatever comes back
 //	parser:   locking clauses, REGEXP, PARTITION BY, inside the engine
 //
 // # What it promises
@@ -26,5 +26,6 @@
 // # What protects what
 //
 // Parser and rules are immutable. A Handler's set of ended connections is a sync.Map; a connection's handshake deadline is under
-// its mutex, and its reading state belongs to the one goroutine that reads.
+// its mutex, and its reading state belongs to the one goroutine that reads. The rows of a cursor are under its mutex: the
+// protocol layer takes them from one goroutine, the end of the connection drops them from another.
 package wire

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dolthub/go-mysql-server/sql"
@@ -26,6 +28,10 @@ type Handler struct {
 	// asking is the context to read a session's variables under. They do not depend on it, and making one for every statement
 	// costs more than a point read.
 	asking *sql.Context
+
+	direct      atomic.Uintptr // the code of the protocol layer's callback without a cursor
+	cursors     sync.Map       // *mysql.Conn to its *cursorRows
+	cursorBytes atomic.Int64
 }
 
 // HandlerOptions are the choices of NewHandler; the zero value is usable.
@@ -47,6 +53,8 @@ type HandlerOptions struct {
 	FreeNumber       func(uint32)
 	// Fast answers what it can before the engine sees it; nil leaves everything to the engine.
 	Fast FastPath
+	// CursorMemory bounds the bytes that the rows of all open cursors take; 0 is 256 MB.
+	CursorMemory int64
 }
 
 // NewHandler wraps h; use it in server.NewServerWithHandler's wrapper.
@@ -72,6 +80,9 @@ func (h *Handler) ConnectionAuthenticated(c *mysql.Conn) error {
 	if inner := limited(c.Conn); inner != nil {
 		inner.authenticated()
 	}
+	if over, ok := c.Conn.(*tls.Conn); ok {
+		c.Conn = &secured{Conn: over}
+	}
 	return mapped(h.Handler.ConnectionAuthenticated(c))
 }
 
@@ -90,6 +101,9 @@ func inProcess(c net.Conn) bool {
 // ConnectionClosed implements mysql.Handler.
 func (h *Handler) ConnectionClosed(c *mysql.Conn) {
 	h.ended.Delete(c)
+	if rows, ok := h.cursors.LoadAndDelete(c); ok {
+		rows.(*cursorRows).free()
+	}
 	if h.options.FreeNumber != nil {
 		defer h.options.FreeNumber(c.ConnectionID)
 	}
@@ -153,6 +167,13 @@ func (h *Handler) ComPrepare(ctx context.Context, c *mysql.Conn, query string, p
 
 // ComStmtExecute implements mysql.Handler.
 func (h *Handler) ComStmtExecute(ctx context.Context, c *mysql.Conn, prepare *mysql.PrepareData, callback func(*sqltypes.Result) error) error {
+	if h.forCursor(callback) {
+		return h.openCursor(ctx, c, prepare, callback)
+	}
+	return h.execute(ctx, c, prepare, callback)
+}
+
+func (h *Handler) execute(ctx context.Context, c *mysql.Conn, prepare *mysql.PrepareData, callback func(*sqltypes.Result) error) error {
 	taken, pupil, err := h.fast(ctx, c, prepare.PrepareStmt, prepare, callback)
 	if taken {
 		return err

@@ -118,6 +118,7 @@ type conn struct {
 	chained bool   // the next packet continues the last
 
 	preparing atomic.Bool // the last command was COM_STMT_PREPARE
+	swap      swap
 }
 
 // limited finds our connection below what the protocol layer put around it.
@@ -126,6 +127,8 @@ func limited(c net.Conn) *conn {
 		switch outer := c.(type) {
 		case *conn:
 			return outer
+		case *secured:
+			c = outer.Conn
 		case *tls.Conn:
 			c = outer.NetConn()
 		case *netutil.ConnWithTimeouts:
@@ -293,7 +296,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		binary.LittleEndian.PutUint16(p[1:], erParse)
 		copy(p[4:], states[erParse])
 	}
-	return c.Conn.Write(p)
+	return writeSwapped(c.Conn, p, c.swap.packet(p))
 }
 
 // syntaxError recognises the body of such an answer.
