@@ -50,7 +50,7 @@ func (f *fastPath) tryInsert(ctx context.Context, q *fastQuery, p *fastPlan) (bo
 		}), nil
 	}
 	rows, ok := bound.insert.tuples(s, n.Assign, q.values)
-	if !ok || !s.may(bound) {
+	if !ok {
 		return false, nil, nil
 	}
 	return f.execute(ctx, q, bound, n.Verb, func(ctx *sql.Context) (sql.RowIter, error) {

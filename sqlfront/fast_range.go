@@ -50,7 +50,7 @@ func (f *fastPath) tryTree(ctx context.Context, q *fastQuery, plan *fastPlan) (b
 	if ok && bound.locks() {
 		key, ok = literalOf(s, condition.Value.Of(q.values))
 	}
-	if !ok || !s.may(bound) {
+	if !ok {
 		return false, nil, nil
 	}
 	return f.execute(ctx, q, bound, n.Verb, func(ctx *sql.Context) (sql.RowIter, error) {
@@ -145,6 +145,9 @@ func (f *fastPath) execute(ctx context.Context, q *fastQuery, b *boundRead, verb
 		return true, nil, sql.CastSQLError(err)
 	}
 	defer s.CommandEnd()
+	if !s.may(b) {
+		return false, nil, nil
+	}
 	if s.tx == nil {
 		s.startTransaction(query, sql.ReadWrite, q.plain)
 	}

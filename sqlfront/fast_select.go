@@ -28,7 +28,7 @@ func (f *fastPath) tryRead(ctx context.Context, q *fastQuery, plan *fastPlan) (b
 		return false, nil, nil
 	}
 	key, ok := bound.keyOf(make([]byte, 0, 32), q.values)
-	if !ok || !s.may(bound) {
+	if !ok {
 		return false, nil, nil
 	}
 	query, err := f.begin(ctx, q)
@@ -63,7 +63,8 @@ func (s *Session) learn(plan *fastPlan, bound *boundRead, fields []*querypb.Fiel
 }
 
 // may tells whether the user surely has the privileges that the statement needs. The
-// engine says what is wrong if not.
+// engine says what is wrong if not. It is asked behind CommandBegin, which hears of users
+// that others have changed, and before metadata locks, which a transaction would keep.
 func (s *Session) may(b *boundRead) bool {
 	users := s.server.engine.Analyzer.Catalog.MySQLDb
 	return !users.Enabled() || users.UserHasPrivileges(s.plain, b.privilege()) || mutated("0070.unprivileged")
@@ -88,6 +89,9 @@ func (b *boundRead) privilege() sql.PrivilegedOperation {
 // another by now; then nothing has been read.
 func (f *fastPath) read(ctx *sql.Context, q *fastQuery, b *boundRead, key storage.Key) (done bool, err error) {
 	s := q.session
+	if !s.may(b) {
+		return false, nil
+	}
 	if s.tx == nil {
 		s.startTransaction(ctx, sql.ReadWrite, q.plain)
 	}

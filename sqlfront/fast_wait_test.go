@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	gms "github.com/dolthub/go-mysql-server/sql"
 	"github.com/stretchr/testify/require"
 )
 
@@ -132,4 +135,37 @@ func TestFastStatementHeedsWhatCameWhileItWaited(t *testing.T) {
 	run(t, db, "DROP TRIGGER g", "UPDATE child SET p = 1")
 	meanwhile("DELETE FROM t WHERE id = 1", "ALTER TABLE child ADD FOREIGN KEY (p) REFERENCES t (id)")
 	require.Equal(t, []string{"1", "2"}, query(t, db, "SELECT id FROM t ORDER BY id"))
+}
+
+// Privileges that were taken away on another gateway are heard of at the latest when a
+// statement begins, and hold for it.
+func TestFastStatementHeedsPrivilegesThatItHearsOf(t *testing.T) {
+	for _, text := range []string{"SELECT k FROM t WHERE id = 1", "SELECT k FROM t WHERE id BETWEEN 1 AND 2", waitingUpdate, "DELETE FROM t WHERE id = 5", "REPLACE INTO t (id, k) VALUES (6, 6)"} {
+		t.Run(text, func(t *testing.T) {
+			s, _, _, other := twoGateways(t, "CREATE TABLE t (id INT PRIMARY KEY, k INT)", "INSERT INTO t VALUES (1, 42)", "CREATE USER u",
+				"GRANT SELECT, INSERT, UPDATE, DELETE ON app.* TO u")
+			c := rawConnect(t, s.server, "u", "app", 0)
+			c.query(text)
+			before := s.server.fast.taken.Load()
+			require.NotEqual(t, byte(0xFF), c.query(text)[0][0])
+			require.Equal(t, before+1, s.server.fast.taken.Load())
+			f := &s.server.catalog.follower
+			f.polling <- struct{}{} // nothing is heard of here
+			run(t, other, "REVOKE SELECT, INSERT, UPDATE, DELETE ON app.* FROM u")
+			f.failures.Add(1) // as if a change of users had failed
+			c.write(0, append([]byte{0x03}, text...))
+			s.running(t, text)
+			<-f.polling
+			answer := c.results()
+			require.Equal(t, byte(0xFF), answer[0][0], shown(answer))
+			require.Contains(t, []uint16{1044, 1142}, binary.LittleEndian.Uint16(answer[0][1:]), shown(answer))
+		})
+	}
+}
+
+// running waits until a statement is in the list of processes.
+func (s *stack) running(t testing.TB, text string) {
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(s.server.engine.ProcessList.Processes(), func(p gms.Process) bool { return p.Query == text })
+	}, time.Minute, time.Millisecond)
 }
