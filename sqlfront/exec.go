@@ -76,6 +76,8 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 		return b.base.Build(ctx, n.IndexedTableAccess, row)
 	case *plan.AddColumn:
 		return addAtOnce(ctx, n)
+	case *plan.AlterDefaultSet, *plan.AlterDefaultDrop:
+		return alterDefault(ctx, n)
 	case *plan.AlterIndex:
 		return alterOnline(ctx, n)
 	case *plan.Distinct:
