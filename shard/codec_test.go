@@ -62,6 +62,7 @@ func samples() map[string]Message {
 		"look vote":          &LookVoteRequest{Txn: sampleTxn},
 		"look vote response": &LookVoteResponse{State: storage.VotePrepared, Prepare: 8, Commit: 9, Participants: []ID{1, 2}, Fenced: true},
 		"release":            &ReleaseRequest{Txn: sampleTxn, Keys: []storage.Key{k("a")}},
+		"release spans":      &ReleaseRequest{Txn: sampleTxn, Keys: []storage.Key{k("a")}, Spans: []Span{{Lo: k("b"), Hi: k("c")}, {Lo: k("d")}}},
 		"renew":              &RenewRequest{Gateway: 7, Open: []storage.TxnID{sampleTxn}, Cut: 9, Oldest: storage.MaxTimestamp},
 		"undecided":          &UndecidedRequest{OlderThan: 2 * time.Second},
 		"undecided response": &UndecidedResponse{Votes: []UndecidedVote{{Txn: sampleTxn, Participants: []ID{1}, Prepare: 4, Age: time.Minute}}},

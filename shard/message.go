@@ -206,11 +206,13 @@ type CloseVoteRequest struct {
 	Txn storage.TxnID
 }
 
-// ReleaseRequest drops locks that have not voted: those on Keys, or all of the
-// transaction's.
+// ReleaseRequest drops locks that have not voted: those on Keys and on exactly these
+// Spans, or, without any, all of the transaction's. Spans may be sent where
+// Router.ReleasesSpans says so.
 type ReleaseRequest struct {
-	Txn  storage.TxnID
-	Keys []storage.Key
+	Txn   storage.TxnID
+	Keys  []storage.Key
+	Spans []Span
 }
 
 // RenewRequest renews a gateway's lease. Open lists its open transactions with

@@ -280,15 +280,35 @@ func (m *CloseVoteRequest) Decode(b []byte) error {
 	return d.done()
 }
 
+// releaseOfSpans is the first byte of a release that names spans.
+const releaseOfSpans = 2
+
 // AppendBinary appends the encoding.
 func (m *ReleaseRequest) AppendBinary(b []byte) []byte {
-	return appendKeys(appendTxn(append(b, formatVersion), m.Txn), m.Keys)
+	if len(m.Spans) == 0 {
+		return appendKeys(appendTxn(append(b, formatVersion), m.Txn), m.Keys)
+	}
+	b = appendKeys(appendTxn(append(b, releaseOfSpans), m.Txn), m.Keys)
+	b = appendUint(b, uint64(len(m.Spans)))
+	for i := range m.Spans {
+		b = appendOptional(appendBytes(b, m.Spans[i].Lo), m.Spans[i].Hi)
+	}
+	return b
 }
 
 // Decode reads what AppendBinary wrote.
 func (m *ReleaseRequest) Decode(b []byte) error {
-	d := newDecoder(b)
+	if len(b) == 0 || b[0] != releaseOfSpans {
+		d := newDecoder(b)
+		*m = ReleaseRequest{Txn: d.txn(), Keys: d.keys()}
+		return d.done()
+	}
+	d := decoder{b: b[1:]}
 	*m = ReleaseRequest{Txn: d.txn(), Keys: d.keys()}
+	m.Spans = list(&d, func(d *decoder) Span { return Span{Lo: d.bytes(), Hi: d.optional()} })
+	if m.Spans == nil {
+		d.fail()
+	}
 	return d.done()
 }
 

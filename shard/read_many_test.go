@@ -237,6 +237,21 @@ func TestReduceWaitsForItsVersion(t *testing.T) {
 	require.Equal(t, shard.BadRequest, shard.CodeOf(err))
 }
 
+// While a node is there that does not know how, no intervals are given back one by one.
+func TestGivingBackWaitsForItsVersion(t *testing.T) {
+	t.Parallel()
+	before := shard.Versions{Oldest: 1, Newest: shard.VersionGiveBack - 1}
+	c := newTestClusterOf(t, 2, before)
+	require.NoError(t, c.replace(1, shard.Supported()))
+	c.hears(1, 1, shard.Supported())
+	require.False(t, c.node(1).node.Router().ReleasesSpans())
+	require.NoError(t, c.replace(2, shard.Supported()))
+	c.reaches(shard.VersionGiveBack, 1, 2)
+	for at := 1; at <= 2; at++ {
+		c.until(c.node(at).node.Router().ReleasesSpans)
+	}
+}
+
 // What does not fit into one answer is asked for again, not taken for empty.
 func TestReadManyBoundsItsAnswer(t *testing.T) {
 	t.Parallel()

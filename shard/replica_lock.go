@@ -407,12 +407,15 @@ func (r *Replica) Release(q *ReleaseRequest) error {
 	if err != nil {
 		return err
 	}
-	if q.Keys == nil {
+	if q.Keys == nil && q.Spans == nil {
 		return r.release(t, q.Txn)
 	}
-	spans := make([]locks.Span, len(q.Keys))
-	for i, k := range q.Keys {
-		spans[i] = locks.Span{Lo: k}
+	spans := make([]locks.Span, 0, len(q.Keys)+len(q.Spans))
+	for _, k := range q.Keys {
+		spans = append(spans, locks.Span{Lo: k})
+	}
+	for _, s := range q.Spans {
+		spans = append(spans, locks.Span{Lo: s.Lo, Hi: s.Hi})
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

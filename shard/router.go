@@ -177,6 +177,12 @@ func (r *Router) CloseVote(ctx context.Context, s ID, q *CloseVoteRequest) (*Vot
 	return callFor[VoteResponse](ctx, r, s, methodCloseVote, q)
 }
 
+// ReleasesSpans reports whether Release may name Spans: all nodes know them.
+func (r *Router) ReleasesSpans() bool {
+	node := r.server.node
+	return node == nil || node.Active(VersionGiveBack) || mutated("0074.gate")
+}
+
 // Release drops locks that have not voted. It may be repeated.
 func (r *Router) Release(ctx context.Context, s ID, q *ReleaseRequest) error {
 	return r.call(ctx, s, methodRelease, q, &Done{})

@@ -25,6 +25,8 @@ const (
 	VersionReadMany Version = 3
 	// VersionReduce is ReduceRequest and FilteredRead.
 	VersionReduce Version = 4
+	// VersionGiveBack is ReleaseRequest.Spans.
+	VersionGiveBack Version = 5
 )
 
 // What this release speaks. OldestVersion rises when code for an old version is
@@ -33,7 +35,7 @@ const (
 // state, has the form of its oldest version.
 const (
 	OldestVersion = VersionFirst
-	NewestVersion = VersionReduce
+	NewestVersion = VersionGiveBack
 )
 
 // Versions is a range of versions, both ends in it.

@@ -1,7 +1,9 @@
 package txn
 
 import (
+	"bytes"
 	"context"
+	"slices"
 
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
@@ -35,11 +37,55 @@ func (t *Txn) giveBack(sources []*source) {
 		t.addLocks(-len(keys[i]))
 		s.mine = nil
 	}
+	parts := make([]*participant, len(from))
 	for i, s := range from {
-		if failed[i] != nil { // see letGo
-			t.abort(context.Background(), &Error{Code: LockLost, Txn: t.id, Shard: s.shard, Err: failed[i],
+		parts[i] = s.part
+	}
+	t.unanswered(parts, failed)
+}
+
+// unanswered ends a transaction of which locks were given back without an answer: see
+// letGo.
+func (t *Txn) unanswered(from []*participant, failed []error) {
+	for i, p := range from {
+		if failed[i] != nil {
+			t.abort(context.Background(), &Error{Code: LockLost, Txn: t.id, Shard: p.shard, Err: failed[i],
 				Detail: "giving locks back had no answer"})
 			return
 		}
 	}
+}
+
+// giveBackSpans releases intervals that were locked to find out whether a table is
+// empty, where it is not or somebody is in the way: those behind the first had of
+// each participant. What the transaction had locked before stays, an interval with
+// the same bounds, too: the owner cannot tell them apart.
+func (t *Txn) giveBackSpans(had map[*participant]int) {
+	if t.usable() != nil || !t.c.router.ReleasesSpans() || mutated("0074.kept-for-nothing") {
+		return
+	}
+	var from []*participant
+	var requests []*shard.ReleaseRequest
+	for _, p := range t.parts {
+		before := p.ranges[:had[p]]
+		r := &shard.ReleaseRequest{Txn: t.id}
+		for _, l := range p.ranges[had[p]:] {
+			same := func(o shard.LockRef) bool { return bytes.Equal(o.Lo, l.Lo) && bytes.Equal(o.Hi, l.Hi) }
+			if !slices.ContainsFunc(before, same) || mutated("0074.given-back-before") {
+				r.Spans = append(r.Spans, shard.Span{Lo: l.Lo, Hi: l.Hi})
+			}
+		}
+		if len(r.Spans) > 0 {
+			from, requests = append(from, p), append(requests, r)
+		}
+		t.addLocks(len(before) - len(p.ranges))
+		p.ranges = before
+	}
+	failed := make([]error, len(from))
+	t.c.crew.inParallel(len(from), func(i int) {
+		ctx, cancel := t.c.detached(context.Background(), cleanupPatience)
+		defer cancel()
+		failed[i] = t.c.router.Release(ctx, from[i].shard, requests[i])
+	})
+	t.unanswered(from, failed)
 }

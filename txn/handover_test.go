@@ -160,6 +160,8 @@ func (w *trio) Release(ctx context.Context, s shard.ID, q *shard.ReleaseRequest)
 	return w.done(ctx, s, q)
 }
 
+func (w *trio) ReleasesSpans() bool { return true }
+
 func (w *trio) Renew(ctx context.Context, s shard.ID, q *shard.RenewRequest) error {
 	return w.done(ctx, s, q)
 }

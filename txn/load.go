@@ -62,7 +62,7 @@ type chunk struct {
 // that the transaction has written or will write, until it ends, and none needs a
 // lock of its own. It waits for nobody: where two ask at once, the one that the
 // first shard grants goes on. What was locked before the answer became false
-// stays locked, as after any statement.
+// is given back.
 func (t *Txn) LockEmpty(ctx context.Context, spans []Interval) (bool, error) {
 	if err := t.usable(); err != nil {
 		return false, err
@@ -78,10 +78,15 @@ func (t *Txn) LockEmpty(ctx context.Context, spans []Interval) (bool, error) {
 	if err := t.start(ctx); err != nil {
 		return false, err
 	}
+	had := make(map[*participant]int, len(t.parts))
+	for _, p := range t.parts {
+		had[p] = len(p.ranges)
+	}
 	shards := t.c.router.DataShards()
 	for _, some := range [][]shard.ID{shards[:1], shards[1:]} {
 		if empty, err := t.lockEmpty(ctx, some, spans); !empty || err != nil {
-			return false, err
+			t.giveBackSpans(had)
+			return false, cmp.Or(err, t.Aborted())
 		}
 	}
 	return true, nil

@@ -188,6 +188,81 @@ func TestLockEmpty(t *testing.T) {
 	})
 }
 
+// Who does not get all of the intervals keeps nobody away but from what it had locked
+// before: keys in them, and an interval with the same bounds.
+func TestLockEmptyGivesBack(t *testing.T) {
+	ctx := context.Background()
+	repeatable := txn.Options{Isolation: txn.RepeatableRead}
+	setup := func(t *testing.T) (c *cluster, router *intercepted, tx *txn.Txn, free func(txn.Key) bool) {
+		c = newCluster(t)
+		router = &intercepted{Router: c.node.Router()}
+		co := c.gateway(router, c.node.Gateway())
+		free = func(k txn.Key) bool {
+			other := co.Begin(repeatable)
+			_, err := other.Get(ctx, k, txn.ReadOptions{Lock: txn.LockExclusive, Wait: txn.NoWait})
+			if err != nil {
+				requireCode(t, txn.WouldBlock, err)
+			}
+			require.NoError(t, other.Rollback(ctx))
+			return err == nil
+		}
+		return c, router, co.Begin(repeatable), free
+	}
+	refused := func(m message) error {
+		if m.kind == "lock" && m.shard == 3 {
+			return &shard.Error{Code: shard.WouldBlock, Shard: 3}
+		}
+		return nil
+	}
+	lockEmpty := func(t *testing.T, tx *txn.Txn, want bool) {
+		empty, err := tx.LockEmpty(ctx, rowsOfTests)
+		require.NoError(t, err)
+		require.Equal(t, want, empty)
+	}
+	t.Run("keys", func(t *testing.T) {
+		c, router, tx, free := setup(t)
+		mine := []txn.Key{c.key(1, "row 1"), c.key(2, "row 2")}
+		write(t, tx, "v", mine...)
+		router.set(refused, nil)
+		lockEmpty(t, tx, false)
+		router.set(nil, nil)
+		for s := shard.ID(1); s <= testShards; s++ {
+			require.True(t, free(c.key(s, "row 5")), "shard %d", s)
+		}
+		require.False(t, free(mine[0]))
+		require.False(t, free(mine[1]))
+		write(t, tx, "v", c.key(3, "row 3"))
+		require.NoError(t, tx.Commit(ctx))
+		require.Equal(t, []string{"v", "v", "v"}, c.read(c.coordinator(nil), mine[0], mine[1], c.key(3, "row 3")))
+	})
+	t.Run("an interval", func(t *testing.T) {
+		c, router, tx, free := setup(t)
+		lockEmpty(t, tx, true)
+		router.set(refused, nil)
+		lockEmpty(t, tx, false)
+		router.set(nil, nil)
+		for s := shard.ID(1); s <= testShards; s++ {
+			require.False(t, free(c.key(s, "row 5")), "shard %d", s)
+		}
+		require.NoError(t, tx.Rollback(ctx))
+		require.True(t, free(c.key(1, "row 5")))
+	})
+	t.Run("without an answer", func(t *testing.T) {
+		c, router, tx, free := setup(t)
+		router.set(func(m message) error {
+			if m.kind == "release" {
+				return &shard.Error{Code: shard.Unavailable, Shard: m.shard}
+			}
+			return refused(m)
+		}, nil)
+		_, err := tx.LockEmpty(ctx, rowsOfTests)
+		requireCode(t, txn.LockLost, err)
+		router.set(nil, nil)
+		require.NoError(t, tx.Rollback(ctx))
+		require.Eventually(t, func() bool { return free(c.key(1, "row 5")) }, time.Minute, time.Millisecond)
+	})
+}
+
 // Of many that ask at once at most one gets the intervals, and none fails.
 func TestLockEmptyAtOnce(t *testing.T) {
 	c := newCluster(t)

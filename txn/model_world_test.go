@@ -333,6 +333,8 @@ func (r modelRouter) Release(ctx context.Context, s shard.ID, q *shard.ReleaseRe
 	return err
 }
 
+func (r modelRouter) ReleasesSpans() bool { return true }
+
 func (r modelRouter) Renew(context.Context, shard.ID, *shard.RenewRequest) error { return nil }
 
 func (r modelRouter) Undecided(_ context.Context, s shard.ID, olderThan time.Duration) ([]shard.UndecidedVote, error) {

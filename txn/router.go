@@ -34,6 +34,8 @@ type Router interface {
 	CloseVote(ctx context.Context, s shard.ID, r *shard.CloseVoteRequest) (*shard.VoteResponse, error)
 	LookVote(ctx context.Context, s shard.ID, r *shard.LookVoteRequest) (*shard.LookVoteResponse, error)
 	Release(ctx context.Context, s shard.ID, r *shard.ReleaseRequest) error
+	// ReleasesSpans tells whether Release may name spans.
+	ReleasesSpans() bool
 	Renew(ctx context.Context, s shard.ID, r *shard.RenewRequest) error
 	Advisory(ctx context.Context, r *shard.AdvisoryRequest) (*shard.AdvisoryResponse, error)
 	Sequence(ctx context.Context, r *shard.SequenceRequest) (uint64, error)
