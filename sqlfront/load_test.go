@@ -271,3 +271,24 @@ func TestLoadDataMidway(t *testing.T) {
 	require.Equal(t, []string{fmt.Sprint(8 * loadAfter)}, query(t, db, "SELECT COUNT(*) FROM t"))
 	run(t, other, "INSERT INTO t VALUES (1000000, 1, '', 1)", "COMMIT")
 }
+
+// txn_total_size_limit bounds a LOAD DATA that goes ahead like any other.
+func TestLoadDataHasALimit(t *testing.T) {
+	var sent atomic.Int64
+	s := newLoadStack(t, &sent)
+	db := connection(t, s.db("", ""))
+	run(t, db, "SET GLOBAL local_infile = 1", "CREATE DATABASE d", "USE d", "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(2000))")
+	var b strings.Builder
+	for i := range loadAfter + 1000 {
+		fmt.Fprintf(&b, "%d,%s\n", i+1, strings.Repeat("x", 1000))
+	}
+	const load = "LOAD DATA LOCAL INFILE %s INTO TABLE t FIELDS TERMINATED BY ',' (id, v)"
+	run(t, db, "SET txn_total_size_limit = 500000") // the first rows fit
+	_, err := loadFile(db, load, b.String())
+	require.Equal(t, 1197, number(err), "%v", err)
+	require.Positive(t, sent.Load())
+	require.Equal(t, []string{"0"}, query(t, db, "SELECT COUNT(*) FROM t"))
+	run(t, db, "SET txn_total_size_limit = 2000000")
+	_, err = loadFile(db, load, b.String())
+	require.NoError(t, err)
+}

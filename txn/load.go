@@ -29,7 +29,8 @@ type load struct {
 	limit  int // bytes of a chunk
 	filled int // bytes that are not sent, of all shards
 	n      int
-	bytes  int64 // of memory, of key sets
+	bytes  int64 // of memory, of keys: here those in the sets, at the owners, for the votes, all
+	total  int64 // written, as a buffer counts it
 	err    *Error
 
 	life context.Context // of what is sent
@@ -238,13 +239,11 @@ func (l *load) put(ctx context.Context, p *participant, k storage.Key, value []b
 		return &Error{Code: TooLarge, Txn: t.id, Shard: p.shard, Key: k,
 			Detail: fmt.Sprintf("a row of %d bytes, at most %d fit into one log entry", need, maxShardBytes)}
 	}
-	kept := int64(len(k) + keySetOverhead)
-	if limit := t.maxBytes(); remember && t.buffer.Bytes()+l.bytes+kept > limit || remember && !a.known.add(k) {
-		return &Error{Code: TooLarge, Txn: t.id, Shard: p.shard,
-			Detail: fmt.Sprintf("more than %d bytes of keys in one transaction", limit)}
+	if err := l.count(p, len(k), len(value)); err != nil {
+		return err
 	}
-	if remember {
-		l.bytes += kept
+	if remember && !a.known.add(k) {
+		return &Error{Code: TooLarge, Txn: t.id, Shard: p.shard, Detail: "too many keys on one shard in one transaction"}
 	}
 	if len(a.arena)+need > cap(a.arena) {
 		if err := l.send(ctx, a); err != nil {
@@ -262,6 +261,24 @@ func (l *load) put(ctx context.Context, p *participant, k storage.Key, value []b
 		return nil
 	}
 	return l.send(ctx, l.fullest()) // many shards, each with little
+}
+
+// count takes a write into account. Keys are bounded by what the process lets any
+// transaction have in memory, keys and values by what the session lets it write.
+func (l *load) count(p *participant, key, value int) error {
+	t := l.t
+	kept, written := int64(key+keySetOverhead), int64(key+value)+keyOverhead
+	if limit := t.c.cfg.MaxBytes; t.buffer.Bytes()+l.bytes+kept > limit && !mutated("0074.keys-uncounted") {
+		return &Error{Code: TooLarge, Txn: t.id, Shard: p.shard,
+			Detail: fmt.Sprintf("more than %d bytes of keys in one transaction", limit)}
+	}
+	if limit := t.o.MaxBytes; limit > 0 && t.buffer.Bytes()+l.total+written > limit && !mutated("0074.size-unlimited") {
+		return &Error{Code: TooLarge, Txn: t.id, Shard: p.shard,
+			Detail: fmt.Sprintf("more than %d bytes of writes in one transaction", limit)}
+	}
+	l.bytes += kept
+	l.total += written
+	return nil
 }
 
 func (l *load) fullest() (most *ahead) {

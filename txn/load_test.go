@@ -398,8 +398,9 @@ func TestLoadThatFailsLeavesNothing(t *testing.T) {
 	}
 }
 
-// What a load keeps in memory is bounded by the limit of any transaction, not what
-// it writes.
+// What a load has in memory is bounded by the limit of any transaction: its keys, also
+// those that it does not remember, for the owners keep them while they vote. What it
+// writes is bounded by its session's limit only.
 func TestLoadIsBoundedByItsKeys(t *testing.T) {
 	c := newCluster(t)
 	co := txn.New(txn.Config{Router: c.node.Router(), Gateway: c.node.Gateway(), Logger: c.logger, ChunkBytes: 4000, MaxBytes: 4000})
@@ -409,22 +410,44 @@ func TestLoadIsBoundedByItsKeys(t *testing.T) {
 		_ = co.Close(ctx)
 	})
 	ctx := context.Background()
-	tx := beginLoad(t, co)
 	value := make([]byte, 500)
 	keys := c.manyKeys(30)
-	for _, k := range keys {
-		require.NoError(t, tx.PutNew(ctx, k, value, true)) // 45,000 bytes
+	begin := func(limit int64) *txn.Txn {
+		o := loading()
+		o.MaxBytes = limit
+		tx := co.Begin(o)
+		empty, err := tx.LockEmpty(ctx, rowsOfTests)
+		require.NoError(t, err)
+		require.True(t, empty)
+		require.True(t, tx.WriteAhead())
+		return tx
 	}
-	var err error
-	n := 0
-	for ; err == nil; n++ {
-		err = tx.PutNew(ctx, c.key(1, fmt.Sprintf("row more %d", n)), value, true)
-	}
-	requireCode(t, txn.TooLarge, err)
-	require.Less(t, n, 100)
-	require.NoError(t, tx.Rollback(ctx))
+	for _, remember := range []bool{true, false} {
+		tx := begin(0)
+		for _, k := range keys {
+			require.NoError(t, tx.PutNew(ctx, k, value, remember)) // 45,000 bytes
+		}
+		var err error
+		n := 0
+		for ; err == nil && n < 1000; n++ {
+			err = tx.PutNew(ctx, c.key(1, fmt.Sprintf("row more %d", n)), value, remember)
+		}
+		requireCode(t, txn.TooLarge, err)
+		require.Less(t, n, 100)
+		require.NoError(t, tx.Rollback(ctx))
 
-	tx = beginLoad(t, co)
+		tx = begin(8000)
+		n, err = 0, nil
+		for ; err == nil && n < len(keys); n++ {
+			err = tx.PutNew(ctx, keys[n], value, remember)
+		}
+		requireCode(t, txn.TooLarge, err)
+		require.Greater(t, n, 10)
+		require.Less(t, n, 16)
+		require.NoError(t, tx.Rollback(ctx))
+	}
+
+	tx := begin(0)
 	requireCode(t, txn.TooLarge, tx.PutNew(ctx, keys[0], make([]byte, 65<<20), true))
 	require.NoError(t, tx.Rollback(ctx))
 	c.wantNothingStaged()
