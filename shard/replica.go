@@ -461,27 +461,49 @@ func votedLocks(v storage.Vote) []locks.Lock {
 	if err != nil {
 		panic(fmt.Sprintf("shard: lock set of a stored vote: %v", err))
 	}
+	covered := exclusiveIntervals(refs)
 	var ls []locks.Lock
 	for _, k := range v.Keys {
-		if !coveredBy(refs, k) {
+		if !coveredBy(covered, k) {
 			ls = append(ls, locks.Lock{Mode: locks.Exclusive, Span: locks.Span{Lo: k}})
 		}
 	}
 	return append(ls, heldLocks(refs)...)
 }
 
-// coveredBy reports whether an exclusive interval has the key.
-func coveredBy(refs []LockRef, k storage.Key) bool {
+// exclusiveIntervals are the intervals that recorded locks hold exclusively, in order and
+// apart. A vote may have as many locks of single rows as it has keys, and few intervals.
+func exclusiveIntervals(refs []LockRef) []locks.Span {
+	var all []locks.Span
 	for i := range refs {
-		l := &refs[i]
-		if len(l.Hi) == 0 || l.Mode != locks.Exclusive && !mutated("0074.shared-intervals-cover") {
-			continue
-		}
-		if bytes.Compare(l.Lo, k) <= 0 && bytes.Compare(k, l.Hi) < 0 {
-			return true
+		if l := &refs[i]; len(l.Hi) > 0 && (l.Mode == locks.Exclusive || mutated("0074.shared-intervals-cover")) {
+			all = append(all, locks.Span{Lo: l.Lo, Hi: l.Hi})
 		}
 	}
-	return false
+	slices.SortFunc(all, func(a, b locks.Span) int { return bytes.Compare(a.Lo, b.Lo) })
+	apart := all[:0]
+	for _, next := range all {
+		n := len(apart)
+		if n == 0 || bytes.Compare(apart[n-1].Hi, next.Lo) < 0 {
+			apart = append(apart, next)
+			continue
+		}
+		if bytes.Compare(apart[n-1].Hi, next.Hi) < 0 {
+			apart[n-1].Hi = next.Hi
+		}
+	}
+	return apart
+}
+
+// coveredBy reports whether one of the intervals, in order and apart, has the key.
+func coveredBy(intervals []locks.Span, k storage.Key) bool {
+	after, _ := slices.BinarySearchFunc(intervals, k, func(i locks.Span, k storage.Key) int {
+		if bytes.Compare(i.Lo, k) <= 0 {
+			return -1
+		}
+		return 1
+	})
+	return after > 0 && bytes.Compare(k, intervals[after-1].Hi) < 0
 }
 
 func heldLocks(refs []LockRef) []locks.Lock {
