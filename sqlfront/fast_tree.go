@@ -227,6 +227,7 @@ func (t *fastTree) takeLeaf(ctx *sql.Context, n *plan.IndexedTableAccess, b *bou
 		return false
 	}
 	t.lookup, t.key = lookup, ranges[0][0].Typ
+	t.lookup.Ranges = sql.MySQLRangeCollection{ranges[0]} // each execution makes its own, and lists are long
 	return true
 }
 
