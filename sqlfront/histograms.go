@@ -182,7 +182,7 @@ type rowSample struct {
 	info   *tableInfo
 	random *rand.Rand
 	seen   int
-	rows   []sql.Row
+	rows   []sql.Row // the columns of indexes; nil for others
 }
 
 // take looks at the next row.
@@ -200,8 +200,22 @@ func (r *rowSample) take(value []byte) error {
 	if err == nil {
 		row, err = r.info.withVirtual(r.ctx, row)
 	}
-	r.rows[place] = row
-	return err
+	if err != nil {
+		return err
+	}
+	r.rows[place] = r.info.indexedOnly(row)
+	return nil
+}
+
+// indexedOnly drops what no index has from a row: it may be large.
+func (t *tableInfo) indexedOnly(row sql.Row) sql.Row {
+	kept := make(sql.Row, len(row))
+	for _, x := range append([]*indexInfo{t.primary}, t.indexes...) {
+		for _, c := range x.columns {
+			kept[c] = row[c]
+		}
+	}
+	return kept
 }
 
 // statistics are those of every index and of every prefix of its columns.
