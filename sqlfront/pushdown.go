@@ -252,6 +252,9 @@ func (p *pushdown) row(g *reduce.Group) (row sql.Row, err error) {
 
 // describePushdown shows in a plan what owners will be asked for.
 func describePushdown(ctx *sql.Context, n *plan.DescribeQuery) (sql.Node, error) {
+	if s := sessionOf(ctx); s.level() == txn.Serializable && !s.implicit(ctx) {
+		return nil, nil // its reads lock
+	}
 	child, same, err := markPushdown(ctx, n.Child)
 	if err != nil || same == transform.SameTree {
 		return nil, err
@@ -261,7 +264,7 @@ func describePushdown(ctx *sql.Context, n *plan.DescribeQuery) (sql.Node, error)
 
 func markPushdown(ctx *sql.Context, n sql.Node) (sql.Node, transform.TreeIdentity, error) {
 	switch at := n.(type) {
-	case *atOwners:
+	case *atOwners, *plan.Update, *plan.DeleteFrom: // these get tables that lock (rewriteChange)
 		return n, transform.SameTree, nil
 	case *plan.GroupBy:
 		if planPushdown(ctx, at) != nil {
