@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -79,7 +80,9 @@ func (s *spareFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error)
 	}
 	defer s.prepare()
 	if s.take() {
-		return s.FS.ReuseForWrite(s.FS.PathJoin(s.dir, spareName), name, c)
+		if f, err := s.FS.ReuseForWrite(s.FS.PathJoin(s.dir, spareName), name, c); !oserror.IsNotExist(err) {
+			return f, err
+		}
 	}
 	return s.FS.Create(name, c)
 }
@@ -95,6 +98,9 @@ func (s *spareFS) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.
 		return s.FS.ReuseForWrite(old, name, c)
 	}
 	f, err := s.FS.ReuseForWrite(s.FS.PathJoin(s.dir, spareName), name, c)
+	if oserror.IsNotExist(err) {
+		return s.FS.ReuseForWrite(old, name, c)
+	}
 	if err == nil {
 		_ = s.FS.Remove(old) // one that stays is removed by the next start
 	}
@@ -107,7 +113,8 @@ func (s *spareFS) Unwrap() vfs.FS { return s.FS }
 // isLog tells whether a file is a write-ahead log of Pebble's.
 func isLog(name string) bool { return strings.HasSuffix(path.Base(name), ".log") }
 
-// take reports whether there is a spare, which is the caller's then.
+// take reports whether there is a spare, which is the caller's then, but for a store that
+// closes: it removes the file.
 func (s *spareFS) take() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -161,6 +161,40 @@ func TestSparesThatAreGone(t *testing.T) {
 	}
 }
 
+// A store that closes may remove a spare that a log has just taken.
+func TestSparesThatGoWhenTheyAreTaken(t *testing.T) {
+	fs := &losing{FS: vfs.NewMem()}
+	s := newSpareFS(fs, "", 4096)
+	begin := func(f vfs.File, err error) {
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+	begin(s.Create("000001.log", vfs.WriteCategoryUnspecified))
+	begin(s.Create("000002.log", vfs.WriteCategoryUnspecified))
+	require.Eventually(t, s.isReady, time.Minute, time.Millisecond)
+	begin(s.Create("000003.log", vfs.WriteCategoryUnspecified))
+	require.Eventually(t, s.isReady, time.Minute, time.Millisecond)
+	begin(s.ReuseForWrite("000001.log", "000004.log", vfs.WriteCategoryUnspecified))
+	require.Equal(t, 2, fs.lost)
+	s.close()
+}
+
+// losing is a file system whose spares go just before they are renamed.
+type losing struct {
+	vfs.FS
+	lost int
+}
+
+func (l *losing) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if old == spareName {
+		l.lost++
+		if err := l.FS.Remove(spareName); err != nil {
+			return nil, err
+		}
+	}
+	return l.FS.ReuseForWrite(old, name, c)
+}
+
 // A store does not need spares.
 func TestSparesThatFail(t *testing.T) {
 	var failed atomic.Int64
