@@ -154,8 +154,8 @@ func (k *keeping) look(v reflect.Value, path string) {
 				k.found = append(k.found, path+" "+v.Type().String())
 			}
 			return
-		case reflect.TypeFor[*Provider](), reflect.TypeFor[*Server](), reflect.TypeFor[*mysql_db.MySQLDb]():
-			return // they live as long as the plans
+		case reflect.TypeFor[*Provider](), reflect.TypeFor[*Server](), reflect.TypeFor[*Catalog](), reflect.TypeFor[*mysql_db.MySQLDb]():
+			return // they live as long as the plans, and change meanwhile
 		}
 		if strings.HasSuffix(v.Type().String(), "plan.ProcessTable") {
 			k.found = append(k.found, path+" "+v.Type().String())
