@@ -133,6 +133,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	n.life, n.end = context.WithCancel(context.Background())
 	n.router = &Router{self: n.addr(), directory: NewDirectory(), transport: c.Transport, encode: c.AlwaysEncode,
 		server: &Server{Replica: n.replica, node: n}}
+	n.router.timestamps.life = n.life
 	n.router.nearby = newNearby(n.life, n.router)
 	if c.Serve != nil {
 		c.Serve(n.router.server.Serve)
@@ -335,6 +336,7 @@ func (n *Node) Close(ctx context.Context) error {
 	n.end()
 	n.sweeps.Wait()
 	n.router.nearby.close()
+	n.router.timestamps.close()
 	n.local.admit(false)
 	replicas := n.local.all()
 	for _, r := range replicas {

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -18,8 +19,13 @@ const timestampPatience = 20 * time.Millisecond
 // draws is for those who came before it was sent and for nobody else, for somebody
 // may have drawn, and committed, between the draw and the answer: what is left over,
 // because its asker has gone, is left.
+//
+// Requests do not end with those who wait for them, but with the node: see close.
 type timestamps struct {
 	sync.Mutex
+	life     context.Context // of the node; nil: never ends
+	closed   bool
+	requests sync.WaitGroup // under way
 	underWay int
 	next     *timestampBatch
 	running  *timestampBatch // the last that was sent, for a mutation
@@ -80,17 +86,24 @@ func (s *timestamps) send(b *timestampBatch, ask func(context.Context, uint64) (
 	}
 	b.sent = true
 	s.next, s.running = nil, b
+	if s.closed {
+		b.err = noTimestamp()
+		close(b.done)
+		return
+	}
 	s.underWay++
+	s.requests.Add(1)
 	n := b.n
 	if mutated("H12.leftovers") {
 		n += 64
 	}
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), ownerPatience)
+		defer s.requests.Done()
+		ctx, cancel := context.WithTimeout(cmp.Or(s.life, context.Background()), ownerPatience)
 		defer cancel()
 		b.first, b.err = ask(ctx, n)
 		if b.err != nil && ctx.Err() != nil { // the batch's time has run out, not that of who waits for it
-			b.err = &Error{Code: Unavailable, Shard: System, Detail: "no timestamp could be had"}
+			b.err = noTimestamp()
 		}
 		close(b.done)
 		s.Lock()
@@ -99,4 +112,17 @@ func (s *timestamps) send(b *timestampBatch, ask func(context.Context, uint64) (
 			s.send(s.next, ask)
 		}
 	}()
+}
+
+func noTimestamp() error {
+	return &Error{Code: Unavailable, Shard: System, Detail: "no timestamp could be had"}
+}
+
+// close waits for the requests that are under way, whose life has ended, and refuses
+// those who still ask.
+func (s *timestamps) close() {
+	s.Lock()
+	s.closed = true
+	s.Unlock()
+	s.requests.Wait()
 }

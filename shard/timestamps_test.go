@@ -94,6 +94,29 @@ func TestTimestampsShareRequests(t *testing.T) {
 	require.Equal(t, r.Issued(), storage.Timestamp(o.last.Load()))
 }
 
+// A request that is under way, to a node that is gone, does not outlive the node that sent it.
+func TestTimestampsEndWithTheNode(t *testing.T) {
+	life, end := context.WithCancel(context.Background())
+	s := &timestamps{life: life}
+	asked := make(chan struct{}, 9)
+	ask := func(ctx context.Context, _ uint64) (storage.Timestamp, error) {
+		asked <- struct{}{}
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	first, _ := s.join(ask)
+	arrives(t, asked)
+	next, _ := s.join(ask)
+	end()
+	s.close()
+	for _, b := range []*timestampBatch{first, next} {
+		arrives(t, b.done)
+		require.Equal(t, Unavailable, CodeOf(b.err))
+	}
+	_, err := s.draw(context.Background(), ask)
+	require.Equal(t, Unavailable, CodeOf(err))
+}
+
 // H12: nothing that was drawn before a request arrived is given to it, though it be
 // left over.
 func TestTimestampsLeftOverAreLeft(t *testing.T) {
