@@ -22,6 +22,12 @@ const (
 // meanwhile does not wait for more.
 const spareStep = 1 << 20
 
+// spareWrite is how much of a spare one write holds, a page of memory. File systems
+// that keep files in memory in pieces as large as the writes they came in (ext4 since
+// Linux 6.16) mark and walk a whole piece for each small write that overwrites a part
+// of it: with 1 MiB they took note of 3 GiB a second for logs of 20 MiB.
+const spareWrite = 4 << 10
+
 // spareRoom is how many spares must fit for one to be made.
 const spareRoom = 8
 
@@ -157,12 +163,10 @@ func (s *spareFS) make() error {
 	if err != nil {
 		return err
 	}
-	zeros := make([]byte, min(s.size, spareStep))
-	for left := s.size; left > 0 && err == nil && !s.isClosed(); left -= int64(len(zeros)) {
-		if _, err = f.Write(zeros[:min(left, int64(len(zeros)))]); err == nil {
+	for left := s.size; left > 0 && err == nil && !s.isClosed(); left -= spareStep {
+		if err = writeZeros(f, min(left, spareStep)); err == nil {
 			err = f.SyncData()
 		}
-		clear(zeros) // a File may change what it is given
 	}
 	if err == nil {
 		err = f.Sync()
@@ -174,6 +178,18 @@ func (s *spareFS) make() error {
 		return err
 	}
 	return s.FS.Rename(temporary, s.FS.PathJoin(s.dir, spareName))
+}
+
+// writeZeros appends n zeros.
+func writeZeros(f vfs.File, n int64) error {
+	var zeros [spareWrite]byte
+	for ; n > 0; n -= spareWrite {
+		clear(zeros[:]) // a File may change what it is given
+		if _, err := f.Write(zeros[:min(n, spareWrite)]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *spareFS) isClosed() bool {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -265,4 +266,39 @@ func (c *cutter) pending() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.after == nil
+}
+
+// A spare is written in pages: pieces that are larger stay together in the memory of
+// some file systems, and each small write into one costs as much as the piece.
+func TestSparesAreWrittenInPages(t *testing.T) {
+	const size = 2*spareStep + 100
+	var sizes []int
+	fs := vfs.NewMem()
+	s := newSpareFS(&measuring{FS: fs, sizes: &sizes}, "", size)
+	require.NoError(t, s.make())
+	info, err := fs.Stat(spareName)
+	require.NoError(t, err)
+	require.EqualValues(t, size, info.Size())
+	require.Equal(t, spareWrite, slices.Max(sizes))
+}
+
+// measuring notes how much each write of a new file holds.
+type measuring struct {
+	vfs.FS
+	sizes *[]int
+}
+
+func (m *measuring) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := m.FS.Create(name, c)
+	return &measuredFile{File: f, sizes: m.sizes}, err
+}
+
+type measuredFile struct {
+	vfs.File
+	sizes *[]int
+}
+
+func (f *measuredFile) Write(p []byte) (int, error) {
+	*f.sizes = append(*f.sizes, len(p))
+	return f.File.Write(p)
 }
