@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/rowlockdb/rowlock/ring"
 	"github.com/rowlockdb/rowlock/sqlfront/catalog"
+	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/storage/keycodec"
 	"github.com/rowlockdb/rowlock/txn"
 )
@@ -44,8 +46,10 @@ func dataOf(desc *catalog.Table) []deadData {
 	return out
 }
 
-// garbageBatch is how many keys one transaction removes.
-const garbageBatch = 500
+const (
+	garbageBatch = 500   // keys that one transaction removes
+	garbageLook  = 20000 // keys that one snapshot shows
+)
 
 func newGarbageCollector(s *Server) *garbageCollector {
 	return &garbageCollector{server: s, signal: make(chan struct{}, 1), abandoned: make(chan []deadData, 64)}
@@ -175,18 +179,9 @@ func (g *garbageCollector) remove(ctx context.Context, d deadData) error {
 	if err != nil {
 		return err
 	}
-	for {
-		removed := 0
-		err := g.server.catalog.update(ctx, "garbage", func(tx *txn.Txn) error {
-			var err error
-			removed, err = removeBatch(ctx, tx, info, d.ID)
+	for part := range g.server.catalog.coordinator.Parts() {
+		if err := g.removePart(ctx, info, d.ID, part); err != nil {
 			return err
-		})
-		if err != nil {
-			return err
-		}
-		if removed == 0 {
-			break
 		}
 	}
 	return g.server.catalog.update(ctx, "garbage", func(tx *txn.Txn) error {
@@ -194,40 +189,94 @@ func (g *garbageCollector) remove(ctx context.Context, d deadData) error {
 	})
 }
 
-// removeBatch deletes up to garbageBatch keys and returns how many. No lock is
-// needed against others, who never write under a dead id, but a delete needs
-// the key's.
-func removeBatch(ctx context.Context, tx *txn.Txn, info *tableInfo, id catalog.ID) (int, error) {
+// removePart deletes what lies on one shard, so that each of its transactions is of
+// one shard. It goes on behind what it has deleted: whoever begins at the front again
+// walks over all of it, which stays until the retention is over. When it has come to
+// the end it looks once at the whole.
+func (g *garbageCollector) removePart(ctx context.Context, info *tableInfo, id catalog.ID, part int) error {
 	start := dataPrefix(id)
-	cursor, err := tx.Scan(ctx, txn.Scan{Lo: start, Hi: keycodec.PrefixEnd(start), Limit: garbageBatch})
+	for from := start; ; {
+		last, err := g.removeSome(ctx, info, id, part, from)
+		switch {
+		case err != nil:
+			return err
+		case last != nil:
+			from = append(slices.Clone(last), 0)
+		case bytes.Equal(from, start) || mutated("0088.looks-once"):
+			return nil
+		default:
+			from = start
+		}
+	}
+}
+
+// removeSome deletes up to garbageLook keys from one on, and returns the last of them,
+// nil if there was none. One snapshot shows them: it is not kept for long, because
+// while it is open no old version goes anywhere.
+func (g *garbageCollector) removeSome(ctx context.Context, info *tableInfo, id catalog.ID, part int, from storage.Key) (last storage.Key, err error) {
+	look := g.server.catalog.begin("garbage")
+	defer look.Rollback(ctx)
+	cursor, err := look.Scan(ctx, txn.Scan{Lo: from, Hi: keycodec.PrefixEnd(dataPrefix(id)), Where: txn.OnePart(part)})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer cursor.Close()
+	for range garbageLook / garbageBatch {
+		begun := time.Now()
+		keys, err := deadKeys(ctx, cursor, info, id)
+		if err != nil || len(keys) == 0 {
+			return last, err
+		}
+		if err := g.server.catalog.update(ctx, "garbage", func(tx *txn.Txn) error { return deleteKeys(ctx, tx, keys) }); err != nil {
+			return last, err
+		}
+		last = keys[len(keys)-1].Bytes()
+		if len(keys) < garbageBatch {
+			return last, nil
+		}
+		if err := pauseFor(ctx, garbageRest(time.Since(begun))); err != nil {
+			return last, err
+		}
+	}
+	return last, nil
+}
+
+// garbageRest is how long the statements of others have the machine for themselves
+// after a batch that took so long. A batch that took longer than usual met others.
+func garbageRest(took time.Duration) time.Duration { return min(3*took, longestRest) }
+
+// deadKeys takes the next batch from a cursor.
+func deadKeys(ctx context.Context, cursor *txn.Cursor, info *tableInfo, id catalog.ID) ([]txn.Key, error) {
 	var keys []txn.Key
 	for len(keys) < garbageBatch {
 		row, ok, err := cursor.Next(ctx)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		if !ok {
 			break
 		}
 		at, err := info.locationOf(ctx, id, slices.Clone(row.Key), row.Value)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		keys = append(keys, at.txn())
 	}
+	return keys, nil
+}
+
+// deleteKeys needs no lock against others, who never write under a dead id, but a
+// delete needs the key's.
+func deleteKeys(ctx context.Context, tx *txn.Txn, keys []txn.Key) error {
 	if _, err := tx.GetMany(ctx, keys, txn.ReadOptions{Lock: txn.LockExclusive, AnyVersion: true}); err != nil {
-		return 0, err
+		return err
 	}
 	for _, k := range keys {
 		if err := tx.Delete(k); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return len(keys), nil
+	return nil
 }
 
 // locationOf finds the placement of a stored key of a row or an entry.
