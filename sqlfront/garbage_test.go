@@ -73,9 +73,13 @@ func TestDroppedTablesAreRemovedInOnePass(t *testing.T) {
 	ctx := context.Background()
 	info, err := compileTable("app", s.table("app", "t"))
 	require.NoError(t, err)
-	first := gms.Row{int32(0), int32(0), "row 0"}
-	at, err := info.rowLocation(ctx, first)
-	require.NoError(t, err)
+	var first gms.Row // of the shard that is removed first
+	var at location
+	for i := int32(0); first == nil || s.coordinator.PartOf(at.txn()) != 0; i++ {
+		first = gms.Row{i, i % 10, fmt.Sprintf("row %d", i)}
+		at, err = info.rowLocation(ctx, first)
+		require.NoError(t, err)
+	}
 	value, err := info.encodeRow(ctx, first)
 	require.NoError(t, err)
 	w.behind = func() {
