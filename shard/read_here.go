@@ -16,6 +16,9 @@ type hereRead struct {
 	response *ReadResponse
 	err      error
 
+	found  *ReadResponse // with the rows that the cache of rows has
+	missed []int         // the others
+
 	tenure *tenure // nil: it is left
 	late   bool    // the lease is looked at when everything has been read
 }
@@ -29,14 +32,22 @@ type hereRead struct {
 func readHere(ctx context.Context, reads []hereRead, room int, patience time.Duration) {
 	spaces := make([]*storage.Space, 0, len(reads))
 	for i := range reads {
-		if h := &reads[i]; h.prepare(ctx) {
+		h := &reads[i]
+		if room <= 0 {
+			break
+		}
+		if !h.prepare(ctx) {
+			continue
+		}
+		if !h.cached(ctx) {
 			spaces = append(spaces, h.replica.c.Space)
+		} else if h.response != nil {
+			room -= h.response.size()
 		}
 	}
-	if len(spaces) == 0 {
-		return
+	if len(spaces) > 0 {
+		readInMoment(ctx, reads, spaces, room, patience)
 	}
-	readInMoment(ctx, reads, spaces, room, patience)
 	for i := range reads {
 		reads[i].finish(ctx)
 	}
@@ -53,7 +64,7 @@ func readInMoment(ctx context.Context, reads []hereRead, spaces []*storage.Space
 	var s scan
 	for i := range reads {
 		h := &reads[i]
-		if h.tenure == nil {
+		if h.tenure == nil || h.done() {
 			continue
 		}
 		if room <= 0 || time.Since(begun) > patience {
@@ -71,9 +82,14 @@ func readInMoment(ctx context.Context, reads []hereRead, spaces []*storage.Space
 // leave gives up the reads that have not been carried out.
 func leave(reads []hereRead) {
 	for i := range reads {
-		reads[i].tenure = nil
+		if !reads[i].done() || mutated("0084.left-without-proof") {
+			reads[i].tenure = nil
+		}
 	}
 }
+
+// done tells whether there is an answer, still to be proved.
+func (h *hereRead) done() bool { return h.response != nil || h.err != nil }
 
 // prepare takes the steps in front of the snapshot; false if the read is left.
 func (h *hereRead) prepare(ctx context.Context) bool {
@@ -121,25 +137,49 @@ func (t *tenure) clear(q *ReadRequest) bool {
 	return large == nil
 }
 
-// read reads in the moment. A read of a replica that is no owner any more is left.
+// cached deals with a read without the moment, if the cache of rows has all its keys.
+func (h *hereRead) cached(ctx context.Context) bool {
+	if h.q.Span != nil {
+		return false
+	}
+	if h.found, h.missed = h.replica.keysCached(h.q); len(h.missed) > 0 {
+		return false
+	}
+	h.replica.at(ctx, "here read")
+	if h.keptUp() {
+		h.response = h.found
+	}
+	return true
+}
+
+// keptUp is looked at when the moment is fixed, or what was read without it. A read of a
+// replica that is no owner any more is left.
+func (h *hereRead) keptUp() bool {
+	r := h.replica
+	if !mutated("0077.no-fence") {
+		if h.err = r.recent(h.q.At); h.err != nil {
+			return false
+		}
+	}
+	if !r.stillOwns(h.tenure) {
+		h.tenure = nil
+		return false
+	}
+	return true
+}
+
+// read reads in the moment.
 func (h *hereRead) read(ctx context.Context, moment *storage.Moment, s *scan) {
 	r, q := h.replica, h.q
 	r.at(ctx, "here read")
-	var err error
-	if !mutated("0077.no-fence") {
-		err = r.recent(q.At)
-	}
-	if err == nil && !r.stillOwns(h.tenure) {
-		h.tenure = nil
-		return
-	}
-	if err != nil {
-		h.err = err
+	if !h.keptUp() {
 		return
 	}
 	snap := moment.Snapshot(r.c.Space)
 	if q.Span == nil {
-		h.response, h.err = r.keysIn(snap, q)
+		if h.err = r.keysIn(snap, q, h.found, h.missed); h.err == nil {
+			h.response = h.found
+		}
 		return
 	}
 	s.begin(q)

@@ -85,6 +85,7 @@ type grant struct {
 	unread   bool      // versions were locked without being looked at
 	unkept   []LockRef // granted, to be written down
 	wait     boundedWait
+	snap     *storage.Snapshot // of latest, opened after the locks were granted; nil: none
 }
 
 // acquire takes a mode on spans and then makes sure that the transaction still
@@ -246,18 +247,14 @@ func (g *grant) someKeys(ctx context.Context) error {
 
 // readKeys reads the latest versions of locked keys.
 func (g *grant) readKeys(keys []storage.Key, skipped []int) ([]Row, error) {
-	snap, err := g.r.openOwn(g.t, storage.MaxTimestamp)
-	if err != nil {
-		return nil, err
-	}
-	defer snap.Close()
+	defer g.closeSnapshot()
 	rows := make([]Row, len(keys))
 	for i, k := range keys {
 		rows[i] = Row{Key: k}
 		if len(skipped) > 0 && slices.Contains(skipped, i) {
 			continue
 		}
-		read, err := g.latest(snap, k)
+		read, err := g.latest(k)
 		if err != nil {
 			return nil, err
 		}
@@ -272,13 +269,34 @@ func (g *grant) readKeys(keys []storage.Key, skipped []int) ([]Row, error) {
 
 // latest reads a locked key. It needs no look at intents: who has voted to write
 // the key holds it exclusively, which no mode stands beside, until the resolution
-// is applied; a snapshot opened after the grant shows the outcome.
-func (g *grant) latest(snap *storage.Snapshot, k storage.Key) (storage.Read, error) {
-	read, err := snap.GetVersion(k, storage.MaxTimestamp)
+// is applied; a snapshot opened after the grant shows the outcome. So does the cache
+// of rows, and what it says of a key it says as long as the lock is held: keys may be
+// read in moments of their own. That the lock is this tenure's is looked at afterwards.
+func (g *grant) latest(k storage.Key) (storage.Read, error) {
+	if read, ok := g.r.c.Space.Cached(k, storage.MaxTimestamp); ok {
+		return read, g.r.keptUp(g.t, storage.MaxTimestamp)
+	}
+	if g.snap == nil {
+		snap, err := g.r.openOwn(g.t, storage.MaxTimestamp)
+		if err != nil {
+			return storage.Read{}, err
+		}
+		g.snap = snap
+	}
+	read, err := g.snap.GetVersion(k, storage.MaxTimestamp)
 	if err != nil {
 		err = g.r.failed(err)
 	}
 	return read, err
+}
+
+// closeSnapshot ends what latest has opened. Who takes further locks reads them in a
+// later snapshot.
+func (g *grant) closeSnapshot() {
+	if g.snap != nil {
+		g.snap.Close()
+		g.snap = nil
+	}
 }
 
 // conflict names the writer by its start, which is what a version says of it.
@@ -370,24 +388,20 @@ func (g *grant) rows(ctx context.Context, s Span, found []Row) error {
 	if err != nil {
 		return err
 	}
-	snap, err := g.r.openOwn(g.t, storage.MaxTimestamp)
-	if err != nil {
-		return err
-	}
-	defer snap.Close()
+	defer g.closeSnapshot()
 	for i := range found {
 		if len(skipped) > 0 && slices.Contains(skipped, i) {
 			continue
 		}
-		if err := g.row(snap, found[i].Key); err != nil {
+		if err := g.row(found[i].Key); err != nil {
 			return err
 		}
 	}
 	return g.r.prove(ctx, g.t)
 }
 
-func (g *grant) row(snap *storage.Snapshot, k storage.Key) error {
-	read, err := g.latest(snap, k)
+func (g *grant) row(k storage.Key) error {
+	read, err := g.latest(k)
 	if err != nil {
 		return err
 	}

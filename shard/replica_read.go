@@ -168,7 +168,8 @@ func (r *Replica) open(at storage.Timestamp) (*storage.Snapshot, error) {
 	return snap, nil
 }
 
-// recent compares a read with the fence, after the snapshot was opened.
+// recent compares a read with the fence, after the snapshot was opened or, without
+// one, after the read.
 func (r *Replica) recent(at storage.Timestamp) error {
 	fence := r.c.Machine.Fence()
 	if at >= fence {
@@ -194,7 +195,8 @@ func (r *Replica) openOwn(t *tenure, at storage.Timestamp) (*storage.Snapshot, e
 	return snap, nil
 }
 
-// stillOwns reports whether a snapshot that was opened before is the tenure's.
+// stillOwns reports whether a snapshot that was opened before, or what was read before,
+// is the tenure's.
 func (r *Replica) stillOwns(t *tenure) bool {
 	if epoch, _, _, _ := r.c.Machine.Owner(); epoch != t.epoch {
 		r.stepDown(t)
@@ -203,6 +205,14 @@ func (r *Replica) stillOwns(t *tenure) bool {
 }
 
 func (r *Replica) readKeys(ctx context.Context, t *tenure, q *ReadRequest, intents bool) (*ReadResponse, error) {
+	var response *ReadResponse
+	var missed []int
+	if !intents {
+		if response, missed = r.keysCached(q); len(missed) == 0 {
+			r.at(ctx, "read")
+			return response, r.keptUp(t, q.At)
+		}
+	}
 	snap, err := r.openOwn(t, q.At)
 	if err != nil {
 		return nil, err
@@ -210,9 +220,9 @@ func (r *Replica) readKeys(ctx context.Context, t *tenure, q *ReadRequest, inten
 	defer snap.Close()
 	r.at(ctx, "read")
 	if !intents {
-		return r.keysIn(snap, q)
+		return response, r.keysIn(snap, q, response, missed)
 	}
-	response := &ReadResponse{Rows: make([]Row, len(q.Keys))}
+	response = &ReadResponse{Rows: make([]Row, len(q.Keys))}
 	for i, k := range q.Keys {
 		read, err := r.readKey(ctx, t, snap, k, q.At)
 		if err != nil {
@@ -223,17 +233,48 @@ func (r *Replica) readKeys(ctx context.Context, t *tenure, q *ReadRequest, inten
 	return response, nil
 }
 
-// keysIn reads keys on which no intent matters.
-func (r *Replica) keysIn(snap *storage.Snapshot, q *ReadRequest) (*ReadResponse, error) {
-	response := &ReadResponse{Rows: make([]Row, len(q.Keys))}
+// keysCached reads keys on which no intent matters as far as the cache of rows has
+// them, each in a moment of its own: after the look what is visible at the timestamp
+// does not change any more in this tenure. Whether the tenure goes on and the fence
+// has not passed the timestamp is checked afterwards, with keptUp or openOwn.
+func (r *Replica) keysCached(q *ReadRequest) (response *ReadResponse, missed []int) {
+	response = &ReadResponse{Rows: make([]Row, len(q.Keys))}
 	for i, k := range q.Keys {
-		read, err := snap.GetVersion(k, q.At)
-		if err != nil {
-			return nil, r.failed(err)
+		if read, ok := r.c.Space.Cached(k, q.At); ok {
+			response.Rows[i] = rowOf(k, &read)
+			continue
 		}
-		response.Rows[i] = rowOf(k, &read)
+		if missed == nil {
+			missed = make([]int, 0, len(q.Keys)-i)
+		}
+		missed = append(missed, i)
 	}
-	return response, nil
+	return response, missed
+}
+
+// keptUp is openOwn for what was read without a snapshot, before.
+func (r *Replica) keptUp(t *tenure, at storage.Timestamp) error {
+	if !mutated("0084.no-fence") {
+		if err := r.recent(at); err != nil {
+			return err
+		}
+	}
+	if !mutated("0084.any-owner") && !r.stillOwns(t) {
+		return r.notOwner()
+	}
+	return nil
+}
+
+// keysIn reads the keys that were not cached.
+func (r *Replica) keysIn(snap *storage.Snapshot, q *ReadRequest, response *ReadResponse, missed []int) error {
+	for _, i := range missed {
+		read, err := snap.GetVersion(q.Keys[i], q.At)
+		if err != nil {
+			return r.failed(err)
+		}
+		response.Rows[i] = rowOf(q.Keys[i], &read)
+	}
+	return nil
 }
 
 // readKey reads a key, first from snap; if an undecided vote is in the way,

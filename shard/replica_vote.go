@@ -246,14 +246,21 @@ func (r *Replica) checkFloor(t *tenure, q *voteRequest, base storage.Timestamp) 
 	if r.c.Machine.lastCommit.Load() <= uint64(base) || mutated("R4.no-need-floor") {
 		return nil
 	}
-	snap := r.c.Space.Snapshot()
-	defer snap.Close()
+	var snap *storage.Snapshot
 	for i := range q.Writes {
-		read, err := snap.GetVersion(q.Writes[i].Key, 0)
-		if err != nil {
-			return r.failed(err)
+		newest, ok := r.c.Space.CachedNewest(q.Writes[i].Key)
+		if !ok {
+			if snap == nil {
+				snap = r.c.Space.Snapshot()
+				defer snap.Close()
+			}
+			read, err := snap.GetVersion(q.Writes[i].Key, 0)
+			if err != nil {
+				return r.failed(err)
+			}
+			newest = read.Newest
 		}
-		if read.Newest > base {
+		if newest > base {
 			return need()
 		}
 	}

@@ -13,6 +13,7 @@ type Batch struct {
 	space   *Space
 	b       *pebble.Batch
 	scratch []byte
+	hashes  [8]uint64
 }
 
 // PutVersion writes the version of k committed at commit by a transaction that
@@ -91,10 +92,22 @@ func (b *Batch) SetApplied(a Applied) {
 // wait for the disk; see Engine.Sync. After an error the caller must stop: the
 // store cannot take writes any more.
 func (b *Batch) Commit() error {
-	if err := b.b.Commit(pebble.NoSync); err != nil {
-		return wrap(err, "commit batch to space %d", b.space.id)
+	c := b.space.e.rows
+	if c == nil {
+		return b.commit()
 	}
+	// The store may let go of the batch's memory when it has taken it, not of the bytes.
+	repr, life := b.b.Repr(), b.space.swap.count.Load()
+	hashes, known := c.begin(repr, life, b.hashes[:0])
+	if err := b.commit(); err != nil {
+		return err // the keys stay busy: who knows what the store has of them
+	}
+	c.end(repr, life, hashes, known)
 	return nil
+}
+
+func (b *Batch) commit() error {
+	return wrap(b.b.Commit(pebble.NoSync), "commit batch to space %d", b.space.id)
 }
 
 // Empty reports whether the batch would change nothing.

@@ -27,6 +27,7 @@ type Engine struct {
 	flusher syncer
 	failure failure
 	churn   churn
+	rows    *rows
 	stalls  atomic.Uint64
 	// restores numbers the restores of this life, for their directories.
 	restores atomic.Uint64
@@ -80,7 +81,9 @@ func (e *Engine) openLocked() error {
 			return err
 		}
 	}
-	cache := pebble.NewCache(e.opts.CacheBytes)
+	rowBytes := e.opts.rowBytes()
+	e.rows = newRows(rowBytes)
+	cache := pebble.NewCache(e.opts.CacheBytes - rowBytes)
 	defer cache.Unref() // the store holds its own reference
 	e.pebble = e.opts.pebbleOptions(cache, &e.failure)
 	e.pebble.Lock = e.lock

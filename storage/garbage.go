@@ -22,7 +22,7 @@ func (b *Batch) CollectGarbage(lo, hi Key, below Timestamp, limit int) (next Key
 	}
 	o := bounds(b.space.id, kindVersion, lo, hi)
 	o.PointKeyFilters = committedWithin(1, min(below, MaxTimestamp))
-	it, err := b.space.open(o)
+	it, _, err := b.space.open(o)
 	if err != nil {
 		return nil, 0, wrap(err, "collect garbage in space %d", b.space.id)
 	}

@@ -10,6 +10,9 @@ type Metrics struct {
 	CacheBytes      int64
 	CacheHits       int64
 	CacheMisses     int64
+	RowCacheBytes   uint64
+	RowCacheHits    uint64 // versions that were read without the store
+	RowCacheMisses  uint64
 	Flushes         int64 // memtables written to tables
 	Compactions     int64
 	CompactionDebt  uint64 // estimate of bytes that compactions have still to write
@@ -27,6 +30,10 @@ type Metrics struct {
 func (e *Engine) Metrics() Metrics {
 	m := e.db.Metrics()
 	total := m.Total()
+	var hits, misses, bytes uint64
+	if e.rows != nil {
+		hits, misses, bytes = e.rows.figures()
+	}
 	return Metrics{
 		DiskBytes:       m.DiskSpaceUsage(),
 		Tables:          total.TablesCount,
@@ -35,6 +42,9 @@ func (e *Engine) Metrics() Metrics {
 		CacheBytes:      m.BlockCache.Size,
 		CacheHits:       m.BlockCache.Hits,
 		CacheMisses:     m.BlockCache.Misses,
+		RowCacheBytes:   bytes,
+		RowCacheHits:    hits,
+		RowCacheMisses:  misses,
 		Flushes:         m.Flush.Count,
 		Compactions:     m.Compact.Count,
 		CompactionDebt:  m.Compact.EstimatedDebt,

@@ -166,6 +166,19 @@ func (m *model) check(t require.TestingT, snap *storage.Snapshot, keys []string,
 	m.checkRecords(t, snap)
 }
 
+// checkCached compares what is known without a snapshot.
+func (m *model) checkCached(t require.TestingT, s *storage.Space, at storage.Timestamp) {
+	for _, k := range modelKeys {
+		want := m.getVersion(k, at)
+		if r, ok := s.Cached(storage.Key(k), at); ok {
+			require.Equal(t, line(k, want), line(k, r), "cached at %d", at)
+		}
+		if newest, ok := s.CachedNewest(storage.Key(k)); ok {
+			require.Equal(t, want.Newest, newest, "cached newest of %q", k)
+		}
+	}
+}
+
 // checkRecords compares votes, meta records and the applied record.
 func (m *model) checkRecords(t require.TestingT, snap *storage.Snapshot) {
 	votes := map[storage.TxnID]storage.Vote{}
@@ -240,7 +253,7 @@ func (m *model) fill(t *rapid.T, b *storage.Batch) {
 		k := genKey.Draw(t, "key")
 		commit := storage.Timestamp(genTime.Draw(t, "commit"))
 		start := storage.Timestamp(genTime.Draw(t, "start"))
-		value := rapid.StringN(0, 4, -1).Draw(t, "value")
+		value := strings.Repeat(rapid.StringN(0, 4, -1).Draw(t, "value"), rapid.SampledFrom([]int{1, 1, 1, 100, 300}).Draw(t, "times"))
 		id := genTxn.Draw(t, "txn")
 		switch rapid.IntRange(0, 9).Draw(t, "change") {
 		case 0, 1, 2:
@@ -297,8 +310,10 @@ func (m *model) churn(t *rapid.T, commit func(func(*storage.Batch))) {
 // reads.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		fs := vfs.NewMem()
-		e, err := storage.Open(options(fs))
+		o := options(vfs.NewMem())
+		// Of the smallest caches of rows, keys and values drive each other out.
+		o.RowCacheBytes = rapid.SampledFrom([]int64{-1, 4 << 10, 4 << 10, 1 << 20}).Draw(t, "cache of rows")
+		e, err := storage.Open(o)
 		require.NoError(t, err)
 		defer func() { require.NoError(t, e.Close()) }()
 		s, m := e.Space(7), newModel()
@@ -361,11 +376,12 @@ func TestModel(t *testing.T) {
 			"reopen": func(t *rapid.T) {
 				unpin()
 				require.NoError(t, e.Close())
-				e, err = storage.Open(options(fs))
+				e, err = storage.Open(o)
 				require.NoError(t, err)
 				s = e.Space(7)
 			},
 			"": func(t *rapid.T) {
+				m.checkCached(t, s, storage.Timestamp(genTime.Draw(t, "cached at")))
 				snap := s.Snapshot()
 				defer snap.Close()
 				m.check(t, snap, modelKeys, []storage.Timestamp{storage.Timestamp(genTime.Draw(t, "at"))})

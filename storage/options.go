@@ -25,8 +25,11 @@ type Options struct {
 	Dir string
 	// FS is the file system; nil is the disk. Tests pass Pebble's in-memory ones.
 	FS vfs.FS
-	// CacheBytes bounds the block cache; 0 is DefaultCacheBytes.
+	// CacheBytes bounds the caches of blocks and of rows; 0 is DefaultCacheBytes.
 	CacheBytes int64
+	// RowCacheBytes is the part of CacheBytes that is for rows; 0 is a quarter. Below
+	// zero no rows are cached.
+	RowCacheBytes int64
 	// MemTableBytes bounds one in-memory table; 0 is DefaultMemTableBytes.
 	MemTableBytes int64
 	// Logger receives Pebble's messages; nil is slog.Default.
@@ -55,6 +58,14 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.Default()
 	}
 	return o
+}
+
+// rowBytes is the size of the cache of rows.
+func (o Options) rowBytes() int64 {
+	if o.RowCacheBytes == 0 {
+		return o.CacheBytes / 4
+	}
+	return min(max(o.RowCacheBytes, 0), o.CacheBytes)
 }
 
 // pebbleOptions are the settings of the one store of a node. Its many small

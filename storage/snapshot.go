@@ -30,6 +30,9 @@ type Snapshot struct {
 	key      []byte
 	keyArray [96]byte
 
+	ticket uint64 // of the cache of rows, drawn before iter was opened
+	life   uint64 // of the space that iter shows
+
 	lent   bool      // iter is a Moment's
 	narrow bool      // iter has the bounds of something else than the space
 	alone  *Iterator // of scans that iter itself serves; nil: there was none
@@ -50,31 +53,40 @@ func (s *Snapshot) Get(k Key, at Timestamp) (Read, error) {
 	if err != nil {
 		return Read{}, err
 	}
-	r, err := s.GetVersion(k, at)
+	r, err := s.getVersion(k, at, nil)
 	r.Intent = in
 	return r, err
 }
 
 // GetVersion is Get without the intent, which it leaves nil and does not look
-// for: for who knows that none matters to him. It is one seek.
+// for: for who knows that none matters to him. It is one seek, and the next one who
+// wants the key may find it with Space.Cached.
 func (s *Snapshot) GetVersion(k Key, at Timestamp) (Read, error) {
+	return s.getVersion(k, at, s.space.e.rows)
+}
+
+func (s *Snapshot) getVersion(k Key, at Timestamp, c *rows) (Read, error) {
 	if s.err != nil {
 		return Read{}, s.err
 	}
 	s.key = appendRecordKey(s.key[:0], s.space.id, kindVersion, k)
-	r, err := s.version(at)
+	r, err := s.version(at, c)
 	if err != nil {
 		return Read{}, wrap(err, "read from space %d", s.space.id)
 	}
 	return r, nil
 }
 
-// version reads the key whose physical form without a timestamp is in s.key.
-func (s *Snapshot) version(at Timestamp) (r Read, err error) {
+// version reads the key whose physical form without a timestamp is in s.key, and
+// remembers what it found if that is all there is, or the newest version.
+func (s *Snapshot) version(at Timestamp, c *rows) (r Read, err error) {
 	n := len(s.key)
 	s.widen()
 	if !s.iter.SeekPrefixGE(s.key) {
-		return r, s.iter.Error()
+		if err = s.iter.Error(); err == nil && c != nil {
+			c.fill(s.key, s.life, s.ticket, 0, nil)
+		}
+		return r, err
 	}
 	commit := commitOf(s.iter.Key(), n)
 	r.Newest = commit
@@ -91,6 +103,9 @@ func (s *Snapshot) version(at Timestamp) (r Read, err error) {
 	r.Commit = commit
 	if r.Value, r.Start, r.Tombstone, err = decodeVersion(stored); err != nil {
 		return Read{}, err
+	}
+	if commit == r.Newest && c != nil {
+		c.fill(s.key[:n], s.life, s.ticket, commit, stored)
 	}
 	if !r.Tombstone {
 		r.Value = append(make([]byte, 0, len(r.Value)), r.Value...)

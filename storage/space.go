@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 
@@ -43,19 +42,49 @@ func (s *Space) NewBatch() *Batch { return &Batch{space: s, b: s.e.db.NewBatch()
 // iterator, and keeps the tables and memtables of its time alive until it is
 // closed; for long work use StreamSnapshot.
 func (s *Space) Snapshot() *Snapshot {
-	snap := &Snapshot{space: s}
+	snap := &Snapshot{space: s, ticket: s.e.rows.ticket()}
 	snap.key = snap.keyArray[:0]
-	it, err := s.open(&s.all)
+	it, life, err := s.open(&s.all)
 	if err != nil {
 		snap.err = wrap(err, "open snapshot of space %d", s.id)
 		return snap
 	}
-	snap.iter = it
+	snap.iter, snap.life = it, life
 	return snap
 }
 
-// open opens an iterator over the space's content as it is now.
-func (s *Space) open(o *pebble.IterOptions) (*pebble.Iterator, error) {
+// Cached is GetVersion of a snapshot that is opened now, if it is known without
+// opening one. Who calls it for several keys reads each in a moment of its own.
+func (s *Space) Cached(k Key, at Timestamp) (r Read, ok bool) {
+	c, life := s.e.rows, s.swap.count.Load()
+	if c == nil || life%2 != 0 {
+		return Read{}, false
+	}
+	var buf [96]byte
+	commit, stored, ok := c.get(appendRecordKey(buf[:0], s.id, kindVersion, k), life, at)
+	if !ok || commit == 0 {
+		return Read{}, ok
+	}
+	r.Commit, r.Newest = commit, commit
+	var err error
+	r.Value, r.Start, r.Tombstone, err = decodeVersion(stored)
+	return r, err == nil
+}
+
+// CachedNewest returns the newest commit of a key (0: it has no version), if it is
+// known without opening a snapshot.
+func (s *Space) CachedNewest(k Key) (commit Timestamp, ok bool) {
+	c, life := s.e.rows, s.swap.count.Load()
+	if c == nil || life%2 != 0 {
+		return 0, false
+	}
+	var buf [96]byte
+	return c.newest(appendRecordKey(buf[:0], s.id, kindVersion, k), life)
+}
+
+// open opens an iterator over the space's content as it is now, and says in which
+// life of the space that is.
+func (s *Space) open(o *pebble.IterOptions) (*pebble.Iterator, uint64, error) {
 	return outside(s.swap, func() (*pebble.Iterator, error) { return s.e.db.NewIter(o) })
 }
 
@@ -86,7 +115,7 @@ func (s *Space) Size() (bytes uint64, err error) {
 // returned before a replica with another identity may use the space. Open
 // snapshots keep seeing what they saw.
 func (s *Space) Destroy() error {
-	err := s.e.db.Excise(context.Background(), s.keyRange())
+	err := s.take(nil)
 	if err == nil {
 		err = s.e.Sync()
 	}

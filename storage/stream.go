@@ -19,7 +19,7 @@ type Stream struct {
 
 // StreamSnapshot fixes a point in time for sending. Close it.
 func (s *Space) StreamSnapshot() *Stream {
-	snap, err := outside(s.swap, func() (*pebble.EventuallyFileOnlySnapshot, error) {
+	snap, _, err := outside(s.swap, func() (*pebble.EventuallyFileOnlySnapshot, error) {
 		return s.e.db.NewEventuallyFileOnlySnapshot([]pebble.KeyRange{s.keyRange()}), nil
 	})
 	return &Stream{space: s, snap: snap, err: err}

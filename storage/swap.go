@@ -11,7 +11,7 @@ import (
 // who opens an iterator in between would see an empty space.
 //
 // Readers pay two atomic loads: if the count changed, or was odd, while they
-// opened, they open again.
+// opened, they open again. An even count names a life of the space: see rows.
 type swap struct {
 	count atomic.Uint64 // odd while a restore swaps
 	mu    struct {
@@ -52,17 +52,17 @@ func (w *swap) wait() uint64 {
 	}
 }
 
-// outside calls open until it ran wholly between two swaps; what it opened
-// beside one is closed again.
-func outside[T interface{ Close() error }](w *swap, open func() (T, error)) (T, error) {
+// outside calls open until it ran wholly between two swaps, whose count it returns;
+// what it opened beside one is closed again.
+func outside[T interface{ Close() error }](w *swap, open func() (T, error)) (T, uint64, error) {
 	for {
 		n := w.wait()
 		v, err := open()
 		if err != nil || w.count.Load() == n {
-			return v, err
+			return v, n, err
 		}
 		if err := v.Close(); err != nil {
-			return v, err
+			return v, n, err
 		}
 	}
 }
