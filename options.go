@@ -45,7 +45,8 @@ type Options struct {
 	// Shards is the number of data shards of a new directory; 0 = 16. An
 	// existing directory keeps the number it was made with.
 	Shards int
-	// CacheBytes bounds the cache of stored blocks; 0 = DefaultCacheBytes.
+	// CacheBytes bounds the caches of stored blocks and, with a quarter of it, of rows
+	// that are read by their key; 0 = DefaultCacheBytes.
 	CacheBytes int64
 	// MemTableBytes bounds one table of writes in memory, of which there may be four;
 	// 0 = 64 MiB.

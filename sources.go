@@ -105,6 +105,7 @@ func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
 	if s := n.served.Load(); s != nil {
 		done, left = s.Pushdowns()
 	}
+	store := n.engine.Metrics()
 	preserved := 0.0
 	if n.shards.State().Preserve {
 		preserved = 1
@@ -118,6 +119,9 @@ func (n *Node) metricRows(context.Context) ([]sqlfront.MetricInfo, error) {
 		{Name: "follower_reads_passed_on", Value: float64(passed), Help: "read requests for the near past that shard owners had to answer"},
 		{Name: "pushdowns", Value: float64(done), Help: "aggregates that the owners of the shards have computed for this node"},
 		{Name: "pushdowns_left", Value: float64(left), Help: "aggregates that this node computed although owners were asked, or would have been"},
+		{Name: "row_cache_hits", Value: float64(store.RowCacheHits), Help: "rows that were read by key without the store"},
+		{Name: "row_cache_misses", Value: float64(store.RowCacheMisses), Help: "rows that were looked for in the cache of rows and not found"},
+		{Name: "row_cache_bytes", Value: float64(store.RowCacheBytes), Help: "memory that the cache of rows has taken"},
 		{Name: "shard_bytes", Value: float64(sum.Bytes), Help: "estimated size of all shards"},
 		{Name: "cluster_version", Value: float64(n.shards.Version()), Help: "version of the cluster as this node has noted it"},
 		{Name: "cluster_version_preserved", Value: preserved, Help: "1 if the cluster's version stays until rowlock.finalize_version"},

@@ -40,7 +40,8 @@
 // The timestamp R is the oracle's; maxTS is raised to R; ownership is proved by
 // something that began after the request arrived (a lease is looked at last, when
 // everything has been read); memory locks that could end
-// up at or below R are waited for; a storage snapshot is opened; intents at or
+// up at or below R are waited for; a storage snapshot is opened, unless the cache of
+// rows has all that is asked for, and no intent matters; intents at or
 // below R are judged by the vote in that same snapshot, and one that is
 // undecided is waited for and its key read again from a later snapshot.
 // Exchanging any two of these steps loses a version.

@@ -19,7 +19,9 @@ const DefaultByteLimit = 4 << 20
 // read. That is all there are: the check under the mutex finds no proposal that
 // could end at or below the timestamp and no such vote that is undecided, those
 // that begin afterwards end above it, and the snapshot, opened afterwards, holds
-// what was resolved before and nothing of another owner (openOwn).
+// what was resolved before and nothing of another owner (openOwn). For the same reason
+// keys may then be read one by one in the cache of rows: what is visible at the
+// timestamp stays the same in this tenure, and keptUp looks at the rest afterwards.
 func (r *Replica) Read(ctx context.Context, q *ReadRequest) (*ReadResponse, error) {
 	return r.read(ctx, q, false)
 }

@@ -49,6 +49,28 @@
 // Destroy must not run beside commits to the same space, nor beside each other;
 // reads may go on, and see the old content or the new.
 //
+// # Rows without the store
+//
+// The newest version of keys that were read by [Snapshot.GetVersion], or that they have
+// none, is remembered: [Space.Cached] finds it without an iterator. What it finds is what
+// a snapshot opened in that moment would read, so whoever opens a snapshot to read one
+// key may ask it first, and check afterwards what he checks after opening a snapshot.
+// Several keys are read in several moments; who needs them as of one takes a snapshot,
+// which never reads the cache. Scans, streams and checksums are snapshots.
+//
+// The order that makes it so:
+//
+//	commit:  mark keys busy, store takes the batch, batch is visible, count of ended
+//	         commits rises, entries change and marks go
+//	reader:  read the count, open the iterator, read, then remember, unless a mark is
+//	         there or the set has changed since the count was read
+//	swap:    count of swaps rises to odd, the store swaps, it rises to even; an entry
+//	         belongs to the even count that its iterator was opened under
+//
+// Batch.Commit goes over the records of the batch itself, so no change of a version can
+// forget to tell; one of a kind that it does not know panics before the store takes it.
+// After a failed commit the keys stay busy. The cache begins empty with each process.
+//
 // # What it does not do
 //
 // It decides nothing: whether an intent is visible, whether a vote may change,

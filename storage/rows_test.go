@@ -354,7 +354,7 @@ func TestRowsNeverGoBack(t *testing.T) {
 		}
 	}
 	writers.Go(func() {
-		for at := Timestamp(1); at <= 3000; at++ {
+		for at := Timestamp(1); at <= 1500; at++ {
 			commit(t, s, put(at))
 			for i, k := range keys {
 				if read, ok := s.Cached(k, MaxTimestamp); ok && (int(at)+i)%3 != 2 && read.Newest != at {
@@ -364,7 +364,7 @@ func TestRowsNeverGoBack(t *testing.T) {
 		}
 	})
 	writers.Go(func() {
-		for at := Timestamp(1); at <= 3000; at++ {
+		for at := Timestamp(1); at <= 1500; at++ {
 			commit(t, other, put(at))
 		}
 	})
@@ -427,7 +427,7 @@ func TestRowsBesideEverything(t *testing.T) {
 	for k, at := range saved {
 		now[k] = at
 	}
-	for at := Timestamp(10); at < 500; at++ {
+	for at := Timestamp(10); at < 250; at++ {
 		switch rng.IntN(12) {
 		case 0:
 			require.NoError(t, s.Restore(bytes.NewReader(stream.Bytes())))

@@ -56,7 +56,7 @@ func startFlags(flags *pflag.FlagSet) {
 	flags.StringP("listen", "l", "127.0.0.1:3306", "address for MySQL clients")
 	flags.Int("shards", 16, "number of shards of a new data directory")
 	flags.Int64("memory-mb", 0, "memory that sizes are chosen for, in MiB; 0: that of the machine or control group")
-	flags.Int64("cache-mb", 0, "cache of stored blocks, in MiB; 0: an eighth of the memory, at most 8192")
+	flags.Int64("cache-mb", 0, "caches of stored blocks and rows, in MiB; 0: an eighth of the memory, at most 8192")
 	flags.Duration("lock-wait", 50*time.Second, "how long a statement waits for a row lock")
 	flags.Duration("retention", 10*time.Minute, "how long superseded row versions stay readable")
 	flags.Int("max-connections", 1000, "most client connections at a time")
