@@ -29,6 +29,7 @@ type loadState struct {
 	tried bool
 	whole bool // the table's keys are locked and were found empty
 	buf   []write
+	plain *plainLoad // makes rows of lines; nil: the engine does
 }
 
 // rewriteLoad marks the table of a LOAD DATA whose rows nobody looks at before its
@@ -43,7 +44,7 @@ func rewriteLoad(ctx *sql.Context, n *plan.InsertInto) (sql.Node, transform.Tree
 			return nil
 		}
 		next := *t
-		next.loads = true
+		next.loads, next.file = true, newPlainLoad(ctx, n, t)
 		return &next
 	})
 	if err != nil || same == transform.SameTree {

@@ -51,6 +51,10 @@ func (b *execBuilder) Build(ctx *sql.Context, n sql.Node, row sql.Row) (sql.RowI
 		return b.base.Build(ctx, next, row)
 	}
 	switch n := n.(type) {
+	case *plan.InsertInto:
+		if p := plainLoadOf(ctx, n); p != nil {
+			return p.build(b.base, n, row)
+		}
 	case *plan.IndexedTableAccess:
 		nothing, err := findsNothing(ctx, n, row)
 		if err != nil || nothing {

@@ -89,7 +89,7 @@ var loadStatements = []string{
 
 // loadText makes lines with ascending keys but for some that were there before,
 // with NULLs, fields that are missing and fields that do not fit.
-func loadText(r *rand.Rand, rows int, clean bool) string {
+func loadFileText(r *rand.Rand, rows int, clean bool) string {
 	var b strings.Builder
 	for i := range rows {
 		id, a, text, c := fmt.Sprint(i+1), fmt.Sprint(i+1), fmt.Sprintf("row %d", i), fmt.Sprint(i%5+1)
@@ -137,7 +137,7 @@ func TestLoadDataBothWays(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, i := range []int{0, 1 + n%(len(loadStatements)-1)} {
 				statement := loadStatements[i]
-				text := loadText(r, loadAfter+150, r.IntN(4) == 0)
+				text := loadFileText(r, loadAfter+150, r.IntN(4) == 0)
 				type left struct {
 					affected       int64
 					message        string
@@ -188,7 +188,7 @@ func TestLoadDataMidway(t *testing.T) {
 	db := connection(t, s.db("", ""))
 	run(t, db, "SET GLOBAL local_infile = 1", "CREATE DATABASE d", "USE d", "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(20), c INT NOT NULL, KEY (a))")
 	const load = "LOAD DATA LOCAL INFILE %s INTO TABLE t FIELDS TERMINATED BY ',' (id, a, b, c)"
-	text := loadText(rand.New(rand.NewPCG(1, 1)), 8*loadAfter, true)
+	text := loadFileText(rand.New(rand.NewPCG(1, 1)), 8*loadAfter, true)
 	half := func() (id string, rest *io.PipeWriter, ended chan error) {
 		t.Helper()
 		on := connection(t, s.db("d", ""))

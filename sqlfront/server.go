@@ -28,13 +28,15 @@ type Server struct {
 	collation sql.CollationID
 	catalog   *Catalog
 	garbage   *garbageCollector
-	provider  *Provider
-	engine    *sqle.Engine
-	conns     *acceptor
-	numbers   *connectionIDs
-	claims    *claims
-	protocol  *server.Server
-	fast      *fastPath
+	// loadedPlain counts rows that LOAD DATA has made without the engine.
+	loadedPlain atomic.Int64
+	provider    *Provider
+	engine      *sqle.Engine
+	conns       *acceptor
+	numbers     *connectionIDs
+	claims      *claims
+	protocol    *server.Server
+	fast        *fastPath
 
 	jobs       *jobRunner
 	sessions   sync.WaitGroup // connections whose session is not over

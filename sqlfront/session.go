@@ -49,7 +49,8 @@ type Session struct {
 	plain     *sql.Context // for reading variables outside of a statement
 	known     sessionVariables
 	fast      fastSession
-	name      string // see label
+	name      string     // see label
+	load      *plainLoad // the LOAD DATA that runs, if not all its lines go through the engine
 }
 
 var (

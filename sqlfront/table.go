@@ -24,6 +24,7 @@ type Table struct {
 	buffered bool
 	// loads says that a LOAD DATA writes to it which may lock it as a whole.
 	loads bool
+	file  *plainLoad // what reads its file; nil: the engine
 	// bytewise says that schema stands for the whole table (see compareBytes).
 	bytewise bool
 	// instead is what an index lookup selects, whatever the plan says; nil: the plan.
@@ -291,7 +292,13 @@ func (t *Table) AutoIncrementSetter(*sql.Context) sql.AutoIncrementSetter { retu
 // Editors
 
 // Inserter implements sql.InsertableTable.
-func (t *Table) Inserter(*sql.Context) sql.RowInserter { return newEditor(t) }
+func (t *Table) Inserter(*sql.Context) sql.RowInserter {
+	e := newEditor(t)
+	if t.file != nil {
+		e.load.plain, t.file.editor = t.file, e
+	}
+	return e
+}
 
 // Updater implements sql.UpdatableTable.
 func (t *Table) Updater(*sql.Context) sql.RowUpdater { return newEditor(t) }
