@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,7 +30,8 @@ type testCluster struct {
 	nodes map[string]*testNode // by number in decimal
 	hosts map[uint64]func(paxos.Host) paxos.Host
 	lose  func(request []byte) bool
-	ahead atomic.Int64 // how far the clocks are ahead
+	twist func(request []byte) twist // of those that are not lost; nil: none
+	ahead atomic.Int64               // how far the clocks are ahead
 
 	surveyEvery time.Duration  // negative: owners do not follow the load
 	versions    shard.Versions // of new nodes
@@ -67,7 +69,7 @@ func (c *testCluster) Call(ctx context.Context, to shard.NodeAddr, request []byt
 	if n := c.nodes[string(to)]; n != nil {
 		node = n.node
 	}
-	lose := c.lose
+	lose, twisted := c.lose, c.twist
 	c.mu.Unlock()
 	if lose != nil && lose(request) {
 		return nil, fmt.Errorf("the request to node %s is lost", to)
@@ -75,8 +77,28 @@ func (c *testCluster) Call(ctx context.Context, to shard.NodeAddr, request []byt
 	if node == nil {
 		return nil, fmt.Errorf("node %s is down: %w", to, shard.ErrNotSent)
 	}
-	return node.Server().Serve(ctx, request), nil
+	if twisted == nil {
+		return node.Server().Serve(ctx, request), nil
+	}
+	how := twisted(request)
+	if how == twice {
+		node.Server().Serve(ctx, slices.Clone(request))
+	}
+	answer := node.Server().Serve(ctx, request)
+	if how == answerLost {
+		return nil, fmt.Errorf("the answer of node %s is lost", to)
+	}
+	return answer, nil
 }
+
+// twist is what happens to a request and its answer on the way.
+type twist int
+
+const (
+	straight twist = iota
+	twice          // the request arrives twice
+	answerLost
+)
 
 func newTestCluster(t testing.TB, nodes int) *testCluster {
 	return newTestClusterOf(t, nodes, shard.Versions{})

@@ -48,6 +48,8 @@ func samples() map[string]Message {
 			{Shards: []ID{2}, Request: ReadRequest{At: 77, Keys: []storage.Key{k("a")}}}}},
 		"read many response": &ReadManyResponse{Answers: []ReadAnswer{{Response: &ReadResponse{Rows: []Row{row}, More: true, Resume: k("q")}}, {},
 			{Err: &Error{Code: NotOwner, Shard: 2, Owner: 3}}, {Err: errors.New("context canceled")}}},
+		"bundle":             &bundle{parts: []bundled{{method: methodPrepare, shard: 300, body: []byte("a vote")}, {method: methodResolve, body: []byte{}}}},
+		"bundle answer":      &bundleAnswer{answers: [][]byte{[]byte("answer"), {}}},
 		"reduce":             &ReduceRequest{At: 77, Span: Span{Lo: k("a"), Hi: k("b")}, Program: []byte("program")},
 		"read filtered":      &FilteredRead{Read: ReadRequest{At: 77, Span: &Span{Lo: k("a")}, Limit: 10, ByteLimit: 1 << 20}, Visit: 300, Program: []byte("program")},
 		"reduce response":    &ReduceResponse{Result: []byte("result"), Rows: 300, More: true, Resume: k("q")},

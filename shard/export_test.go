@@ -57,6 +57,40 @@ func Reads(request []byte) (single, many bool) {
 	return m == methodRead, m == methodReadMany
 }
 
+// Bundled returns how many requests are in an encoded bundle; alone reports another
+// request that could be in one.
+func Bundled(request []byte) (parts int, alone bool) {
+	var e envelope
+	b := &bundle{}
+	if e.decode(request) != nil || e.method != methodBundle || b.Decode(e.body) != nil {
+		return 0, e.method.bundles()
+	}
+	return len(b.parts), false
+}
+
+// ServeBundle has a server carry out a bundle whose requests are the ones given and,
+// in front of them, a read and something that is no request.
+func ServeBundle(ctx context.Context, s *Server, prepares map[ID]*PrepareRequest, order []ID) (strange []error, votes map[ID]error) {
+	b := &bundle{parts: []bundled{{method: methodRead, shard: 1, body: (&ReadRequest{}).AppendBinary(nil)}, {method: methodPrepare, shard: 1, body: []byte("?")}}}
+	for _, id := range order {
+		b.parts = append(b.parts, bundled{method: methodPrepare, shard: id, body: prepares[id].AppendBinary(nil)})
+	}
+	e := envelope{method: methodBundle}
+	answer := &bundleAnswer{}
+	if err := decodeResponse(s.Serve(ctx, b.AppendBinary(e.appendHeader(nil))), answer); err != nil {
+		return []error{err}, nil
+	}
+	votes = make(map[ID]error)
+	for i, a := range answer.answers {
+		if err := decodeResponse(a, &VoteResponse{}); i < 2 {
+			strange = append(strange, err)
+		} else {
+			votes[order[i-2]] = err
+		}
+	}
+	return strange, votes
+}
+
 // Reduced reports whether an encoded request reduces rows.
 func Reduced(request []byte) bool { return method(request[1]) == methodReduce }
 

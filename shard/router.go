@@ -392,7 +392,7 @@ func (r *Router) decoded(ctx context.Context, b []byte, response Message) error 
 // unanswered is what a lost call means: a request that may have reached the log
 // has an unknown outcome, any other can be sent again.
 func (r *Router) unanswered(ctx context.Context, s ID, m method, err error) error {
-	if (m == methodOnePC || m == methodPrepare) && !errors.Is(err, ErrNotSent) {
+	if (m == methodOnePC || m == methodPrepare || m == methodBundle) && !errors.Is(err, ErrNotSent) {
 		return &Error{Code: Unknown, Shard: s, Detail: err.Error()}
 	}
 	if ctx.Err() != nil {

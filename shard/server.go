@@ -200,6 +200,8 @@ func newRequest(m method) Message {
 		return &ReduceRequest{}
 	case methodReadFiltered:
 		return &FilteredRead{}
+	case methodBundle:
+		return &bundle{}
 	}
 	panic(fmt.Sprintf("shard: method %d", m))
 }
@@ -215,6 +217,8 @@ func (s *Server) dispatch(ctx context.Context, m method, id ID, q Message) (Mess
 		return s.node.serve(ctx, q)
 	case methodReadMany:
 		return s.readMany(ctx, q.(*ReadManyRequest))
+	case methodBundle:
+		return s.bundle(ctx, q.(*bundle))
 	}
 	return s.Dispatch(ctx, id, q)
 }

@@ -61,6 +61,7 @@ const (
 	methodReadMany
 	methodReduce
 	methodReadFiltered
+	methodBundle
 	methods // how many there are, plus one
 )
 

@@ -27,6 +27,8 @@ const (
 	VersionReduce Version = 4
 	// VersionGiveBack is ReleaseRequest.Spans.
 	VersionGiveBack Version = 5
+	// VersionBundle is several requests to a node in one message.
+	VersionBundle Version = 7
 )
 
 // What this release speaks. OldestVersion rises when code for an old version is
@@ -35,7 +37,7 @@ const (
 // state, has the form of its oldest version.
 const (
 	OldestVersion = VersionFirst
-	NewestVersion = VersionGiveBack
+	NewestVersion = VersionBundle
 )
 
 // Versions is a range of versions, both ends in it.

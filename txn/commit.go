@@ -163,24 +163,32 @@ type attempt struct {
 	requests []*shard.PrepareRequest
 	ballots  []ballot
 	errs     []error // why a participant gave no ballot, or refused
-	prepare  prepare
 }
 
-type prepare func(context.Context, shard.ID, *shard.PrepareRequest) (*shard.VoteResponse, error)
+const (
+	// jointBytes is the size up to which the votes of one transaction go to their
+	// logs at one moment, and to another node in one message. Larger ones gain nothing
+	// by waiting for each other.
+	jointBytes = 64 << 10
+	// jointLocks bounds the locks that are listed in such a message.
+	jointLocks = 1024
+)
 
-// jointBytes is the size up to which the votes of one transaction go to their
-// logs at one moment. Larger ones gain nothing by waiting for each other.
-const jointBytes = 64 << 10
-
-// first is how the Prepares of this attempt are sent for the first time.
-func (a *attempt) first() prepare {
+// together returns who sends the Prepares of this attempt together, nil if each goes
+// alone.
+func (a *attempt) together() *shard.Router {
 	c := a.t.c
 	router, ok := c.router.(*shard.Router)
-	staged := slices.ContainsFunc(a.requests, func(r *shard.PrepareRequest) bool { return r.Chunks > 0 })
-	if !ok || len(a.requests) == 1 || staged || a.t.buffer.Bytes() > jointBytes || c.cfg.Reached != nil {
-		return c.router.Prepare
+	if !ok || len(a.requests) == 1 || a.t.buffer.Bytes() > jointBytes || c.cfg.Reached != nil {
+		return nil
 	}
-	return router.Together(len(a.requests)).Prepare
+	locks := 0
+	for _, r := range a.requests {
+		if locks += len(r.Locked); r.Chunks > 0 || locks > jointLocks {
+			return nil
+		}
+	}
+	return router
 }
 
 // send asks every participant for its vote, all at once, and waits for the
@@ -188,23 +196,62 @@ func (a *attempt) first() prepare {
 func (a *attempt) send(ctx context.Context) {
 	ctx, cancel := a.t.c.detached(ctx, commitPatience)
 	defer cancel()
-	a.prepare = a.first()
+	if router := a.together(); router != nil {
+		a.sendTogether(ctx, router)
+		return
+	}
 	a.t.c.crew.inParallel(len(a.requests), func(i int) {
 		vote, err := a.ask(ctx, a.requests[i].Participants[i], a.requests[i])
-		switch {
-		case err == nil:
-			a.ballots[i] = ballotOf(vote)
-		case mutated("1.4.silence-is-a-vote"):
-			a.ballots[i] = ballot{answer: answerPrepared, prepare: a.requests[i].Floor + 1}
-		default:
-			a.errs[i] = err
-		}
+		a.answered(i, vote, err)
 	})
+}
+
+// sendTogether is send with one message to each other node. Who wants a floor is asked
+// again alone.
+func (a *attempt) sendTogether(ctx context.Context, router *shard.Router) {
+	votes := make([]shard.ShardVote, len(a.requests))
+	for i, r := range a.requests {
+		votes[i] = shard.ShardVote{Shard: r.Participants[i], Request: r}
+	}
+	together := router.Together(votes)
+	a.t.c.crew.inParallel(together.Jobs(), func(i int) { together.Do(ctx, i) })
+	var again []int
+	for i := range votes {
+		if shard.CodeOf(votes[i].Err) == shard.NeedFloor {
+			again = append(again, i)
+			continue
+		}
+		a.answered(i, votes[i].Response, votes[i].Err)
+	}
+	a.t.c.crew.inParallel(len(again), func(k int) {
+		i := again[k]
+		r := a.requests[i]
+		floor, err := router.Timestamp(ctx)
+		if err != nil {
+			a.answered(i, nil, err)
+			return
+		}
+		r.Floor = floor
+		vote, err := a.ask(ctx, votes[i].Shard, r)
+		a.answered(i, vote, err)
+	})
+}
+
+// answered takes in what one participant said.
+func (a *attempt) answered(i int, vote *shard.VoteResponse, err error) {
+	switch {
+	case err == nil:
+		a.ballots[i] = ballotOf(vote)
+	case mutated("1.4.silence-is-a-vote"):
+		a.ballots[i] = ballot{answer: answerPrepared, prepare: a.requests[i].Floor + 1}
+	default:
+		a.errs[i] = err
+	}
 }
 
 // ask sends one commit message, and again with a floor when the owner wants one.
 func (a *attempt) ask(ctx context.Context, s shard.ID, r *shard.PrepareRequest) (*shard.VoteResponse, error) {
-	c, router, prepare := a.t.c, a.t.c.router, a.prepare
+	c, router := a.t.c, a.t.c.router
 	for {
 		var vote *shard.VoteResponse
 		var err error
@@ -214,8 +261,7 @@ func (a *attempt) ask(ctx context.Context, s shard.ID, r *shard.PrepareRequest) 
 			c.reached(StepOnePCVote, a.t.id)
 		} else {
 			c.reached(StepPrepare, a.t.id)
-			vote, err = prepare(ctx, s, r)
-			prepare = router.Prepare
+			vote, err = router.Prepare(ctx, s, r)
 			c.reached(StepVote, a.t.id)
 		}
 		if shard.CodeOf(err) != shard.NeedFloor {

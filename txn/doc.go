@@ -22,7 +22,7 @@
 //
 // COMMIT draws a floor timestamp after the last lock was granted. If one shard
 // holds every lock and write, one OnePC message decides. Else one Prepare goes
-// to every participant in parallel; each applied Prepare is that shard's vote,
+// to every participant in parallel, those for one other node in one message; each applied Prepare is that shard's vote,
 // a write-once register. All votes PREPARED is what "committed" means, at the
 // largest prepare timestamp (Gray and Lamport, Consensus on Transaction Commit,
 // 2006). Resolve follows in the background. Either way the client waits for one

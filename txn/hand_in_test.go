@@ -99,3 +99,49 @@ func TestOutcomesThatNobodyTakes(t *testing.T) {
 	require.Equal(t, int64(2), sent.Load())
 	require.Zero(t, router.handedIn.Load())
 }
+
+// telling is a Router that tells a node outcomes, which takes those for some shards.
+type telling struct {
+	intercepted
+	node  *shard.Router
+	takes func(shard.ID) bool
+	told  atomic.Int64
+}
+
+func (r *telling) NodeOf(shard.ID) shard.NodeAddr { return "node" }
+
+func (r *telling) Tell(ctx context.Context, _ shard.NodeAddr, outcomes []shard.Told) {
+	for i := range outcomes {
+		o := &outcomes[i]
+		if !r.takes(o.Shard) {
+			continue
+		}
+		if o.Done = r.node.Resolve(ctx, o.Shard, &shard.ResolveRequest{Txn: o.Txn, Commit: o.Commit}) == nil; o.Done {
+			r.told.Add(1)
+		}
+	}
+}
+
+// An outcome that a node does not take goes alone to whoever owns the shard.
+func TestOutcomesThatANodeDoesNotTake(t *testing.T) {
+	c := newCluster(t)
+	router := &telling{intercepted: intercepted{Router: c.node.Router()}, node: c.node.Router(), takes: func(s shard.ID) bool { return s != 2 }}
+	var alone atomic.Int64
+	router.set(func(m message) error {
+		if m.kind == "resolve" {
+			alone.Add(1)
+			if m.shard != 2 {
+				t.Errorf("shard %d is told twice", m.shard)
+			}
+		}
+		return nil
+	}, nil)
+	co := c.coordinator(router)
+	for range 5 {
+		c.put(co, "v", c.key(1, "a"), c.key(2, "b"), c.key(3, "c"))
+	}
+	require.NoError(t, co.Flush(context.Background()))
+	require.Equal(t, int64(10), router.told.Load())
+	require.Equal(t, int64(5), alone.Load())
+	require.Equal(t, []string{"v", "v", "v"}, c.read(co, c.key(1, "a"), c.key(2, "b"), c.key(3, "c")))
+}

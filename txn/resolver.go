@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,21 +17,32 @@ const (
 )
 
 // resolver hands outcomes to participants after the client has its answer. One
-// goroutine per shard that has something to do, none otherwise. It may lose
+// goroutine per shard or node that has something to do, none otherwise. It may lose
 // everything: an outcome that is not handed out is found by the sweep.
+//
+// What a node is told while a message to it is under way goes with the next one. What
+// it does not take, because it owns the shard no more, is broken, or because an answer
+// was lost, goes to the shard's queue, where each message finds the owner for itself.
 type resolver struct {
 	c      *Coordinator
 	router Router
 	local  handsIn // may be nil
+	nodes  tells   // may be nil
 	log    *slog.Logger
 
 	mu struct {
 		sync.Mutex
-		queues  map[shard.ID]*resolveQueue
+		queues  map[resolveTarget]*resolveQueue
 		pending int           // tasks queued or under way
 		drained chan struct{} // closed when pending falls to 0; nil while nobody waits
 		stopped bool
 	}
+}
+
+// resolveTarget is a shard, or the node that is believed to own several.
+type resolveTarget struct {
+	shard shard.ID // of tasks that go alone
+	node  shard.NodeAddr
 }
 
 type resolveQueue struct {
@@ -40,6 +52,7 @@ type resolveQueue struct {
 
 // resolveTask tells one shard one transaction's outcome.
 type resolveTask struct {
+	shard  shard.ID
 	txn    storage.TxnID
 	commit storage.Timestamp // committed, unless 0
 	abort  bool              // aborted
@@ -58,12 +71,22 @@ type handsIn interface {
 	DrainOutcomes()
 }
 
+// tells is a Router that tells a node outcomes for several shards in one message.
+type tells interface {
+	NodeOf(s shard.ID) shard.NodeAddr
+	Tell(ctx context.Context, to shard.NodeAddr, outcomes []shard.Told)
+}
+
+// resolveMessage is how many tasks one message to a node has at most.
+const resolveMessage = 256
+
 func newResolver(c *Coordinator) *resolver {
 	r := &resolver{c: c, router: c.router, log: c.log}
 	if c.cfg.Reached == nil { // else the steps are to be seen
 		r.local, _ = c.router.(handsIn)
+		r.nodes, _ = c.router.(tells)
 	}
-	r.mu.queues = make(map[shard.ID]*resolveQueue)
+	r.mu.queues = make(map[resolveTarget]*resolveQueue)
 	return r
 }
 
@@ -75,9 +98,9 @@ func (r *resolver) outcome(id storage.TxnID, shards []shard.ID, ballots []ballot
 		case commit != 0 && ballots[i].answer == answerCommitted: // it knows
 		case commit != 0 && r.local != nil && r.local.HandIn(s, id, commit):
 		case commit != 0:
-			r.add(s, resolveTask{txn: id, commit: commit})
+			r.add(resolveTask{shard: s, txn: id, commit: commit})
 		default:
-			r.add(s, resolveTask{txn: id, unlock: true,
+			r.add(resolveTask{shard: s, txn: id, unlock: true,
 				abort: ballots[i].answer == answerPrepared, closing: ballots[i].answer == answerNone})
 		}
 	}
@@ -85,30 +108,46 @@ func (r *resolver) outcome(id storage.TxnID, shards []shard.ID, ballots []ballot
 
 // release queues the release of locks on a shard that did not vote.
 func (r *resolver) release(id storage.TxnID, s shard.ID) {
-	r.add(s, resolveTask{txn: id, unlock: true})
+	r.add(resolveTask{shard: s, txn: id, unlock: true})
 }
 
-func (r *resolver) add(s shard.ID, task resolveTask) {
+// target says with whom a task is queued. All but a commit may take a round of
+// consensus, and goes alone.
+func (r *resolver) target(task resolveTask) resolveTarget {
+	if r.nodes != nil && task.commit != 0 {
+		if node := r.nodes.NodeOf(task.shard); node != "" {
+			return resolveTarget{node: node}
+		}
+	}
+	return resolveTarget{shard: task.shard}
+}
+
+func (r *resolver) add(task resolveTask) {
+	to := r.target(task)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.mu.stopped {
 		return
 	}
-	q := r.mu.queues[s]
+	r.mu.pending++
+	r.addLocked(to, task)
+}
+
+func (r *resolver) addLocked(to resolveTarget, task resolveTask) {
+	q := r.mu.queues[to]
 	if q == nil {
 		q = &resolveQueue{}
-		r.mu.queues[s] = q
+		r.mu.queues[to] = q
 	}
 	q.tasks = append(q.tasks, task)
-	r.mu.pending++
 	if !q.running {
 		q.running = true
-		go r.run(s, q)
+		go r.run(to, q)
 	}
 }
 
-// run works off one shard's queue and ends when it is empty.
-func (r *resolver) run(s shard.ID, q *resolveQueue) {
+// run works off one queue and ends when it is empty.
+func (r *resolver) run(to resolveTarget, q *resolveQueue) {
 	for {
 		r.mu.Lock()
 		tasks := q.tasks
@@ -119,21 +158,55 @@ func (r *resolver) run(s shard.ID, q *resolveQueue) {
 			return
 		}
 		r.mu.Unlock()
-		for _, task := range tasks {
-			r.do(s, task)
+		if to.node != "" {
+			r.tell(to.node, tasks)
+			continue
 		}
+		for _, task := range tasks {
+			r.do(task)
+		}
+		r.done(len(tasks))
+	}
+}
+
+// done counts tasks that have come to an end.
+func (r *resolver) done(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.pending -= n
+	if r.mu.pending == 0 && r.mu.drained != nil {
+		close(r.mu.drained)
+		r.mu.drained = nil
+	}
+}
+
+// tell sends tasks to a node, and those that it does not take to the queues of their
+// shards.
+func (r *resolver) tell(node shard.NodeAddr, tasks []resolveTask) {
+	for part := range slices.Chunk(tasks, resolveMessage) {
+		outcomes := make([]shard.Told, len(part))
+		for i, task := range part {
+			outcomes[i] = shard.Told{Shard: task.shard, Txn: task.txn, Commit: task.commit}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupPatience)
+		r.nodes.Tell(ctx, node, outcomes)
+		cancel()
+		taken := 0
 		r.mu.Lock()
-		r.mu.pending -= len(tasks)
-		if r.mu.pending == 0 && r.mu.drained != nil {
-			close(r.mu.drained)
-			r.mu.drained = nil
+		for i, task := range part {
+			if outcomes[i].Done || r.mu.stopped || mutated("0086.untaken-outcomes-forgotten") {
+				taken++
+			} else {
+				r.addLocked(resolveTarget{shard: task.shard}, task)
+			}
 		}
 		r.mu.Unlock()
+		r.done(taken)
 	}
 }
 
 // do carries out one task, trying again a few times.
-func (r *resolver) do(s shard.ID, task resolveTask) {
+func (r *resolver) do(task resolveTask) {
 	for i := range resolveAttempts {
 		if i > 0 {
 			time.Sleep(resolveBackoff << i)
@@ -142,12 +215,12 @@ func (r *resolver) do(s shard.ID, task resolveTask) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), cleanupPatience)
-		err := r.send(ctx, s, task)
+		err := r.send(ctx, task.shard, task)
 		cancel()
 		if err == nil {
 			return
 		}
-		r.log.Debug("hand out an outcome", "txn", task.txn, "shard", s, "error", err)
+		r.log.Debug("hand out an outcome", "txn", task.txn, "shard", task.shard, "error", err)
 	}
 }
 

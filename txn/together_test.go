@@ -19,9 +19,14 @@ import (
 // and for nobody who has none to bring: shards that have lost a lock, and logs
 // that lose what they are sent. Counters on three shards stay equal.
 func TestVotesThatGoTogetherWaitForNobody(t *testing.T) {
+	t.Run("by calls", func(t *testing.T) { testTogether(t, true) })
+	t.Run("in a message", func(t *testing.T) { testTogether(t, false) })
+}
+
+func testTogether(t *testing.T, direct bool) {
 	c := newCluster(t)
 	c.stop()
-	c.direct = true
+	c.direct = direct
 	c.start()
 	seed := explore.Seed(t)
 	co := c.coordinator(nil)
