@@ -215,6 +215,7 @@ func (n *Node) openServer(context.Context) error {
 		TLS: clientTLS, RequireTLS: n.options.RequireTLS, Secret: id.Cluster[:],
 		Coordinator: n.coordinator, Logger: n.log, Node: n.ID(), Peers: peers{n.shards}, Admin: n, Announce: n.announce,
 		MaxConnections: uint64(n.options.MaxConnections), Sources: n.sources(),
+		Blocks: func() bool { return n.shards.Active(shard.VersionBlocks) },
 	})
 	if err != nil {
 		return err

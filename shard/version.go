@@ -27,6 +27,8 @@ const (
 	VersionReduce Version = 4
 	// VersionGiveBack is ReleaseRequest.Spans.
 	VersionGiveBack Version = 5
+	// VersionBlocks is tables whose rows are placed by blocks (sqlfront).
+	VersionBlocks Version = 6
 	// VersionBundle is several requests to a node in one message.
 	VersionBundle Version = 7
 )

@@ -6,7 +6,6 @@ import (
 
 	"github.com/dolthub/go-mysql-server/sql"
 
-	"github.com/rowlockdb/rowlock/ring"
 	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/txn"
 )
@@ -15,7 +14,7 @@ const (
 	// entriesAhead is how many index entries one batch reads, about.
 	entriesAhead = 4096
 	// readsAhead is how many reads one batch makes at most where each of its lookups
-	// goes to all shards.
+	// may go to all shards.
 	readsAhead = 1024
 	// unknownRead is how large what a read finds is taken to be until one has found
 	// something: that others found nothing says nothing.
@@ -90,7 +89,7 @@ type lookupBatch struct {
 	// largest is how many bytes one read has found at most, 0 if none has found any.
 	largest int
 	left    int  // are not read, because of the bytes of others
-	wide    bool // some go to all shards
+	wide    bool // some go to several shards
 }
 
 // sameLookup is a lookup that another one of the batch answers.
@@ -181,7 +180,7 @@ func (l *lookupBatch) readSomePoints(ctx *sql.Context, points []*rowScan, behind
 	keys := make([]txn.Key, len(points))
 	for i, s := range points {
 		lo := storage.Key(s.spans[0].Lo)
-		keys[i], s.spans = txn.At(ring.TokenOf(lo), lo), nil
+		keys[i], s.spans = txn.At(s.index.tokenOf(lo), lo), nil
 	}
 	one := points[0]
 	rows, err := one.tx.GetMany(ctx, keys, one.mode.options())
@@ -219,7 +218,7 @@ func (l *lookupBatch) readSomeRanges(ctx *sql.Context, ranges []*rowScan, behind
 	for i, s := range ranges {
 		scans[i] = s.nextSpan()
 		scans[i].Limit = each
-		l.wide = l.wide || scans[i].Where == txn.AllShards
+		l.wide = l.wide || !scans[i].Where.One()
 	}
 	cursors, err := ranges[0].tx.ScanMany(ctx, scans)
 	if err != nil {

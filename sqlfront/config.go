@@ -50,6 +50,9 @@ type Config struct {
 	Announce func()
 	// Admin changes the cluster; nil: there is no procedure that does.
 	Admin Admin
+	// Blocks tells whether all nodes know tables whose rows are placed by blocks; nil:
+	// they do not.
+	Blocks func() bool
 	// Sources feed the tables of the rowlock database.
 	Sources Sources
 

@@ -207,7 +207,11 @@ func (s *Session) newTable(ctx *sql.Context, name string, schema sql.PrimaryKeyS
 		desc.Columns = append(desc.Columns, column)
 	}
 	setKey(desc, schema, key)
-	return desc, setPlacement(desc, placement)
+	if err := setPlacement(desc, placement); err != nil {
+		return nil, err
+	}
+	s.setBlocks(desc)
+	return desc, nil
 }
 
 // setKey takes the primary key from an engine schema; prefixes, if any, from

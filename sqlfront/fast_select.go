@@ -7,7 +7,6 @@ import (
 	"github.com/dolthub/vitess/go/sqltypes"
 	querypb "github.com/dolthub/vitess/go/vt/proto/query"
 
-	"github.com/rowlockdb/rowlock/ring"
 	"github.com/rowlockdb/rowlock/sqlfront/fastpath"
 	"github.com/rowlockdb/rowlock/sqlfront/wire"
 	"github.com/rowlockdb/rowlock/storage"
@@ -153,7 +152,7 @@ func (s *Session) readRow(ctx *sql.Context, b *boundRead, key storage.Key) (sql.
 	if err := s.visible(ctx, tx, readMode{}, b.info, b.info.primary); err != nil {
 		return nil, false, err
 	}
-	found, err := tx.Get(ctx, txn.At(ring.TokenOf(key), key), txn.ReadOptions{})
+	found, err := tx.Get(ctx, txn.At(b.info.primary.tokenOf(key), key), txn.ReadOptions{})
 	if err != nil {
 		return nil, false, s.failed(err)
 	}

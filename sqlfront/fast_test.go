@@ -19,8 +19,11 @@ type twin struct {
 	statements uint64 // compared
 }
 
-func newTwin(t testing.TB, statements ...string) *twin {
-	w := &twin{t: t, fast: newStack(t, Config{}), slow: newStack(t, Config{})}
+func newTwin(t testing.TB, statements ...string) *twin { return newTwinOf(t, true, statements...) }
+
+// newTwinOf says which of the two places the rows of its tables by blocks.
+func newTwinOf(t testing.TB, fast bool, statements ...string) *twin {
+	w := &twin{t: t, fast: newStack(t, Config{Blocks: func() bool { return fast }}), slow: newStack(t, Config{Blocks: func() bool { return !fast }})}
 	for _, s := range []*stack{w.fast, w.slow} {
 		run(t, s.db("", ""), "CREATE DATABASE app")
 		db := s.db("app", "")

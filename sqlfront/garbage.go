@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rowlockdb/rowlock/ring"
 	"github.com/rowlockdb/rowlock/sqlfront/catalog"
 	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/storage/keycodec"
@@ -36,6 +35,10 @@ type deadData struct {
 	// there were several.
 	Gateway uint64 `json:"gateway,omitempty"`
 }
+
+// RecordVersion implements catalog.Versioned: a key that is looked for on the wrong shard
+// would never be found.
+func (d deadData) RecordVersion() byte { return d.Table.RecordVersion() }
 
 // dataOf is everything stored for a table.
 func dataOf(desc *catalog.Table) []deadData {
@@ -297,7 +300,7 @@ func (t *tableInfo) locationOf(ctx context.Context, id catalog.ID, key, value []
 	if err != nil {
 		return location{}, err
 	}
-	return location{key, ring.TokenOf(key[:len(key)-len(rest)])}, nil
+	return location{key, x.tokenOf(key[:len(key)-len(rest)])}, nil
 }
 
 func (t *tableInfo) rowLocationOf(ctx context.Context, key, value []byte) (location, error) {
@@ -306,7 +309,7 @@ func (t *tableInfo) rowLocationOf(ctx context.Context, key, value []byte) (locat
 		placed = key[:len(key)-8] // without the random number
 	}
 	if t.place == nil {
-		return location{key, ring.TokenOf(placed)}, nil
+		return location{key, t.primary.tokenOf(placed)}, nil
 	}
 	row, err := t.decodeRow(ctx, value)
 	if err != nil {

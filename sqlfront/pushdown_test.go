@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -255,11 +256,13 @@ func bothWays(t *testing.T, c *sql.Conn, q string) {
 }
 
 func TestPushdownAnswersAsTheEngine(t *testing.T) {
-	s := newStack(t, Config{NoAuthentication: true})
+	var blocks atomic.Bool // every other table's rows are placed by them
+	s := newStack(t, Config{NoAuthentication: true, Blocks: blocks.Load})
 	r := rand.New(rand.NewPCG(seedOf(t, 17), 1))
 	run(t, s.db("", ""), "CREATE DATABASE d")
 	total, each := aboutStatements(t), 150
 	for n := 0; n*each < total; n++ {
+		blocks.Store(n%2 == 0)
 		comparePushdown(t, s, newPushTable(r, fmt.Sprintf("t%d", n)), rand.New(rand.NewPCG(r.Uint64(), 2)), min(each, total-n*each))
 	}
 	// Not everything fell back.

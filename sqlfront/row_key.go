@@ -25,6 +25,9 @@ import (
 // placement key, whose hash decides the shard, is
 //
 //	row           the whole key, id included, which spreads equal keys of different tables;
+//	              where the primary key is one integer, of tables since version 6 of the
+//	              cluster, the id and the integer without its low bits (rowBlocks), so that
+//	              neighbours share a shard;
 //	              with PARTITION BY KEY the named columns alone, without id, so that rows of
 //	              different tables with equal placement columns share a shard;
 //	              without a primary key, id and the hash
@@ -63,14 +66,14 @@ func (t *tableInfo) rowLocation(ctx context.Context, row sql.Row) (location, err
 // rowToken places a row; key is its full key, or for keyless tables id and hash.
 func (t *tableInfo) rowToken(ctx context.Context, row sql.Row, key []byte) (ring.Token, error) {
 	if t.place == nil {
-		return ring.TokenOf(key), nil
+		return t.primary.tokenOf(key), nil
 	}
 	values := make([]any, len(t.placement))
 	for i, c := range t.placement {
 		values[i] = row[c]
 	}
 	placement, err := t.place.AppendKey(ctx, nil, values)
-	return ring.TokenOf(placement), err
+	return placedBy(placement), err
 }
 
 // hashLocation is the common part of the keys of all rows equal to row in a
@@ -121,10 +124,10 @@ func (x *indexInfo) entryLocation(ctx context.Context, row sql.Row, at location)
 // token places an entry. key is its full key without the row suffix.
 func (x *indexInfo) token(ctx context.Context, values []any, key []byte) (ring.Token, error) {
 	if x.unique {
-		return ring.TokenOf(key), nil
+		return x.tokenOf(key), nil
 	}
 	placement, err := x.key.AppendColumn(ctx, dataPrefix(x.id), 0, values[0])
-	return ring.TokenOf(placement), err
+	return x.tokenOf(placement), err
 }
 
 func hasNull(values []any) bool {

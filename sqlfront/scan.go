@@ -8,7 +8,6 @@ import (
 	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/types"
 
-	"github.com/rowlockdb/rowlock/ring"
 	"github.com/rowlockdb/rowlock/sqlfront/codec"
 	"github.com/rowlockdb/rowlock/storage"
 	"github.com/rowlockdb/rowlock/storage/keycodec"
@@ -317,7 +316,7 @@ func (s *rowScan) points() []txn.Key {
 	var keys []txn.Key
 	for len(s.spans) > 0 && s.spans[0].Point && len(keys) < largePage {
 		lo := storage.Key(s.spans[0].Lo)
-		keys = append(keys, txn.At(ring.TokenOf(lo), lo))
+		keys = append(keys, txn.At(s.index.tokenOf(lo), lo))
 		s.spans = s.spans[1:]
 	}
 	return keys
@@ -409,22 +408,24 @@ func (s *rowScan) lockedAsPlanned(ctx *sql.Context) error {
 	return s.table.session.stillPlanned(ctx, storage.MaxTimestamp, s.info)
 }
 
-// where narrows a span to one shard when its placement is known.
+// where narrows a span to the shards that can have something of it.
 func (s *rowScan) where(span codec.Span) txn.Where {
 	x := s.index
 	switch {
+	case x.blocks > 0:
+		return x.whereBlocks(span.Lo, span.Hi)
 	case span.Equal == 0 || x.key == nil:
 	case !x.unique:
 		rest, err := x.key.Skip(span.Lo[len(x.start):], 1)
 		if err == nil {
-			return txn.OneShard(ring.TokenOf(span.Lo[:len(span.Lo)-len(rest)]))
+			return txn.OneShard(x.tokenOf(span.Lo[:len(span.Lo)-len(rest)]))
 		}
 	case x.primary && s.info.placement != nil:
 		return s.wherePlaced(span)
 	case span.Equal == len(x.columns):
 		rest, err := x.key.Skip(span.Lo[len(x.start):], len(x.columns))
 		if err == nil {
-			return txn.OneShard(ring.TokenOf(span.Lo[:len(span.Lo)-len(rest)]))
+			return txn.OneShard(x.tokenOf(span.Lo[:len(span.Lo)-len(rest)]))
 		}
 	}
 	return txn.AllShards
@@ -442,5 +443,5 @@ func (s *rowScan) wherePlaced(span codec.Span) txn.Where {
 	if err != nil {
 		return txn.AllShards
 	}
-	return txn.OneShard(ring.TokenOf(body[:len(body)-len(rest)]))
+	return txn.OneShard(placedBy(body[:len(body)-len(rest)]))
 }

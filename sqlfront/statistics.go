@@ -43,6 +43,9 @@ const (
 	// enoughRows are counted, in whole shards, before the rest is inferred: keys are
 	// spread evenly by their hash, so that a shard has its share to a percent or two.
 	enoughRows = 8192
+	// enoughBlocks is the same of tables that are placed by blocks, where the blocks are
+	// spread evenly.
+	enoughBlocks = 512
 	// mostRows is where a count in the background stops in each table: beyond it the
 	// number is a lower bound. ANALYZE TABLE does not stop.
 	mostRows = 100_000
@@ -213,11 +216,19 @@ func (c *rowCount) run(ctx context.Context) error {
 			return err
 		}
 		c.visited++
-		if c.stopped || c.seen >= enoughRows && c.info.placement == nil {
+		if c.stopped || c.seen >= c.enough() && c.info.placement == nil {
 			return nil
 		}
 	}
 	return nil
+}
+
+// enough is how many rows say how many there are.
+func (c *rowCount) enough() int64 {
+	if c.info.primary.blocks == 0 {
+		return enoughRows
+	}
+	return max(enoughRows, int64(enoughBlocks)<<c.info.primary.blocks)
 }
 
 // shard counts the rows of one shard.

@@ -51,6 +51,7 @@ type indexInfo struct {
 	columns []int             // schema positions
 	prefix  []uint16
 	start   []byte // the id as key prefix
+	blocks  rowBlocks
 	key     *codec.KeyCodec
 	// Entries of secondary indexes carry the values of these columns, so that
 	// a query that needs no others is answered from the entry.
@@ -136,6 +137,9 @@ func (t *tableInfo) compileIndexes() error {
 		return err
 	}
 	t.primary.primary = true
+	if err := t.compileBlocks(); err != nil {
+		return err
+	}
 	for _, x := range t.desc.Indexes {
 		index, err := t.index(x)
 		if err != nil {

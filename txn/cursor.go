@@ -3,7 +3,9 @@ package txn
 import (
 	"bytes"
 	"context"
+	"slices"
 
+	"github.com/rowlockdb/rowlock/ring"
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 )
@@ -123,8 +125,22 @@ func (t *Txn) shardsOf(w Where) []shard.ID {
 		return t.c.router.DataShards()[w.part : w.part+1]
 	case whereOne:
 		return []shard.ID{t.c.router.Shard(w.token)}
+	case whereSome:
+		return t.owners(w.tokens)
 	}
 	return t.c.router.DataShards()
+}
+
+// owners are the shards that own tokens, in ascending order.
+func (t *Txn) owners(tokens []ring.Token) []shard.ID {
+	ids := make([]shard.ID, 0, min(len(tokens), len(t.c.router.DataShards())))
+	for _, token := range tokens {
+		if id := t.c.router.Shard(token); !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // open fetches the first pages and builds the heap.

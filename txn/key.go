@@ -27,9 +27,10 @@ func (k Key) Bytes() storage.Key { return k.key }
 
 // Where says which shards a Scan visits. The zero value is AllShards.
 type Where struct {
-	token ring.Token
-	part  int
-	kind  uint8
+	token  ring.Token
+	tokens []ring.Token
+	part   int
+	kind   uint8
 }
 
 const (
@@ -37,6 +38,7 @@ const (
 	whereOne
 	whereSystem
 	wherePart
+	whereSome
 )
 
 var (
@@ -48,6 +50,19 @@ var (
 
 // OneShard visits the data shard that owns token t.
 func OneShard(t ring.Token) Where { return Where{token: t, kind: whereOne} }
+
+// SomeShards visits the data shards that own tokens, which the caller leaves as they
+// are, and merges the rows by key. It is for rows of which it is known that no other
+// shard has any.
+func SomeShards(tokens []ring.Token) Where {
+	if len(tokens) == 1 {
+		return OneShard(tokens[0])
+	}
+	return Where{tokens: tokens, kind: whereSome}
+}
+
+// One tells whether it is one shard, whatever the tokens are.
+func (w Where) One() bool { return w.kind != whereAll && w.kind != whereSome }
 
 // OnePart visits one of the Coordinator's parts.
 func OnePart(n int) Where { return Where{part: n, kind: wherePart} }

@@ -2,8 +2,10 @@ package catalog
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"hash/crc32"
 	"os"
 	"strings"
 	"testing"
@@ -44,6 +46,30 @@ func TestRecordGolden(t *testing.T) {
 	require.Equal(t, sampleTable(), &back)
 }
 
+// What an older release would take for a table like all others has another version, and
+// so has nothing else.
+func TestTablesWithBlocks(t *testing.T) {
+	table := sampleTable()
+	table.Placement, table.Blocks = nil, 7
+	data, err := EncodeRecord(table)
+	require.NoError(t, err)
+	golden, err := os.ReadFile("testdata/table_blocks.hex")
+	require.NoError(t, err)
+	require.Equal(t, strings.TrimSpace(string(golden)), hex.EncodeToString(data))
+	require.EqualValues(t, 2, data[0])
+	var back Table
+	require.NoError(t, DecodeRecord(data, &back))
+	require.Equal(t, table, &back)
+	require.Equal(t, table, table.Clone())
+
+	data, err = EncodeRecord(sampleTable())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, data[0])
+	data[0] = 3
+	binary.BigEndian.PutUint32(data[len(data)-4:], crc32.Checksum(data[:len(data)-4], castagnoli))
+	require.ErrorIs(t, DecodeRecord(data, &back), ErrFormat)
+}
+
 func TestRecordDetectsEveryFlippedBit(t *testing.T) {
 	data, err := EncodeRecord(&Database{ID: 1, Name: "d"})
 	require.NoError(t, err)
@@ -60,6 +86,7 @@ func FuzzDecodeRecord(f *testing.F) {
 	data, err := EncodeRecord(sampleTable())
 	require.NoError(f, err)
 	f.Add(data)
+	f.Add(append([]byte{2}, data[1:]...))
 	f.Add([]byte{})
 	f.Add([]byte{1, '{', '}', 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {

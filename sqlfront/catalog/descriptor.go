@@ -46,7 +46,10 @@ type Table struct {
 	// are keyed by a hidden row id.
 	Key []IndexColumn `json:"key,omitempty"`
 	// Placement lists the columns of PARTITION BY KEY; empty means the whole key.
-	Placement   []uint32     `json:"placement,omitempty"`
+	Placement []uint32 `json:"placement,omitempty"`
+	// Blocks is how many low bits of the primary key, one integer, do not matter to
+	// where a row lives; 0: all matter. It goes with Rows, for as long as those are.
+	Blocks      uint8        `json:"blocks,omitempty"`
 	Indexes     []Index      `json:"indexes,omitempty"`
 	Checks      []Check      `json:"checks,omitempty"`
 	ForeignKeys []ForeignKey `json:"foreign_keys,omitempty"`

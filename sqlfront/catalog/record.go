@@ -8,8 +8,25 @@ import (
 	"hash/crc32"
 )
 
-// recordVersion is the first byte of every record; decoding refuses others.
-const recordVersion = 1
+// The first byte of a record is its version; decoding refuses others. Records have the
+// first one wherever a release that knows no other can use them.
+const (
+	recordFirst = 1
+	// recordBlocks is of tables whose rows are placed by blocks.
+	recordBlocks = 2
+)
+
+// Versioned is a value whose record may have another version than the first.
+type Versioned interface{ RecordVersion() byte }
+
+// RecordVersion implements Versioned: who does not know of blocks would look for rows in
+// the wrong places.
+func (t *Table) RecordVersion() byte {
+	if t != nil && t.Blocks > 0 {
+		return recordBlocks
+	}
+	return recordFirst
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -26,7 +43,11 @@ func EncodeRecord(v any) ([]byte, error) {
 		return nil, fmt.Errorf("catalog: encode %T: %w", v, err)
 	}
 	out := make([]byte, 0, len(body)+5)
-	out = append(out, recordVersion)
+	version := byte(recordFirst)
+	if v, ok := v.(Versioned); ok {
+		version = v.RecordVersion()
+	}
+	out = append(out, version)
 	out = append(out, body...)
 	return binary.BigEndian.AppendUint32(out, crc32.Checksum(out, castagnoli)), nil
 }
@@ -40,7 +61,7 @@ func DecodeRecord(data []byte, v any) error {
 	if crc32.Checksum(body, castagnoli) != sum {
 		return fmt.Errorf("%w: checksum", ErrCorrupt)
 	}
-	if body[0] != recordVersion {
+	if body[0] != recordFirst && body[0] != recordBlocks {
 		return fmt.Errorf("%w %d", ErrFormat, body[0])
 	}
 	if err := json.Unmarshal(body[1:], v); err != nil {

@@ -88,6 +88,43 @@ func decodeInteger(b []byte, desc bool) (neg bool, u uint64, rest []byte, err er
 	return neg, u, rest, nil
 }
 
+// LeastInt returns the least integer whose ascending encoding is not in front of b, which
+// may be any bytes; false if they all are. u is the two's complement if it is negative.
+func LeastInt(b []byte) (neg bool, u uint64, ok bool) {
+	if len(b) == 0 || b[0] < tagInt-8 {
+		return true, 1 << 63, true
+	}
+	if b[0] > tagInt+8 {
+		return false, 0, false
+	}
+	n, content := int(b[0])-tagInt, b[1:]
+	if neg = n < 0; neg {
+		n, u = -n, math.MaxUint64
+	}
+	for i := range n {
+		if u <<= 8; i < len(content) {
+			u |= uint64(content[i])
+		}
+	}
+	switch {
+	// What has a shorter form is not encoded like this: the next one is the first, or
+	// last, that has this form.
+	case neg && n == 8 && int64(u) >= 0:
+		return true, 1 << 63, true
+	case neg && n > 1 && byteLen(^u) < n:
+		return true, -(uint64(1) << (8 * (n - 1))), true
+	case !neg && n > 0 && byteLen(u) < n:
+		return false, 1 << (8 * (n - 1)), true
+	case len(content) <= n:
+		return neg, u, true
+	}
+	// b goes on behind the encoding of u.
+	if u++; u == 0 && !neg {
+		return false, 0, false
+	}
+	return neg && u != 0, u, true
+}
+
 // integerContent returns the bytes behind an integer's tag.
 func integerContent(b []byte, desc bool) (content, rest []byte, err error) {
 	if len(b) == 0 {
