@@ -84,7 +84,7 @@ mutations:
 # and more is compared. Other ones: make fastpath ROWLOCK_SEED=7 STEPS=5000
 STEPS ?= 205000
 fastpath:
-	ROWLOCK_FASTPATH=$(STEPS) $(TEST) -count=1 -timeout 1h -run TestFastPathDifferential -v ./sqlfront
+	ROWLOCK_FASTPATH=$(STEPS) $(TEST) -count=1 -timeout 1h -run "TestFast.*Differential" -v ./sqlfront
 
 # Deadlocks provoked over the wire: one victim each, within 500 ms; none where rows are locked in one order.
 deadlocks: build

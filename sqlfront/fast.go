@@ -33,7 +33,8 @@ type fastPath struct {
 	pids   atomic.Uint64
 	parser *wire.Parser
 
-	taken atomic.Uint64 // statements that were answered, for tests
+	taken  atomic.Uint64 // statements that were answered, for tests
+	direct atomic.Uint64 // and of those, the ones that changed or locked rows without a plan
 }
 
 // firstPid begins numbers of statements that the engine's own never reach.

@@ -31,7 +31,7 @@ func TestFastPathDifferential(t *testing.T) {
 		require.NoError(t, err)
 		seeds = []uint64{seed}
 	}
-	var fast, all uint64
+	var fast, direct, all uint64
 	for _, seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			w := newTwinOf(t, seed%2 == 1, "CREATE USER u", "CREATE USER v", "GRANT SELECT ON app.* TO v")
@@ -41,11 +41,46 @@ func TestFastPathDifferential(t *testing.T) {
 			}
 			d.end()
 			t.Logf("%d of %d statements by the fast path", w.taken(), w.statements)
-			fast, all = fast+w.taken(), all+w.statements
+			fast, direct, all = fast+w.taken(), direct+w.fast.server.fast.direct.Load(), all+w.statements
 		})
 	}
-	t.Logf("%d of %d statements by the fast path", fast, all)
+	t.Logf("%d of %d statements by the fast path, of which %d changed or locked a row without a plan", fast, all, direct)
 	require.Greater(t, fast*30, all, "the fast path is hardly ever taken")
+	require.Greater(t, direct*500, all, "rows are hardly ever changed without a plan")
+}
+
+// TestFastChangeDifferential is TestFastPathDifferential for statements that change or
+// lock one row, which have a short way of their own: keys of whole numbers, columns of
+// the types that this way knows and of a few that it does not.
+func TestFastChangeDifferential(t *testing.T) {
+	steps, seeds := 900, []uint64{1, 2, 3}
+	if text := os.Getenv("ROWLOCK_FASTPATH"); text != "" {
+		n, err := strconv.Atoi(text)
+		require.NoError(t, err)
+		steps = n / 10
+		for s := uint64(4); s <= 10; s++ {
+			seeds = append(seeds, s)
+		}
+	}
+	if text := os.Getenv("ROWLOCK_SEED"); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err)
+		seeds = []uint64{seed}
+	}
+	var direct, all uint64
+	for _, seed := range seeds {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			w := newTwin(t, "CREATE USER u", "CREATE USER v", "GRANT SELECT ON app.* TO v")
+			d := newChangeDifferential(t, w, seed)
+			for range steps / len(seeds) {
+				d.changes()
+			}
+			d.end()
+			direct, all = direct+w.fast.server.fast.direct.Load(), all+w.statements
+		})
+	}
+	t.Logf("%d of %d statements changed or locked a row without a plan", direct, all)
+	require.Greater(t, direct*50, all, "rows are hardly ever changed without a plan")
 }
 
 // differential is one seed under way.
@@ -57,13 +92,26 @@ type differential struct {
 	sessions []*twinSession // the first one writes
 	tables   []*fastTable
 	open     bool // the reader is in a transaction
+	simple   bool // tables of which most rows can be changed without a plan
 }
 
 func newDifferential(t *testing.T, w *twin, seed uint64) *differential {
 	d := &differential{t: t, w: w, r: rand.New(rand.NewPCG(seed, 70)), seed: seed}
+	d.start()
+	return d
+}
+
+func newChangeDifferential(t *testing.T, w *twin, seed uint64) *differential {
+	d := &differential{t: t, w: w, r: rand.New(rand.NewPCG(seed, 83)), seed: seed, simple: true}
+	d.start()
+	return d
+}
+
+func (d *differential) start() {
+	w, seed := d.w, d.seed
 	capabilities := []uint32{0, clientDeprecateEOF, clientMultiStatements | clientDeprecateEOF, clientFoundRows}
 	for _, db := range []*stack{w.fast, w.slow} {
-		run(t, db.db("", ""), "GRANT SELECT ON app.* TO u")
+		run(d.t, db.db("", ""), "GRANT SELECT ON app.* TO u")
 	}
 	for _, user := range []string{"root", "root", "u", "v"} {
 		d.sessions = append(d.sessions, w.session(user, capabilities[d.r.IntN(len(capabilities))]))
@@ -71,7 +119,6 @@ func newDifferential(t *testing.T, w *twin, seed uint64) *differential {
 	for i := range 3 {
 		d.create(fmt.Sprintf("t%d_%d", seed, i))
 	}
-	return d
 }
 
 func (d *differential) end() {
@@ -93,8 +140,12 @@ func (d *differential) create(name string) {
 		columns = 2 + d.r.IntN(2)
 	}
 	kinds := keyColumns
-	if d.chance(75) {
+	if d.chance(75) || d.simple {
 		kinds = keyColumns[:10] // whole numbers
+	}
+	others := otherColumns
+	if d.simple {
+		columns, others = 1, changedColumns
 	}
 	for i := range columns {
 		c := pick(d, kinds)
@@ -106,7 +157,7 @@ func (d *differential) create(name string) {
 	}
 	n.columns = append(n.columns, n.key...)
 	for i := range 1 + d.r.IntN(6) {
-		c := pick(d, otherColumns)
+		c := pick(d, others)
 		c.name = pick(d, []string{"c", "C", "col_", "`odd name`"}) + ""
 		if c.name == "`odd name`" {
 			c.name = fmt.Sprintf("`odd %d`", i)
@@ -124,11 +175,13 @@ func (d *differential) create(name string) {
 		names = append(names, c.name)
 	}
 	definitions = append(definitions, "PRIMARY KEY ("+strings.Join(names, ", ")+")")
+	definitions = d.index(n, definitions)
 	writer := d.sessions[0]
 	writer.query("CREATE TABLE " + name + " (" + strings.Join(definitions, ", ") + ")")
 	for range 30 {
 		d.write(writer.query, n, "INSERT IGNORE")
 	}
+	writer.query("COMMIT AND NO CHAIN")
 	d.tables = append(d.tables, n)
 }
 
@@ -215,10 +268,19 @@ func (d *differential) variable(c *twinSession) {
 		{"SET SESSION time_zone = '+05:00'", "SET SESSION time_zone = 'SYSTEM'"}, {"SET SESSION sql_select_limit = 0", "SET SESSION sql_select_limit = DEFAULT"},
 		{"SET SESSION max_execution_time = 100000", "SET SESSION max_execution_time = 0"},
 		{"SET SESSION completion_type = 'CHAIN'", "SET SESSION completion_type = DEFAULT"}, {"USE mysql", "USE app"},
+		{"SET SESSION sql_mode = ''", "SET SESSION sql_mode = DEFAULT"}, {"SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'", "SET SESSION sql_mode = DEFAULT"},
 		{"SET SESSION rowlock_read_staleness = 1", "SET SESSION rowlock_read_staleness = 0"},
 	})
 	c.query(change[0])
 	n := pick(d, d.tables)
+	if c == d.sessions[0] {
+		for _, other := range d.sessions[1:] {
+			other.query("COMMIT AND NO CHAIN")
+		}
+		for range 3 {
+			d.change(c, n)
+		}
+	}
 	for range 6 {
 		d.readFrom(c, n)
 	}

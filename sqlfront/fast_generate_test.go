@@ -73,6 +73,67 @@ var otherColumns = []fastColumn{
 	{"", "POINT", []string{"NULL", "POINT(1, 2)"}},
 }
 
+// changedColumns are those that statements change without a plan, and some others.
+var changedColumns = []fastColumn{
+	{"", "INT", []string{"NULL", "0", "42", "-7", "2147483647", "2147483648"}},
+	{"", "INT NOT NULL DEFAULT 5", []string{"0", "42", "-2147483648", "NULL"}},
+	{"", "TINYINT", []string{"NULL", "127", "-128", "128", "5"}},
+	{"", "TINYINT UNSIGNED NOT NULL", []string{"0", "1", "255", "256", "-1"}},
+	{"", "BOOLEAN", []string{"0", "1", "2", "TRUE"}},
+	{"", "MEDIUMINT", []string{"NULL", "8388607", "-8388608", "8388608"}},
+	{"", "INT UNSIGNED", []string{"NULL", "0", "3", "4294967295", "4294967296"}},
+	{"", "BIGINT", []string{"NULL", "0", "9223372036854775807", "-9223372036854775808", "9223372036854775808"}},
+	{"", "BIGINT UNSIGNED DEFAULT 7", []string{"NULL", "0", "1", "18446744073709551615", "9223372036854775807"}},
+	{"", "VARCHAR(5)", []string{"NULL", "''", "'a'", "'A'", "'a '", "'ünïcö'", "'toolong'", "'😀😀'", "7"}},
+	{"", "VARCHAR(5) COLLATE utf8mb4_bin NOT NULL DEFAULT 'd'", []string{"''", "'a'", "'A'", "'a '", "'sixsix'", "NULL"}},
+	{"", "CHAR(4)", []string{"NULL", "'x'", "'X'", "'pad '", "'1'", "1"}},
+	{"", "TEXT", []string{"NULL", "'long'", "''"}},
+	{"", "TINYTEXT", []string{"NULL", "'t'", "'" + strings.Repeat("ä", 127) + "'", "'" + strings.Repeat("ä", 128) + "'"}},
+	{"", "CHAR(10) CHARACTER SET latin1", []string{"NULL", "'x'", "'é'"}},
+	{"", "DECIMAL(6,2)", []string{"NULL", "1", "1.5"}},
+	{"", "VARBINARY(4)", []string{"NULL", "'x'"}},
+	{"", "DATE DEFAULT '2020-01-01'", []string{"NULL", "'2020-02-29'"}},
+	{"", "ENUM('a','b','c')", []string{"NULL", "'b'", "2"}},
+}
+
+// changes are statements of one session that change rows or lock them, alone or in a
+// transaction, under changing variables.
+func (d *differential) changes() {
+	c := d.sessions[d.r.IntN(2)]
+	n := pick(d, d.tables)
+	if d.chance(4) {
+		c.query(pick(d, []string{"SET SESSION sql_mode = ''", "SET SESSION sql_mode = DEFAULT", "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'",
+			"SET SESSION transaction_isolation = 'READ-COMMITTED'", "SET SESSION transaction_isolation = 'SERIALIZABLE'",
+			"SET SESSION transaction_isolation = 'REPEATABLE-READ'", "SET SESSION snapshot_isolation = OFF", "SET SESSION snapshot_isolation = ON",
+			"SET autocommit = 0", "SET autocommit = 1", "SET NAMES latin1", "SET NAMES utf8mb4", "SET SESSION transaction_read_only = ON",
+			"SET SESSION transaction_read_only = OFF", "SET SESSION transaction_read_only = OFF"}))
+	}
+	if d.r.IntN(250) == 0 {
+		i := slices.Index(d.tables, n)
+		c.query("DROP TABLE " + n.name)
+		d.tables = slices.Delete(d.tables, i, i+1)
+		d.create(n.name)
+		n = d.tables[len(d.tables)-1]
+	}
+	if d.chance(40) {
+		c.query(pick(d, []string{"BEGIN", "BEGIN", "START TRANSACTION READ ONLY"}))
+		if d.chance(30) {
+			d.readFrom(c, n)
+		}
+	}
+	for range 1 + d.r.IntN(6) {
+		d.change(c, n)
+		if d.chance(30) {
+			c.query("SELECT " + n.key[0].name + " FROM " + n.name + " WHERE " + n.key[0].name + " = " + pick(d, n.key[0].values) + pick(d, []string{" FOR UPDATE", " FOR SHARE"}))
+			d.state(c)
+		}
+	}
+	if d.chance(20) {
+		c.query("SELECT * FROM " + n.name + " ORDER BY " + n.key[0].name)
+	}
+	c.query(pick(d, []string{"COMMIT", "COMMIT", "ROLLBACK"})) // it keeps no lock that the other waits for
+}
+
 // template is a statement with the columns that its parameters are compared with.
 type template struct {
 	text string
@@ -226,6 +287,22 @@ func (d *differential) changing(n *fastTable) template {
 		m.text += pick(d, []string{" LIMIT 1", " ORDER BY 1", " AND 1 = 1"})
 	}
 	return m
+}
+
+// index adds a secondary index to the definitions of a table, mostly over one column
+// that UPDATE changes.
+func (d *differential) index(n *fastTable, definitions []string) []string {
+	if d.chance(50) {
+		return definitions
+	}
+	for _, x := range n.columns {
+		kind, _, _ := strings.Cut(x.definition, " ")
+		kind, _, _ = strings.Cut(kind, "(")
+		if slices.Contains([]string{"INT", "BIGINT", "VARCHAR", "CHAR", "DECIMAL", "DATE"}, kind) && d.chance(40) {
+			definitions = append(definitions, pick(d, []string{"KEY (", "KEY (", "KEY (", "UNIQUE KEY ("})+x.name+")")
+		}
+	}
+	return definitions
 }
 
 func (d *differential) columnsOf(n *fastTable) string {

@@ -53,17 +53,9 @@ func (f *fastPath) tryInsert(ctx context.Context, q *fastQuery, p *fastPlan) (bo
 	if !ok {
 		return false, nil, nil
 	}
-	return f.execute(ctx, q, bound, n.Verb, func(ctx *sql.Context) (sql.RowIter, error) {
-		tree, err := bound.insert.plan(ctx, s, bound.info, rows, bound.insert.chosen(s, n.Assign, q.values))
-		if err != nil {
-			return nil, err
-		}
-		iter, err := f.server.engine.Analyzer.ExecBuilder.Build(ctx, tree, nil)
-		if err != nil {
-			return nil, err
-		}
-		return finish(ctx, tree, iter, n.Verb)
-	})
+	return f.execute(ctx, q, bound, n.Verb, q.planned(f, bound, n, func(ctx *sql.Context) (sql.Node, error) {
+		return bound.insert.plan(ctx, s, bound.info, rows, bound.insert.chosen(s, n.Assign, q.values))
+	}))
 }
 
 // newInsert prepares a plan, nil if it is not of the kind that can be used again. It

@@ -45,6 +45,11 @@ func (f *fastPath) tryTree(ctx context.Context, q *fastQuery, plan *fastPlan) (b
 		s.fast.capture = wanted
 		return false, lesson(func(fields []*querypb.Field) { s.learnTree(plan, bound, wanted, values, fields) }), nil
 	}
+	if bound.change != nil {
+		if values, ok := bound.change.values(s, bound.info, n.Assign, q.values); ok {
+			return f.execute(ctx, q, bound, n.Verb, f.changing(q, plan, bound, bounds, values))
+		}
+	}
 	assign, ok := bound.tree.assigned(s, n.Assign, q.values)
 	var key *expression.Literal
 	if ok && bound.locks() {
@@ -53,8 +58,13 @@ func (f *fastPath) tryTree(ctx context.Context, q *fastQuery, plan *fastPlan) (b
 	if !ok {
 		return false, nil, nil
 	}
-	return f.execute(ctx, q, bound, n.Verb, func(ctx *sql.Context) (sql.RowIter, error) {
-		tree, err := bound.tree.plan(ctx, s, bounds, key, assign)
+	return f.execute(ctx, q, bound, n.Verb, q.planned(f, bound, n, func(ctx *sql.Context) (sql.Node, error) { return bound.tree.plan(ctx, s, bounds, key, assign) }))
+}
+
+// planned executes a plan.
+func (q *fastQuery) planned(f *fastPath, b *boundRead, n *fastpath.Statement, plan func(*sql.Context) (sql.Node, error)) func(*sql.Context) error {
+	build := func(ctx *sql.Context) (sql.RowIter, error) {
+		tree, err := plan(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +73,11 @@ func (f *fastPath) tryTree(ctx context.Context, q *fastQuery, plan *fastPlan) (b
 			return nil, err
 		}
 		return finish(ctx, tree, iter, n.Verb)
-	})
+	}
+	if n.Verb == fastpath.Select {
+		return func(ctx *sql.Context) error { return q.stream(ctx, b, build) }
+	}
+	return func(ctx *sql.Context) error { return q.write(ctx, build) }
 }
 
 // learnTree notes the plan that the engine has made.
@@ -89,6 +103,7 @@ func (s *Session) learnTree(plan *fastPlan, bound *boundRead, wanted *captured, 
 			next.repeats(s, plan.statement, values)
 	}
 	if usable {
+		next.change = newChange(wanted.root, &next)
 		plan.bound.CompareAndSwap(bound, &next)
 	} else {
 		plan.bound.CompareAndSwap(bound, bound.missed())
@@ -130,7 +145,7 @@ func (b *boundRead) repeats(s *Session, n *fastpath.Statement, values []fastpath
 }
 
 // execute does with a plan what the engine does, from the start of the statement.
-func (f *fastPath) execute(ctx context.Context, q *fastQuery, b *boundRead, verb fastpath.Verb, build func(*sql.Context) (sql.RowIter, error)) (bool, wire.Lesson, error) {
+func (f *fastPath) execute(ctx context.Context, q *fastQuery, b *boundRead, verb fastpath.Verb, run func(*sql.Context) error) (bool, wire.Lesson, error) {
 	s := q.session
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -169,10 +184,8 @@ func (f *fastPath) execute(ctx context.Context, q *fastQuery, b *boundRead, verb
 		s.ClearWarnings()
 		if verb == fastpath.Select {
 			sql.IncrementStatusVariable(query, "Com_select", 1)
-			err = q.stream(query, b, build)
-		} else {
-			err = q.write(query, build)
 		}
+		err = run(query)
 	}
 	if err != nil {
 		err = sql.CastSQLError(err)

@@ -63,13 +63,20 @@ func (s *rowScan) beginLoose(ctx *sql.Context) (err error) {
 	if s.loose.on = s.isLoose(s.table.session.level()); !s.loose.on {
 		return nil
 	}
-	if s.loose.at, err = s.tx.LookAt(ctx); err != nil {
-		return s.table.session.failed(err)
+	s.loose.at, err = s.table.session.looksAt(ctx, s.tx, s.info, s.index)
+	return err
+}
+
+// looksAt is where a loose scan of an index looks.
+func (s *Session) looksAt(ctx *sql.Context, tx *txn.Txn, info *tableInfo, x *indexInfo) (storage.Timestamp, error) {
+	at, err := tx.LookAt(ctx)
+	if err != nil {
+		return 0, s.failed(err)
 	}
-	if s.loose.at < s.index.public {
-		return errDataTooNew
+	if at < x.public {
+		return 0, errDataTooNew
 	}
-	return s.table.session.stillPlanned(ctx, s.loose.at, s.info)
+	return at, s.stillPlanned(ctx, at, info)
 }
 
 // fillLoose adds the next rows to the page.

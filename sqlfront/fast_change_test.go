@@ -1,0 +1,120 @@
+package sqlfront
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Changes of one row that need no plan, beside those that look like them and do.
+func TestFastChange(t *testing.T) {
+	w := newTwin(t, `CREATE TABLE t (id INT PRIMARY KEY, a INT, must INT NOT NULL, tiny TINYINT, mid MEDIUMINT, big BIGINT, u TINYINT UNSIGNED, ubig BIGINT UNSIGNED,
+		v VARCHAR(5), b VARCHAR(5) COLLATE utf8mb4_bin, c CHAR(5) NOT NULL, x TEXT, s TINYTEXT, l VARCHAR(5) CHARACTER SET latin1, d DECIMAL(5,2), uq INT,
+		KEY (a), KEY (v), UNIQUE KEY (uq))`,
+		`INSERT INTO t VALUES (1, 1, 1, 127, 8388607, 9223372036854775807, 255, 18446744073709551615, 'a', 'a', 'a', 'a', 'a', 'a', 1.5, 1),
+		(2, NULL, -1, -128, -8388608, -9223372036854775808, 0, 0, NULL, NULL, 'b', NULL, NULL, NULL, NULL, 2), (3, 3, 3, 3, 3, 3, 3, 3, 'c', 'c', 'c', 'c', 'c', 'c', 3, NULL)`)
+	values := map[string][]any{
+		"a": {nil, int64(0), int64(-7), int64(2147483647), int64(2147483648), "5", "x", 1.5}, "must": {int64(1), nil, int64(-1)},
+		"tiny": {int64(127), int64(-128), int64(128), int64(-129), uint64(5)}, "mid": {int64(8388607), int64(8388608), int64(-8388608)},
+		"big": {int64(1 << 62), uint64(1 << 63), int64(-1 << 63)}, "u": {int64(255), int64(256), int64(-1)}, "ubig": {uint64(1<<64 - 1), int64(-1), int64(7)},
+		"v": {"a", "A", "a ", "ünïcö", "sixsix", "\xff", nil, int64(7)}, "b": {"a", "A", "sixsix", nil}, "c": {"c", "C", "c ", nil}, "x": {"x", "", nil, "\xc3"},
+		"s": {"s", fmt.Sprintf("%0255d", 1), fmt.Sprintf("%0256d", 1)}, "l": {"l", "é"}, "d": {int64(1), 1.25}, "uq": {int64(1), int64(2), int64(9), nil},
+	}
+	for _, set := range []string{"SET autocommit = 1", "SET sql_mode = ''", "SET SESSION transaction_isolation = 'READ-COMMITTED'",
+		"SET SESSION transaction_isolation = 'SERIALIZABLE'", "SET SESSION snapshot_isolation = OFF", "SET autocommit = 0", "SET NAMES latin1"} {
+		for _, capabilities := range []uint32{0, clientFoundRows | clientDeprecateEOF} {
+			c := w.session("root", capabilities)
+			c.query(set)
+			for _, column := range []string{"a", "must", "tiny", "mid", "big", "u", "ubig", "v", "b", "c", "x", "s", "l", "d", "uq"} {
+				for i, v := range append(values[column], values[column]...) {
+					c.execute("UPDATE t SET "+column+" = ? WHERE id = ?", v, int64(1+i%4))
+					c.query("SELECT ROW_COUNT(), FOUND_ROWS(), @@warning_count")
+					if n, ok := v.(int64); ok {
+						c.execute("UPDATE t SET a = a + 1, "+column+" = "+column+" - ? WHERE id = ?", n, int64(1+i%4))
+						c.query(fmt.Sprintf("UPDATE t SET %s = %s + %d WHERE id = %d", column, column, n, 1+i%3))
+						c.query("SHOW WARNINGS")
+					}
+				}
+				c.query("SELECT * FROM t ORDER BY id")
+				c.query("COMMIT")
+			}
+			c.query("SELECT id, a FROM t FORCE INDEX (a) WHERE a > -100 ORDER BY a, id")
+			for i := range 5 {
+				c.query("BEGIN")
+				c.execute("DELETE FROM t WHERE id = ?", int64(i))
+				c.query("SELECT ROW_COUNT(), FOUND_ROWS()")
+				c.execute("DELETE FROM t WHERE id = ?", int64(i))
+				c.execute("UPDATE t SET must = ? WHERE id = ?", int64(i), int64(i))
+				c.query("SELECT id FROM t ORDER BY a, id")
+				c.query("ROLLBACK")
+			}
+			c.query("COMMIT")
+		}
+	}
+	require.Greater(t, w.fast.server.fast.direct.Load(), uint64(500))
+}
+
+// An UPDATE that fails takes back what it has written, and nothing else of the
+// transaction.
+func TestFastChangeThatFails(t *testing.T) {
+	w := newTwin(t, "CREATE TABLE t (id INT PRIMARY KEY, k INT, u INT, UNIQUE KEY (u), KEY (k))", "INSERT INTO t VALUES (1, 1, 1), (2, 2, 2), (3, 3, 3)")
+	c, other := w.session("root", 0), w.session("root", 0)
+	for range 4 {
+		c.query("BEGIN")
+		c.query("UPDATE t SET k = 10 WHERE id = 1")
+		c.query("UPDATE t SET k = 20, u = 1 WHERE id = 2") // a duplicate
+		c.query("SELECT ROW_COUNT(), FOUND_ROWS()")
+		c.query("SELECT * FROM t FORCE INDEX (k) ORDER BY k")
+		c.query("UPDATE t SET u = 4 WHERE id = 3")
+		c.query("SAVEPOINT s")
+		c.query("UPDATE t SET k = 5 WHERE id = 3")
+		c.query("DELETE FROM t WHERE id = 2")
+		c.query("ROLLBACK TO s")
+		c.query("SELECT * FROM t ORDER BY id")
+		c.query("COMMIT")
+		other.query("SELECT * FROM t ORDER BY k")
+		c.query("UPDATE t SET k = id, u = u - 0 WHERE id = 1")
+		c.query("UPDATE t SET k = 3 WHERE id = 3")
+		c.query("UPDATE t SET u = 3 WHERE id = 3")
+		c.query("UPDATE t SET k = 1 WHERE id = 1")
+	}
+	require.NotZero(t, w.fast.server.fast.direct.Load())
+}
+
+// A transaction without snapshot isolation changes a row that is newer than its
+// snapshot, in a column of no index: its reads through an index find it.
+func TestFastChangeAheadOfTheSnapshot(t *testing.T) {
+	w := newTwin(t, "CREATE TABLE t (id INT PRIMARY KEY, k INT, n INT, KEY (k))", "INSERT INTO t VALUES (1, 1, 1), (2, 2, 2)")
+	c, other := w.session("root", 0), w.session("root", 0)
+	c.query("SET SESSION snapshot_isolation = OFF")
+	for i := range 5 {
+		before := w.fast.server.fast.direct.Load()
+		c.query("BEGIN")
+		c.query("SELECT * FROM t WHERE id = 2")
+		other.query(fmt.Sprintf("UPDATE t SET k = %d WHERE id = 1", 10+i))
+		c.query(fmt.Sprintf("UPDATE t SET n = %d WHERE id = 1", 20+i))
+		c.query("SELECT * FROM t FORCE INDEX (k) WHERE k >= 10")
+		c.query("SELECT * FROM t FORCE INDEX (k) WHERE k < 10")
+		c.query("COMMIT")
+		if i > 2 {
+			require.Equal(t, before+2, w.fast.server.fast.direct.Load())
+		}
+	}
+}
+
+// Under READ COMMITTED, what was not found does not stay locked.
+func TestFastChangeOfNothingLocksNothing(t *testing.T) {
+	w := newTwin(t, "CREATE TABLE t (id INT PRIMARY KEY, k INT)")
+	c, other := w.session("root", 0), w.session("root", 0)
+	c.query("SET SESSION transaction_isolation = 'READ-COMMITTED'")
+	other.query("SET SESSION innodb_lock_wait_timeout = 1")
+	for i := range 5 {
+		c.query("BEGIN")
+		c.query(fmt.Sprintf("UPDATE t SET k = 1 WHERE id = %d", i))
+		c.query(fmt.Sprintf("DELETE FROM t WHERE id = %d", i))
+		require.Equal(t, byte(0), other.query(fmt.Sprintf("INSERT INTO t VALUES (%d, 1)", i))[0][0])
+		c.query("COMMIT")
+	}
+	require.NotZero(t, w.fast.server.fast.direct.Load())
+}
