@@ -275,7 +275,7 @@ func (s *Session) lockRow(ctx *sql.Context, info *tableInfo, mode readMode, key 
 		return nil, txn.Row{}, err
 	}
 	s.uses(tx, info)
-	if mode.lock == txn.LockExclusive {
+	if mode.lock == txn.LockExclusive && !mutated("0083.not-to-write") {
 		if err := s.lockMode(ctx, info.lock, catalog.SharedWrite); err != nil {
 			return nil, txn.Row{}, err
 		}
@@ -312,8 +312,7 @@ var exclusive = readMode{lock: txn.LockExclusive, change: true}
 func (f *fastPath) changing(q *fastQuery, p *fastPlan, b *boundRead, bounds []bound, values []any) func(*sql.Context) error {
 	n, s := p.statement, q.session
 	return func(ctx *sql.Context) error {
-		x := b.info.primary
-		key, err := x.key.AppendColumn(ctx, append(make([]byte, 0, 24), x.start...), 0, bounds[0].lo)
+		key, err := b.pointKey(ctx, bounds)
 		if err != nil {
 			return err
 		}

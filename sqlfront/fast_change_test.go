@@ -1,6 +1,7 @@
 package sqlfront
 
 import (
+	"encoding/binary"
 	"fmt"
 	"testing"
 
@@ -29,7 +30,7 @@ func TestFastChange(t *testing.T) {
 			for _, column := range []string{"a", "must", "tiny", "mid", "big", "u", "ubig", "v", "b", "c", "x", "s", "l", "d", "uq"} {
 				for i, v := range append(values[column], values[column]...) {
 					c.execute("UPDATE t SET "+column+" = ? WHERE id = ?", v, int64(1+i%4))
-					c.query("SELECT ROW_COUNT(), FOUND_ROWS(), @@warning_count")
+					c.query("SELECT ROW_COUNT(), FOUND_ROWS()")
 					if n, ok := v.(int64); ok {
 						c.execute("UPDATE t SET a = a + 1, "+column+" = "+column+" - ? WHERE id = ?", n, int64(1+i%4))
 						c.query(fmt.Sprintf("UPDATE t SET %s = %s + %d WHERE id = %d", column, column, n, 1+i%3))
@@ -117,4 +118,72 @@ func TestFastChangeOfNothingLocksNothing(t *testing.T) {
 		c.query("COMMIT")
 	}
 	require.NotZero(t, w.fast.server.fast.direct.Load())
+}
+
+// A table that others have locked to be read is not changed, and its rows are not
+// locked to be changed, while that lasts.
+func TestFastChangeUnderLockTables(t *testing.T) {
+	w := newTwin(t, "CREATE TABLE t (id INT PRIMARY KEY, k INT)", "INSERT INTO t VALUES (1, 1)")
+	c, other := w.session("root", 0), w.session("root", 0)
+	c.query("SET SESSION lock_wait_timeout = 1")
+	for i := range 5 {
+		if i == 4 {
+			other.query("LOCK TABLES t READ")
+		}
+		for _, q := range []string{"UPDATE t SET k = 1 WHERE id = 1", "DELETE FROM t WHERE id = 2", "SELECT k FROM t WHERE id = 1 FOR UPDATE", "INSERT INTO t VALUES (3, 3)"} {
+			answer := c.query(q)
+			require.Equal(t, i == 4, answer[0][0] == 0xFF && binary.LittleEndian.Uint16(answer[0][1:]) == 1205, q)
+		}
+		c.query("DELETE FROM t WHERE id = 3")
+	}
+	other.query("UNLOCK TABLES")
+	require.NotZero(t, w.fast.server.fast.direct.Load())
+}
+
+// Rows of values that columns hold as they are: numbers that the server chooses and
+// those that it is given, defaults, duplicates, what does not fit.
+func TestFastRows(t *testing.T) {
+	w := newTwin(t, "CREATE TABLE a (id SMALLINT PRIMARY KEY AUTO_INCREMENT, k INT NOT NULL DEFAULT 7, c VARCHAR(5) NOT NULL DEFAULT 'd', n INT, UNIQUE KEY (c), KEY (k, n))",
+		"CREATE TABLE m (k INT PRIMARY KEY, id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT, x TEXT, KEY (id))", "CREATE TABLE two (a INT, b VARCHAR(5), c TINYINT UNSIGNED NOT NULL, PRIMARY KEY (b, a))")
+	for _, set := range []string{"SET autocommit = 1", "SET sql_mode = ''", "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO'", "SET autocommit = 0"} {
+		c := w.session("root", 0)
+		c.query(set)
+		state := func() {
+			c.query("SELECT ROW_COUNT(), LAST_INSERT_ID(), FOUND_ROWS()")
+			c.query("SHOW WARNINGS")
+		}
+		for i := range 6 {
+			c.query(fmt.Sprintf("INSERT INTO a (k) VALUES (%d)", i))
+			state()
+			c.execute("INSERT INTO a (c, n) VALUES (?, ?)", fmt.Sprint("x", i), int64(i))
+			state()
+			c.execute("INSERT INTO a (id, k, c) VALUES (?, ?, ?)", []any{int64(100 + 10*i), nil, int64(0), int64(-i), int64(40), int64(32767)}[i], int64(i), fmt.Sprint("y", i))
+			state()
+			c.execute("INSERT INTO a (id, c) VALUES (?, ?), (?, ?), (?, ?)", int64(300+10*i), fmt.Sprint("a", i), nil, fmt.Sprint("b", i), int64(0), fmt.Sprint("c", i%3))
+			state()
+			c.query(fmt.Sprintf("INSERT INTO a (k, c) VALUES (1, 'e%d'), (2, 'e%d'), (3, 'f%d')", i, i%4, i))
+			state()
+			c.query(fmt.Sprintf("INSERT INTO m (k, x) VALUES (%d, NULL), (%d, 'text')", i, 10+i))
+			state()
+			c.execute("INSERT INTO m VALUES (?, ?, ?)", int64(20+i), []any{nil, int64(0), uint64(1 << 62), int64(5), int64(-1), uint64(1 << 63)}[i], "t")
+			state()
+			c.execute("INSERT INTO two VALUES (?, ?, ?)", int64(i), "k", []any{int64(0), int64(255), int64(256), nil, int64(-1), "5"}[i])
+			state()
+			c.execute("INSERT INTO two VALUES (?, ?, ?)", nil, fmt.Sprint(i), int64(1))
+			c.execute("INSERT INTO two VALUES (?, ?, ?)", int64(i), []any{"A", "a", "a ", "sixsix", nil, "\xff"}[i], int64(1))
+			state()
+			c.query("DELETE FROM two WHERE a > 0")
+			c.query(fmt.Sprintf("UPDATE m SET x = 'y' WHERE k = %d", i))
+			c.query(fmt.Sprintf("SELECT x FROM m WHERE k = %d FOR UPDATE", i))
+			state()
+			for _, table := range []string{"a", "m", "two"} {
+				c.query("SELECT * FROM " + table + " ORDER BY 1, 2")
+			}
+			c.query([]string{"COMMIT", "ROLLBACK"}[i%2])
+		}
+		c.query("DELETE FROM a WHERE id < 32767")
+		c.query("DELETE FROM m")
+		c.query("COMMIT")
+	}
+	require.Greater(t, w.fast.server.fast.direct.Load(), uint64(80))
 }

@@ -226,8 +226,11 @@ func (d *differential) selection(n *fastTable) template {
 
 // change is an UPDATE or DELETE of a row by its primary key, or something like it.
 func (d *differential) change(c *twinSession, n *fastTable) {
-	if len(n.changes) < 8 || d.chance(3) {
+	switch {
+	case len(n.changes) < 8 || d.chance(3) && !d.simple:
 		n.changes = append(n.changes, d.changing(n))
+	case d.chance(1):
+		n.changes[d.r.IntN(len(n.changes))] = d.changing(n)
 	}
 	d.run(c, pick(d, n.changes))
 	d.state(c)

@@ -23,6 +23,7 @@ type fastInsert struct {
 	at      int // place of that column; -1: there is none
 	auto    int // place of the AUTO_INCREMENT column's value in a row; -1: it has none
 	rows    int
+	rowsOf  *fastRows // nil: it needs the plan
 }
 
 // tryInsert answers an INSERT of rows from the engine's plan for one of the same
@@ -48,6 +49,9 @@ func (f *fastPath) tryInsert(ctx context.Context, q *fastQuery, p *fastPlan) (bo
 			}
 			p.bound.CompareAndSwap(bound, &next)
 		}), nil
+	}
+	if rows, ok := bound.insert.direct(s, bound.info, n.Assign, q.values); ok {
+		return f.execute(ctx, q, bound, n.Verb, f.inserting(q, bound, rows, bound.insert.chosen(s, n.Assign, q.values)))
 	}
 	rows, ok := bound.insert.tuples(s, n.Assign, q.values)
 	if !ok {
@@ -96,6 +100,7 @@ func newInsert(s *Session, root sql.Node, info *tableInfo, n *fastpath.Statement
 	}
 	own.Destination, own.Source = destination, nil
 	t.root = &own
+	t.rowsOf = newRows(s, t, info, len(n.Assign)/n.Rows)
 	return t
 }
 

@@ -45,6 +45,9 @@ func (f *fastPath) tryTree(ctx context.Context, q *fastQuery, plan *fastPlan) (b
 		s.fast.capture = wanted
 		return false, lesson(func(fields []*querypb.Field) { s.learnTree(plan, bound, wanted, values, fields) }), nil
 	}
+	if bound.locked != nil {
+		return f.execute(ctx, q, bound, n.Verb, f.locked(q, bound, bounds))
+	}
 	if bound.change != nil {
 		if values, ok := bound.change.values(s, bound.info, n.Assign, q.values); ok {
 			return f.execute(ctx, q, bound, n.Verb, f.changing(q, plan, bound, bounds, values))
@@ -104,6 +107,9 @@ func (s *Session) learnTree(plan *fastPlan, bound *boundRead, wanted *captured, 
 	}
 	if usable {
 		next.change = newChange(wanted.root, &next)
+		if next.verb == fastpath.Select && next.locks() {
+			next.locked = newLocked(wanted.root, &next)
+		}
 		plan.bound.CompareAndSwap(bound, &next)
 	} else {
 		plan.bound.CompareAndSwap(bound, bound.missed())
