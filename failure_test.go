@@ -97,7 +97,9 @@ func TestDiskFailure(t *testing.T) {
 			for _, id := range a.soFar() {
 				acked[id] = true
 			}
-			(&machine{t: t, db: checked, acked: acked}).verify()
+			m := &machine{t: t, db: checked, acked: acked}
+			m.verify()
+			m.spread()
 			require.NoError(t, next.Close(context.Background()))
 		})
 	}

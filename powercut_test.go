@@ -42,6 +42,7 @@ func TestPowerCuts(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, len(m.acked), *powerCuts, "too little was acknowledged for the test to mean anything")
 	t.Logf("%d power cuts, %d transactions acknowledged, lost 0", *powerCuts, len(m.acked))
+	m.spread()
 	require.NoError(t, m.db.Close())
 	require.NoError(t, m.node.Close(context.Background()))
 }
@@ -180,14 +181,17 @@ func (m *machine) cut(a *acks) ([]int64, *vfs.MemFS) {
 	return acked, after
 }
 
-// write commits pairs of rows that name each other, until ctx or the node ends.
+// write commits pairs of rows that name each other, until ctx or the node ends. Two rows
+// of different sign are never in one block of rows, and the next pair is elsewhere: two of
+// three pairs are on two shards.
 func write(ctx context.Context, db *sql.DB, id int64, a *acks) {
-	for ; ctx.Err() == nil; id += 2 {
+	for ; ctx.Err() == nil; id += 128 {
+		twin := -id - 1
 		err := RunTx(ctx, db, nil, func(tx *sql.Tx) error {
-			if _, err := tx.ExecContext(ctx, "INSERT INTO p.t VALUES (?, ?)", id, id+1); err != nil {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO p.t VALUES (?, ?)", id, twin); err != nil {
 				return err
 			}
-			_, err := tx.ExecContext(ctx, "INSERT INTO p.t VALUES (?, ?)", id+1, id)
+			_, err := tx.ExecContext(ctx, "INSERT INTO p.t VALUES (?, ?)", twin, id)
 			return err
 		})
 		if err != nil {
@@ -220,4 +224,24 @@ func (m *machine) verify() {
 			require.Fail(m.t, "half of a transaction", "row %d without row %d", id, twin)
 		}
 	}
+}
+
+// spread fails if no pair is on two shards: then nothing was a transaction of several.
+func (m *machine) spread() {
+	m.t.Helper()
+	for id := range m.acked {
+		shards := 0
+		require.NoError(m.t, RunTx(m.t.Context(), m.db, nil, func(tx *sql.Tx) error {
+			for _, row := range []int64{id, -id - 1} {
+				if err := tx.QueryRow("SELECT id FROM p.t WHERE id = ? FOR UPDATE", row).Scan(&row); err != nil {
+					return err
+				}
+			}
+			return tx.QueryRow("SELECT COUNT(DISTINCT shard) FROM rowlock.locks WHERE granted AND shard > 0").Scan(&shards)
+		}))
+		if shards > 1 {
+			return
+		}
+	}
+	require.Fail(m.t, "every transaction was on one shard")
 }

@@ -385,7 +385,7 @@ func every10(from, to int) string {
 
 // Nothing comes into a range that is locked, at none of its ends and on no shard.
 func TestARangeOverBlocksStaysTrue(t *testing.T) {
-	s, db := app(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1000, 1)"+every10(-500, 1500))
+	s, db := appWithBlocks(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1000, 1)"+every10(-500, 1500))
 	require.Equal(t, uint8(newBlocks), s.table("app", "t").Blocks)
 	a, b := connection(t, db), connection(t, db)
 	for _, c := range []struct{ read, change string }{
@@ -523,7 +523,7 @@ func TestWhichTablesHaveBlocks(t *testing.T) {
 // A temporary table's rows, their end with the session, a load of a file, foreign keys:
 // all of them find the rows where they are.
 func TestBlocksElsewhere(t *testing.T) {
-	s, db := app(t, "CREATE TABLE p (id INT AUTO_INCREMENT PRIMARY KEY, v INT)", "CREATE TABLE c (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE)")
+	s, db := appWithBlocks(t, "CREATE TABLE p (id INT AUTO_INCREMENT PRIMARY KEY, v INT)", "CREATE TABLE c (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE)")
 	a := connection(t, db)
 	run(t, a, "CREATE TEMPORARY TABLE x (id INT PRIMARY KEY, v INT, s VARCHAR(20))", strings.Replace(fillRows(500), "INTO t", "INTO x", 1),
 		"UPDATE x SET id = id + 1000 WHERE id BETWEEN 100 AND 399", "DELETE FROM x WHERE id BETWEEN 1200 AND 1299")
@@ -571,7 +571,8 @@ func TestDescriptorsOfBlocks(t *testing.T) {
 
 // A gateway that may not make such tables uses those of others.
 func TestGatewaysOfTwoMinds(t *testing.T) {
-	s, db := app(t)
+	s, db := appWithBlocks(t)
+	s.config.Blocks = nil
 	g := s.second(2)
 	other := g.db("app")
 	run(t, db, "CREATE TABLE t (id INT PRIMARY KEY, v INT, s VARCHAR(20), KEY v (v))")

@@ -73,9 +73,6 @@ func (s *stack) start() {
 	s.coordinator = txn.New(txn.Config{Router: router, Gateway: s.node.Gateway(), Logger: s.logger, ChunkBytes: s.chunk})
 	config := s.config
 	config.Coordinator, config.Logger = s.coordinator, s.logger
-	if config.Blocks == nil {
-		config.Blocks = func() bool { return true }
-	}
 	s.server, err = New(config)
 	require.NoError(s.t, err)
 }

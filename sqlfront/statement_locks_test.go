@@ -84,7 +84,7 @@ func TestWhatAStatementLocks(t *testing.T) {
 		{"SELECT * FROM u WHERE w = 5 AND n = 9 FOR UPDATE",
 			"t:----- u:--x--", "t:----- u:-----"},
 		{"SELECT * FROM t ORDER BY id LIMIT 1 FOR UPDATE",
-			"t:x---- u:-----", "t:x---- u:-----"}, // the rows are one block: one shard has looked
+			"t:xxx-x u:-----", "t:x---- u:-----"},
 		{"SELECT * FROM t WHERE n > 1 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED",
 			"t:--x-- u:-----", "t:--x-- u:-----"},
 		{"SELECT * FROM t JOIN u ON t.id = u.id WHERE t.id = 10 FOR UPDATE",

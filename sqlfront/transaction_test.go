@@ -41,7 +41,16 @@ func execErr(c interface {
 
 // app starts a stack with a database app and the given statements run in it.
 func app(t testing.TB, statements ...string) (*stack, *sql.DB) {
-	s := newStack(t, Config{})
+	return appOf(t, newStack(t, Config{}), statements...)
+}
+
+// appWithBlocks places the rows of its tables by blocks, so that a few are on one shard.
+// With app they are on several.
+func appWithBlocks(t testing.TB, statements ...string) (*stack, *sql.DB) {
+	return appOf(t, newStack(t, Config{Blocks: func() bool { return true }}), statements...)
+}
+
+func appOf(t testing.TB, s *stack, statements ...string) (*stack, *sql.DB) {
 	run(t, s.db("", ""), "CREATE DATABASE app")
 	db := s.db("app", "")
 	run(t, db, statements...)

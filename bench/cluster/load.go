@@ -47,8 +47,8 @@ func newBank(ctx context.Context, c *process.Cluster, accounts int, seed uint64)
 		"CREATE TABLE bank.log (id BIGINT PRIMARY KEY, node INT NOT NULL)"}
 	for first := 0; first < accounts; first += 200 {
 		var rows []string
-		for id := first; id < min(first+200, accounts); id++ {
-			rows = append(rows, fmt.Sprintf("(%d, %d)", id, opening))
+		for n := first; n < min(first+200, accounts); n++ {
+			rows = append(rows, fmt.Sprintf("(%d, %d)", idOf(n), opening))
 		}
 		statements = append(statements, "INSERT INTO bank.accounts VALUES "+strings.Join(rows, ", "))
 	}
@@ -59,6 +59,9 @@ func newBank(ctx context.Context, c *process.Cluster, accounts int, seed uint64)
 	}
 	return b, known(ctx, c, "bank.log")
 }
+
+// idOf is the id of an account, by its number. The journal has numbers.
+func idOf(account int) int { return account * process.Apart }
 
 // known fails unless every node knows a table: CREATE TABLE returns when they do.
 func known(ctx context.Context, c *process.Cluster, table string) error {
@@ -269,10 +272,10 @@ func (c *client) transfer(ctx context.Context, id int64) error {
 	amount := 1 + c.random.IntN(9)
 	err := c.transact(ctx, []string{
 		"BEGIN",
-		fmt.Sprintf("SELECT balance FROM bank.accounts WHERE id = %d FOR UPDATE", min(from, to)),
-		fmt.Sprintf("SELECT balance FROM bank.accounts WHERE id = %d FOR UPDATE", max(from, to)),
-		fmt.Sprintf("UPDATE bank.accounts SET balance = balance - %d WHERE id = %d", amount, from),
-		fmt.Sprintf("UPDATE bank.accounts SET balance = balance + %d WHERE id = %d", amount, to),
+		fmt.Sprintf("SELECT balance FROM bank.accounts WHERE id = %d FOR UPDATE", idOf(min(from, to))),
+		fmt.Sprintf("SELECT balance FROM bank.accounts WHERE id = %d FOR UPDATE", idOf(max(from, to))),
+		fmt.Sprintf("UPDATE bank.accounts SET balance = balance - %d WHERE id = %d", amount, idOf(from)),
+		fmt.Sprintf("UPDATE bank.accounts SET balance = balance + %d WHERE id = %d", amount, idOf(to)),
 		fmt.Sprintf("INSERT INTO bank.journal VALUES (%d, %d, %d, %d)", id, from, to, amount),
 		"COMMIT",
 	})
@@ -333,7 +336,7 @@ func (b *bank) compare(ctx context.Context, db *sql.DB) error {
 	}
 	sum, have := int64(0), make([]int64, b.accounts)
 	err = eachRow(ctx, tx, "SELECT id, balance FROM bank.accounts", 2, func(v []int64) {
-		have[v[0]] = v[1]
+		have[v[0]/process.Apart] = v[1]
 		sum += v[1]
 	})
 	if err != nil {

@@ -46,7 +46,8 @@ func newProbes(ctx context.Context, c *process.Cluster, shards int) (*probes, er
 	}
 	var values []string
 	var ids []int
-	for id := range candidates {
+	for i := range candidates {
+		id := i * process.Apart
 		values = append(values, fmt.Sprintf("(%d, 0)", id))
 		ids = append(ids, id)
 	}

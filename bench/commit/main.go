@@ -87,7 +87,8 @@ const rows = 400
 func prepare(ctx context.Context, db *sql.DB) (map[int][]int, error) {
 	statements := []string{"DROP DATABASE IF EXISTS commits", "CREATE DATABASE commits", "CREATE TABLE commits.t (id INT PRIMARY KEY, v BIGINT NOT NULL)"}
 	var ids []int
-	for id := range rows {
+	for i := range rows {
+		id := i * process.Apart
 		statements = append(statements, fmt.Sprintf("INSERT INTO commits.t VALUES (%d, 0)", id))
 		ids = append(ids, id)
 	}

@@ -89,7 +89,7 @@ func (w *workload) prepare(ctx context.Context, address string) error {
 		"CREATE TABLE crash.entries (client INT, seq BIGINT, PRIMARY KEY (client, seq))",
 	}
 	for id := range w.settings.accounts {
-		statements = append(statements, fmt.Sprintf("INSERT INTO crash.accounts VALUES (%d, %d)", id, opening))
+		statements = append(statements, fmt.Sprintf("INSERT INTO crash.accounts VALUES (%d, %d)", idOf(id), opening))
 	}
 	for _, s := range statements {
 		if _, err := db.ExecContext(ctx, s); err != nil {
@@ -98,6 +98,9 @@ func (w *workload) prepare(ctx context.Context, address string) error {
 	}
 	return nil
 }
+
+// idOf is the id of an account, by its number. The journal has numbers.
+func idOf(account int) int { return account * process.Apart }
 
 // run starts the clients; the channel closes when all have met the end of the
 // server or of ctx.
@@ -158,10 +161,10 @@ func (w *workload) step(ctx context.Context, c *client, db *sql.DB, seq int64) e
 	attempts := int64(0)
 	err := rowlock.RunTx(ctx, db, nil, func(tx *sql.Tx) error {
 		attempts++
-		if _, err := tx.ExecContext(ctx, "UPDATE accounts SET balance = balance - ? WHERE id = ?", amount, source); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE accounts SET balance = balance - ? WHERE id = ?", amount, idOf(source)); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE accounts SET balance = balance + ? WHERE id = ?", amount, target); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE accounts SET balance = balance + ? WHERE id = ?", amount, idOf(target)); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, "INSERT INTO journal VALUES (?, ?, ?, ?, ?)", c.id, seq, source, target, amount)
@@ -244,8 +247,8 @@ func (w *workload) balances(ctx context.Context, db *sql.DB) error {
 	err = eachRow(ctx, db, "SELECT id, balance FROM accounts", 2, func(v []int64) {
 		sum += v[1]
 		seen++
-		if want[v[0]] != v[1] {
-			wrong = append(wrong, fmt.Sprintf("account %d has %d, its journal says %d", v[0], v[1], want[v[0]]))
+		if n := v[0] / process.Apart; want[n] != v[1] {
+			wrong = append(wrong, fmt.Sprintf("account %d has %d, its journal says %d", n, v[1], want[n]))
 		}
 	})
 	switch {

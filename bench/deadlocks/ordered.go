@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/rowlockdb/rowlock/bench/process"
 )
 
 const (
@@ -55,7 +57,7 @@ func ascend(ctx context.Context, db *sql.DB, ids []int) error {
 	}
 	defer tx.Rollback()
 	for _, id := range ids {
-		if _, err := tx.ExecContext(ctx, "UPDATE deadlocks.t SET v = v + 1 WHERE id = ?", id); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE deadlocks.t SET v = v + 1 WHERE id = ?", id*process.Apart); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
+
+	"github.com/rowlockdb/rowlock/bench/process"
 )
 
 // rowCount is enough for every parallel cycle to find rows of its own on every
@@ -21,7 +23,8 @@ type table struct {
 // are.
 func prepare(ctx context.Context, db *sql.DB) (*table, error) {
 	var values []string
-	for id := range rowCount {
+	for i := range rowCount {
+		id := i * process.Apart
 		values = append(values, fmt.Sprintf("(%d, 0)", id))
 	}
 	for _, q := range []string{
@@ -34,7 +37,8 @@ func prepare(ctx context.Context, db *sql.DB) (*table, error) {
 		}
 	}
 	t := &table{rows: map[int][]int{}}
-	for id := range rowCount {
+	for i := range rowCount {
+		id := i * process.Apart
 		s, err := shardOf(ctx, db, id)
 		if err != nil {
 			return nil, fmt.Errorf("find the shard of a row: %w", err)

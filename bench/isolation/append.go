@@ -126,7 +126,7 @@ func (l *appends) fresh(ctx context.Context, s *session, key int32) {
 	if l.late(key) || s.ready(ctx) != nil {
 		return
 	}
-	if _, err := s.exec(ctx, "INSERT INTO lists VALUES (?, ?, ?, '')", key, key/2, key+1); err != nil && code(err) == 0 {
+	if _, err := s.exec(ctx, "INSERT INTO lists VALUES (?, ?, ?, '')", idOf(key), key/2, idOf(key+1)); err != nil && code(err) == 0 {
 		s.drop()
 	}
 }
@@ -139,7 +139,7 @@ func (l *appends) operate(ctx context.Context, s *session, txn *history.Txn, how
 	case appendOp:
 		return l.append(ctx, s, txn, how, op.key)
 	case pointOp:
-		return l.read(ctx, s, txn, []int32{op.key}, "SELECT id, v FROM lists WHERE id = ?", op.key)
+		return l.read(ctx, s, txn, []int32{op.key}, "SELECT id, v FROM lists WHERE id = ?", idOf(op.key))
 	case pairOp:
 		pair := op.key / 2
 		return l.read(ctx, s, txn, []int32{2 * pair, 2*pair + 1}, "SELECT id, v FROM lists WHERE pair = ?", pair)
@@ -150,9 +150,9 @@ func (l *appends) operate(ctx context.Context, s *session, txn *history.Txn, how
 				keys = append(keys, key)
 			}
 		}
-		return l.read(ctx, s, txn, keys, "SELECT id, v FROM lists WHERE id IN (?, ?, ?)", op.key, op.more[0], op.more[1])
+		return l.read(ctx, s, txn, keys, "SELECT id, v FROM lists WHERE id IN (?, ?, ?)", idOf(op.key), idOf(op.more[0]), idOf(op.more[1]))
 	case rangeOp:
-		return l.read(ctx, s, txn, []int32{op.key, op.key + 1, op.key + 2}, "SELECT id, v FROM lists WHERE id BETWEEN ? AND ?", op.key, op.key+2)
+		return l.read(ctx, s, txn, []int32{op.key, op.key + 1, op.key + 2}, "SELECT id, v FROM lists WHERE id BETWEEN ? AND ?", idOf(op.key), idOf(op.key+2))
 	default:
 		return l.join(ctx, s, txn, op.key)
 	}
@@ -164,12 +164,12 @@ func (l *appends) append(ctx context.Context, s *session, txn *history.Txn, how 
 	// Entered first: the statement may have an effect though it is not answered.
 	txn.Ops = append(txn.Ops, history.Op{Kind: history.Append, Key: key, Value: value})
 	if how != autocommit && !l.late(key) && s.random.IntN(4) != 0 {
-		n, err := s.exec(ctx, "UPDATE lists SET v = CONCAT(v, ?) WHERE id = ?", text, key)
+		n, err := s.exec(ctx, "UPDATE lists SET v = CONCAT(v, ?) WHERE id = ?", text, idOf(key))
 		if err != nil || n > 0 {
 			return err
 		}
 	}
-	_, err := s.exec(ctx, "INSERT INTO lists VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE v = CONCAT(v, ?)", key, key/2, key+1, text, text)
+	_, err := s.exec(ctx, "INSERT INTO lists VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE v = CONCAT(v, ?)", idOf(key), key/2, idOf(key+1), text, text)
 	return err
 }
 
@@ -181,13 +181,14 @@ func (l *appends) read(ctx context.Context, s *session, txn *history.Txn, keys [
 	var bad error
 	err := s.each(ctx, []any{&id, &v}, func() {
 		list, err := parseList(v)
-		if _, twice := found[id]; twice && err == nil {
+		key := keyOf(id)
+		if _, twice := found[key]; twice && err == nil {
 			err = fmt.Errorf("%s returned row %d twice", query, id)
 		}
 		if err != nil {
 			bad = err
 		}
-		found[id] = list
+		found[key] = list
 	}, query, args...)
 	if err != nil {
 		return err
@@ -200,7 +201,7 @@ func (l *appends) read(ctx context.Context, s *session, txn *history.Txn, keys [
 		delete(found, key)
 	}
 	for _, key := range sorted(found) {
-		s.strange(fmt.Errorf("%s %v returned row %d", query, args, key))
+		s.strange(fmt.Errorf("%s %v returned row %d", query, args, idOf(key)))
 	}
 	return nil
 }
@@ -216,7 +217,7 @@ func (l *appends) join(ctx context.Context, s *session, txn *history.Txn, key in
 			}
 			txn.Ops = append(txn.Ops, history.Op{Kind: history.ReadList, Key: key + int32(i), List: list})
 		}
-	}, "SELECT a.v, b.v FROM lists a JOIN lists b ON b.id = a.follower WHERE a.id = ?", key)
+	}, "SELECT a.v, b.v FROM lists a JOIN lists b ON b.id = a.follower WHERE a.id = ?", idOf(key))
 }
 
 func parseList(text []byte) ([]int32, error) {
@@ -243,7 +244,7 @@ func (l *appends) finish(ctx context.Context, s *session) error {
 			keys[i] = key + int32(i)
 		}
 		txn := history.Txn{Process: s.id, Begin: s.tick()}
-		if err := l.read(ctx, s, &txn, keys, "SELECT id, v FROM lists WHERE id BETWEEN ? AND ?", key, key+chunk-1); err != nil {
+		if err := l.read(ctx, s, &txn, keys, "SELECT id, v FROM lists WHERE id BETWEEN ? AND ?", idOf(key), idOf(key+chunk-1)); err != nil {
 			return err
 		}
 		txn.End, txn.Outcome = s.tick(), history.Committed

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rowlockdb/rowlock/bench/isolation/history"
+	"github.com/rowlockdb/rowlock/bench/process"
 )
 
 // bank is the load "bank": money moves between accounts, their sum does not.
@@ -30,7 +31,7 @@ func newBank(r *execution) load {
 func (l *bank) tables() []string {
 	statements := []string{"CREATE TABLE accounts (id INT PRIMARY KEY, branch INT NOT NULL, balance BIGINT NOT NULL, KEY by_branch (branch))"}
 	for id := range l.lists {
-		statements = append(statements, fmt.Sprintf("INSERT INTO accounts VALUES (%d, %d, %d)", id, id%branches, opening))
+		statements = append(statements, fmt.Sprintf("INSERT INTO accounts VALUES (%d, %d, %d)", id*process.Apart, id%branches, opening))
 	}
 	return statements
 }
@@ -58,7 +59,7 @@ func (l *bank) step(ctx context.Context, s *session) error {
 
 // transfer moves an amount.
 func (l *bank) transfer(ctx context.Context, s *session, source, target, amount int) error {
-	for _, half := range []struct{ id, amount int }{{source, -amount}, {target, amount}} {
+	for _, half := range []struct{ id, amount int }{{source * process.Apart, -amount}, {target * process.Apart, amount}} {
 		if !l.writesBack || s.random.IntN(2) == 0 {
 			if _, err := s.exec(ctx, "UPDATE accounts SET balance = balance + ? WHERE id = ?", half.amount, half.id); err != nil {
 				return err

@@ -74,7 +74,7 @@ func (l *ddl) change(ctx context.Context, s *session) error {
 const rowsOfSession = 50
 
 func (l *ddl) write(ctx context.Context, s *session) error {
-	id := int32(s.id*rowsOfSession + s.random.IntN(rowsOfSession))
+	id := idOf(int32(s.id*rowsOfSession + s.random.IntN(rowsOfSession)))
 	rows := l.owners[s.id]
 	if rows[id] == nil {
 		rows[id] = &row{may: []*int32{nil}}

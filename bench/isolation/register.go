@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rowlockdb/rowlock/bench/isolation/history"
+	"github.com/rowlockdb/rowlock/bench/process"
 )
 
 // registers is the load "register": rows hold one number, which is overwritten.
@@ -74,12 +75,12 @@ func (l *registers) write(ctx context.Context, s *session, txn *history.Txn, key
 	if s.random.IntN(4) == 0 {
 		statement = "REPLACE INTO registers VALUES (?, ?, ?)"
 	}
-	_, err := s.exec(ctx, statement, key, key/2, value)
+	_, err := s.exec(ctx, statement, idOf(key), key/2, value)
 	return err
 }
 
 func (l *registers) read(ctx context.Context, s *session, txn *history.Txn, key int32) error {
-	query, arg, keys := "SELECT id, v FROM registers WHERE id = ?", key, []int32{key}
+	query, arg, keys := "SELECT id, v FROM registers WHERE id = ?", idOf(key), []int32{key}
 	switch s.random.IntN(8) {
 	case 0:
 		query += " FOR UPDATE"
@@ -90,7 +91,7 @@ func (l *registers) read(ctx context.Context, s *session, txn *history.Txn, key 
 	}
 	found := map[int32]int32{}
 	var id, v int32
-	if err := s.each(ctx, []any{&id, &v}, func() { found[id] = v }, query, arg); err != nil {
+	if err := s.each(ctx, []any{&id, &v}, func() { found[keyOf(id)] = v }, query, arg); err != nil {
 		return err
 	}
 	for _, key := range keys {
@@ -103,7 +104,7 @@ func (l *registers) finish(ctx context.Context, s *session) error {
 	txn := history.Txn{Process: s.id, Begin: s.tick()}
 	found := map[int32]int32{}
 	var id, v int32
-	if err := s.each(ctx, []any{&id, &v}, func() { found[id] = v }, "SELECT id, v FROM registers"); err != nil {
+	if err := s.each(ctx, []any{&id, &v}, func() { found[keyOf(id)] = v }, "SELECT id, v FROM registers"); err != nil {
 		return err
 	}
 	for key := range l.slots.top.Load() + 1 {
@@ -157,7 +158,7 @@ func (l *forks) step(ctx context.Context, s *session) error {
 func (l *forks) one(ctx context.Context, s *session, txn *history.Txn, key int32) error {
 	value := l.value.Add(1)
 	txn.Ops = []history.Op{{Kind: history.Write, Key: key, Value: value}}
-	_, err := s.exec(ctx, "INSERT INTO forks VALUES (?, ?)", key, value)
+	_, err := s.exec(ctx, "INSERT INTO forks VALUES (?, ?)", key*process.Apart, value)
 	return err
 }
 
@@ -165,7 +166,7 @@ func (l *forks) both(ctx context.Context, s *session, txn *history.Txn, group in
 	first := s.random.Int32N(2)
 	for _, key := range []int32{2*group + first, 2*group + 1 - first} {
 		op := history.Op{Kind: history.Read, Key: key}
-		if err := s.each(ctx, []any{&op.Value}, func() {}, "SELECT v FROM forks WHERE id = ?", key); err != nil {
+		if err := s.each(ctx, []any{&op.Value}, func() {}, "SELECT v FROM forks WHERE id = ?", key*process.Apart); err != nil {
 			return err
 		}
 		txn.Ops = append(txn.Ops, op)

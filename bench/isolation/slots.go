@@ -3,6 +3,8 @@ package main
 import (
 	"math/rand/v2"
 	"sync/atomic"
+
+	"github.com/rowlockdb/rowlock/bench/process"
 )
 
 // slots are the keys in use. A key that was written often enough makes way for a
@@ -18,6 +20,12 @@ type slot struct {
 	key    atomic.Int32
 	writes atomic.Int32
 }
+
+// idOf is the row of a key. Three keys are in one block of rows, and so on one shard;
+// what has more is on several.
+func idOf(key int32) int32 { return key/3*process.Apart + key%3 }
+
+func keyOf(id int32) int32 { return id/process.Apart*3 + id%process.Apart }
 
 func newSlots(n, length int) *slots {
 	s := &slots{all: make([]slot, n), length: int32(length)}

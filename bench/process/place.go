@@ -6,6 +6,11 @@ import (
 	"fmt"
 )
 
+// Apart is so far from each other that rows of these ids have nothing to do with one
+// another: neighbours share a shard, 128 at a time. It is odd, so that id % n is as
+// good as the number of the row.
+const Apart = 1001
+
 // Place finds out on which shard each of the rows of a table with these ids
 // lies: it locks one after the other and looks where the lock is. Nobody else
 // may hold locks meanwhile.

@@ -76,7 +76,8 @@ func (w *world) prepare(ctx context.Context) error {
 	defer db.Close()
 	statements := []string{"CREATE DATABASE bank", "CREATE TABLE bank.accounts (id INT PRIMARY KEY, balance BIGINT NOT NULL)"}
 	var ids []int
-	for id := range accounts {
+	for i := range accounts {
+		id := i * process.Apart
 		statements = append(statements, fmt.Sprintf("INSERT INTO bank.accounts VALUES (%d, %d)", id, opening))
 		ids = append(ids, id)
 	}
