@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -76,6 +77,33 @@ func TestCachedReads(t *testing.T) {
 		require.Empty(t, got)
 	}
 	w.checksumsAgree()
+}
+
+// TestCachedReadsOfManyKeys: a request of many keys finds what is cached, and leaves there
+// what it is.
+func TestCachedReadsOfManyKeys(t *testing.T) {
+	w := newTrio(t)
+	a := w.shards[1][0]
+	w.put(a, "x", "1")
+	w.warm(a, "x")
+	keys := []storage.Key{storage.Key("x")}
+	for i := 1; i < manyKeys; i++ {
+		keys = append(keys, fmt.Append(nil, "many", i))
+	}
+	known := func() (n int) {
+		for _, k := range keys {
+			if _, ok := a.c.Space.Cached(k, storage.MaxTimestamp); ok {
+				n++
+			}
+		}
+		return n
+	}
+	for _, c := range []struct{ keys, known int }{{manyKeys, 1}, {manyKeys - 1, manyKeys - 1}} {
+		response, err := a.Read(w.ctx(), &ReadRequest{At: w.now(), Keys: keys[:c.keys]})
+		require.NoError(t, err)
+		require.Equal(t, "1", string(response.Rows[0].Value))
+		require.Equal(t, c.known, known())
+	}
 }
 
 // TestCachedReadsKeepTheFence: what is read without a snapshot is too old if the fence

@@ -267,10 +267,18 @@ func (r *Replica) keptUp(t *tenure, at storage.Timestamp) error {
 	return nil
 }
 
+// manyKeys of one request are no rows that are wanted again and again: the cache of rows
+// is asked for them, but keeps what it has.
+const manyKeys = 64
+
 // keysIn reads the keys that were not cached.
 func (r *Replica) keysIn(snap *storage.Snapshot, q *ReadRequest, response *ReadResponse, missed []int) error {
+	get := snap.GetVersion
+	if len(q.Keys) >= manyKeys {
+		get = snap.PassVersion
+	}
 	for _, i := range missed {
-		read, err := snap.GetVersion(q.Keys[i], q.At)
+		read, err := get(q.Keys[i], q.At)
 		if err != nil {
 			return r.failed(err)
 		}

@@ -92,15 +92,25 @@ func (b *Batch) SetApplied(a Applied) {
 // wait for the disk; see Engine.Sync. After an error the caller must stop: the
 // store cannot take writes any more.
 func (b *Batch) Commit() error {
-	c := b.space.e.rows
+	c, w := b.space.e.rows, b.space.swap
 	if c == nil {
 		return b.commit()
 	}
+	if !w.rows.begin() {
+		err := b.commit()
+		if err == nil { // or else nothing is filled in ever: who knows what the store has
+			w.rows.end()
+		}
+		return err
+	}
 	// The store may let go of the batch's memory when it has taken it, not of the bytes.
-	repr, life := b.b.Repr(), b.space.swap.count.Load()
-	hashes, known := c.begin(repr, life, b.hashes[:0])
-	if err := b.commit(); err != nil {
-		return err // the keys stay busy: who knows what the store has of them
+	repr := b.b.Repr()
+	late := mutated("0084.marked-after-the-store") && b.commit() == nil
+	hashes, life, known := c.begin(repr, &w.count, b.hashes[:0])
+	if !late {
+		if err := b.commit(); err != nil {
+			return err // the keys stay busy: who knows what the store has of them
+		}
 	}
 	c.end(repr, life, hashes, known)
 	return nil

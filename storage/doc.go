@@ -52,7 +52,9 @@
 // # Rows without the store
 //
 // The newest version of keys that were read by [Snapshot.GetVersion], or that they have
-// none, is remembered: [Space.Cached] finds it without an iterator. What it finds is what
+// none, is remembered as soon as somebody has asked for any key of the space with
+// [Space.Cached], which finds it without an iterator. Until then commits to the space do
+// nothing for it: a replica that only applies its log pays nothing. What it finds is what
 // a snapshot opened in that moment would read, so whoever opens a snapshot to read one
 // key may ask it first, and check afterwards what he checks after opening a snapshot.
 // Several keys are read in several moments; who needs them as of one takes a snapshot,
@@ -60,15 +62,19 @@
 //
 // The order that makes it so:
 //
-//	commit:  mark keys busy, store takes the batch, batch is visible, count of ended
-//	         commits rises, entries change and marks go
-//	reader:  read the count, open the iterator, read, then remember, unless a mark is
-//	         there or the set has changed since the count was read
+//	commit:  mark keys busy, read the count of swaps, store takes the batch, batch is
+//	         visible, count of ended commits rises, entries change and marks go
+//	reader:  read the count of ended commits, open the iterator, read, then remember,
+//	         unless a mark is there or the set has changed since the count was read
 //	swap:    count of swaps rises to odd, the store swaps, it rises to even; an entry
 //	         belongs to the even count that its iterator was opened under
+//	first:   a commit that makes no marks counts itself, and then looks whether somebody
+//	         has asked; a reader remembers only if before it opened its iterator somebody
+//	         had asked and, looked at after that, no such commit was under way
 //
 // Batch.Commit goes over the records of the batch itself, so no change of a version can
-// forget to tell; one of a kind that it does not know panics before the store takes it.
+// forget to tell; where marks are made, one of a kind that it does not know panics before
+// the store takes it.
 // After a failed commit the keys stay busy. The cache begins empty with each process.
 //
 // # What it does not do

@@ -14,6 +14,7 @@ type Moment struct {
 	snap   Snapshot
 	spaces []*Space
 	lives  []uint64 // of the spaces
+	fills  bool     // what is read goes into the cache of rows
 	last   int      // the space that was read last
 }
 
@@ -21,6 +22,11 @@ type Moment struct {
 // engine: everything committed to any of them before the call, nothing after it.
 func MomentOf(spaces []*Space) (*Moment, error) {
 	e := spaces[0].e
+	fills := true
+	for _, s := range spaces {
+		s.swap.rows.follow()
+		fills = s.swap.rows.ready() && fills
+	}
 	ticket := e.rows.ticket()
 	counts := make([]uint64, len(spaces))
 	for {
@@ -35,7 +41,7 @@ func MomentOf(spaces []*Space) (*Moment, error) {
 			return nil, wrap(err, "open a moment of %d spaces", len(spaces))
 		}
 		if unswapped(spaces, counts) {
-			return &Moment{iter: it, snap: Snapshot{ticket: ticket}, spaces: spaces, lives: counts}, nil
+			return &Moment{iter: it, snap: Snapshot{ticket: ticket}, spaces: spaces, lives: counts, fills: fills}, nil
 		}
 		if err := it.Close(); err != nil {
 			return nil, wrap(err, "open a moment of %d spaces", len(spaces))
@@ -64,7 +70,7 @@ func (m *Moment) Snapshot(s *Space) *Snapshot {
 	snap.narrow = true // to whatever was read last
 	snap.life = noLife
 	for range m.spaces {
-		if m.spaces[m.last].swap == s.swap {
+		if m.fills && m.spaces[m.last].swap == s.swap {
 			snap.life = m.lives[m.last]
 			break
 		}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/bits"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
@@ -17,7 +16,7 @@ import (
 //
 // Three rules make that true:
 //
-//   - A commit marks the sets of its keys as busy before the store takes the batch,
+//   - A commit to a space that is followed marks the sets of its keys as busy before the store takes the batch,
 //     and takes the mark away when the batch is visible, with the entries changed in
 //     the same step. Nothing is read from a busy set: in between, nobody could tell
 //     whether the store has the old version or the new one.
@@ -28,13 +27,15 @@ import (
 //     what was read in an earlier life is not found any more.
 //
 // A commit changes only entries that are there: what it writes is the newest version
-// only where that is known, and a key that nobody reads by itself, as on a follower or
-// while much is loaded, takes no room.
+// only where that is known, and a key that nobody has looked up takes no room.
 //
 // Entries lie in byte arrays without pointers, filled like a ring: the oldest goes.
-// One that is read when it has grown old is written again.
+// One that is read when it has grown old is written again. Where many small rows fall
+// on one set, its ways are what is scarce: then one goes that was not read since its
+// turn came last.
 type rows struct {
 	stripes []stripe
+	largest int           // entry that is kept
 	ended   atomic.Uint64 // commits that are visible
 }
 
@@ -49,11 +50,11 @@ func newRows(size int64) *rows {
 	}
 	each := uint64(size) / n
 	chunk := min(rowChunk, each&^7)
-	c := &rows{stripes: make([]stripe, n)}
+	c := &rows{stripes: make([]stripe, n), largest: int(chunk / 4)}
 	for i := range c.stripes {
 		s := &c.stripes[i]
 		s.chunk = chunk
-		s.chunks = make([][]byte, max(1, each*15/16/chunk))
+		s.chunks = make([][]byte, max(1, each*rowShare/(rowShare+rowSetSize)/chunk))
 		s.size = chunk * uint64(len(s.chunks))
 		s.head = s.size
 		s.sets = make([]rowSet, max(1, s.size/rowShare))
@@ -86,17 +87,18 @@ func (c *rows) get(key []byte, life uint64, at Timestamp) (commit Timestamp, sto
 	s, set := c.place(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, slot := s.look(set, h, key, life)
+	e, way := s.look(set, h, key, life)
 	if e == nil {
 		return 0, nil, false
 	}
 	if commit = e.commit(); commit > at {
+		s.hits, s.misses = s.hits-1, s.misses+1
 		return 0, nil, false
 	}
 	if v := e.stored(); len(v) > 0 {
 		stored = append(make([]byte, 0, len(v)), v...)
 	}
-	if !s.young(*slot) {
+	if slot := &set.slots[way]; !s.young(*slot) {
 		s.write(slot, h, key, life, commit, stored)
 	}
 	return commit, stored, true
@@ -118,6 +120,9 @@ func (c *rows) newest(key []byte, life uint64) (commit Timestamp, ok bool) {
 // fill puts in what an iterator found that was opened after the ticket was drawn,
 // in the life of the space that the iterator belongs to.
 func (c *rows) fill(key []byte, life, ticket uint64, commit Timestamp, stored []byte) {
+	if life == noLife || entryHeader+len(key)+len(stored) > c.largest {
+		return
+	}
 	h := xxhash.Sum64(key)
 	s, set := c.place(h)
 	s.mu.Lock()
@@ -131,22 +136,13 @@ func (c *rows) fill(key []byte, life, ticket uint64, commit Timestamp, stored []
 	if e, _ := s.find(set, h, key, life); e != nil {
 		return
 	}
-	slot := &set.slots[set.next%rowWays]
-	for i := range set.slots {
-		if !s.alive(set.slots[i]) {
-			slot = &set.slots[i]
-			break
-		}
-	}
-	if s.alive(*slot) {
-		set.next++
-	}
-	s.write(slot, h, key, life, commit, stored)
+	s.write(s.victim(set), h, key, life, commit, stored)
 }
 
 // begin makes the sets of all keys busy whose versions a batch changes, in the order
-// of its records. It returns their hashes, and whether any of them is known.
-func (c *rows) begin(repr []byte, life uint64, hashes []uint64) (_ []uint64, known bool) {
+// of its records. It returns their hashes, whether any of them is known, and the life of
+// the space, looked at when a key is busy: nothing is filled in of any later one then.
+func (c *rows) begin(repr []byte, lives *atomic.Uint64, hashes []uint64) (_ []uint64, life uint64, known bool) {
 	eachVersion(repr, func(key []byte, _ Timestamp, _ []byte, _ bool) {
 		h := xxhash.Sum64(key)
 		hashes = append(hashes, h)
@@ -154,11 +150,12 @@ func (c *rows) begin(repr []byte, life uint64, hashes []uint64) (_ []uint64, kno
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		set.busy++
+		life = lives.Load()
 		if e, _ := s.find(set, h, key, life); e != nil {
 			known = true
 		}
 	})
-	return hashes, known
+	return hashes, life, known
 }
 
 // end takes the marks away again when the batch is visible, and changes what is known
@@ -218,7 +215,7 @@ func (c *rows) figures() (hits, misses, bytes uint64) {
 		s := &c.stripes[i]
 		s.mu.Lock()
 		hits, misses = hits+s.hits, misses+s.misses
-		bytes += s.used + uint64(len(s.sets))*uint64(unsafe.Sizeof(rowSet{}))
+		bytes += s.used + uint64(len(s.sets))*rowSetSize
 		s.mu.Unlock()
 	}
 	return hits, misses, bytes

@@ -60,10 +60,15 @@ func (s *Snapshot) Get(k Key, at Timestamp) (Read, error) {
 
 // GetVersion is Get without the intent, which it leaves nil and does not look
 // for: for who knows that none matters to him. It is one seek, and the next one who
-// wants the key may find it with Space.Cached.
+// wants the key may find it with Space.Cached, if the snapshot was opened after somebody
+// had asked there for any key of the space.
 func (s *Snapshot) GetVersion(k Key, at Timestamp) (Read, error) {
 	return s.getVersion(k, at, s.space.e.rows)
 }
+
+// PassVersion is GetVersion for who reads many keys, most of them once: Space.Cached
+// will not find them.
+func (s *Snapshot) PassVersion(k Key, at Timestamp) (Read, error) { return s.getVersion(k, at, nil) }
 
 func (s *Snapshot) getVersion(k Key, at Timestamp, c *rows) (Read, error) {
 	if s.err != nil {
@@ -82,6 +87,9 @@ func (s *Snapshot) getVersion(k Key, at Timestamp, c *rows) (Read, error) {
 func (s *Snapshot) version(at Timestamp, c *rows) (r Read, err error) {
 	n := len(s.key)
 	s.widen()
+	if c != nil && mutated("0084.ticket-after-the-iterator") {
+		s.ticket = c.ticket()
+	}
 	if !s.iter.SeekPrefixGE(s.key) {
 		if err = s.iter.Error(); err == nil && c != nil {
 			c.fill(s.key, s.life, s.ticket, 0, nil)

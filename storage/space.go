@@ -42,6 +42,7 @@ func (s *Space) NewBatch() *Batch { return &Batch{space: s, b: s.e.db.NewBatch()
 // iterator, and keeps the tables and memtables of its time alive until it is
 // closed; for long work use StreamSnapshot.
 func (s *Space) Snapshot() *Snapshot {
+	fills := s.swap.rows.ready()
 	snap := &Snapshot{space: s, ticket: s.e.rows.ticket()}
 	snap.key = snap.keyArray[:0]
 	it, life, err := s.open(&s.all)
@@ -49,7 +50,10 @@ func (s *Space) Snapshot() *Snapshot {
 		snap.err = wrap(err, "open snapshot of space %d", s.id)
 		return snap
 	}
-	snap.iter, snap.life = it, life
+	snap.iter, snap.life = it, noLife
+	if fills {
+		snap.life = life
+	}
 	return snap
 }
 
@@ -60,6 +64,7 @@ func (s *Space) Cached(k Key, at Timestamp) (r Read, ok bool) {
 	if c == nil || life%2 != 0 {
 		return Read{}, false
 	}
+	s.swap.rows.follow()
 	var buf [96]byte
 	commit, stored, ok := c.get(appendRecordKey(buf[:0], s.id, kindVersion, k), life, at)
 	if !ok || commit == 0 {
@@ -78,6 +83,7 @@ func (s *Space) CachedNewest(k Key) (commit Timestamp, ok bool) {
 	if c == nil || life%2 != 0 {
 		return 0, false
 	}
+	s.swap.rows.follow()
 	var buf [96]byte
 	return c.newest(appendRecordKey(buf[:0], s.id, kindVersion, k), life)
 }
@@ -113,7 +119,8 @@ func (s *Space) Size() (bytes uint64, err error) {
 
 // Destroy removes everything of the space, durably, in one step. It must have
 // returned before a replica with another identity may use the space. Open
-// snapshots keep seeing what they saw.
+// snapshots keep seeing what they saw. Like Restore it must not run beside commits to
+// the space, nor twice at once, nor beside Restore.
 func (s *Space) Destroy() error {
 	err := s.take(nil)
 	if err == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"sync"
+	"unsafe"
 )
 
 // stripe is an independent part of the cache.
@@ -24,7 +25,8 @@ type stripe struct {
 type rowSet struct {
 	ended uint64 // of rows, when a commit to one of its keys was last visible
 	busy  uint32 // changes under way
-	next  uint32 // the way that goes next
+	next  uint16 // the way whose turn it is to go
+	used  uint16 // a bit for each way that was read since its last turn
 	slots [rowWays]uint64
 }
 
@@ -33,7 +35,8 @@ const (
 	rowStripes = 256
 	rowChunk   = 64 << 10
 	// rowShare is how many bytes of entries there are for a set.
-	rowShare = 1 << 10
+	rowShare   = 512
+	rowSetSize = uint64(unsafe.Sizeof(rowSet{}))
 	// A slot is 16 bits of the hash and the offset of the entry; 0 is none.
 	offsetBits = 48
 	offsetMask = 1<<offsetBits - 1
@@ -60,49 +63,67 @@ func (set *rowSet) settle(ended uint64) {
 }
 
 // look looks for an entry that may be read, and counts.
-func (s *stripe) look(set *rowSet, h uint64, key []byte, life uint64) (entry, *uint64) {
+func (s *stripe) look(set *rowSet, h uint64, key []byte, life uint64) (e entry, way int) {
 	if set.busy > 0 && !mutated("0084.busy-rows-are-read") {
 		s.misses++
-		return nil, nil
+		return nil, 0
 	}
-	e, slot := s.find(set, h, key, life)
-	if e == nil {
+	if e, way = s.find(set, h, key, life); e == nil {
 		s.misses++
 	} else {
 		s.hits++
+		set.used |= 1 << way
 	}
-	return e, slot
+	return e, way
 }
 
 // put changes the entry of a key, if there is one that is not newer.
 func (s *stripe) put(set *rowSet, h uint64, key []byte, life uint64, commit Timestamp, stored []byte) {
-	e, slot := s.find(set, h, key, life)
+	e, way := s.find(set, h, key, life)
 	if e == nil || commit < e.commit() && !mutated("0084.older-replaces") {
 		return
 	}
-	s.write(slot, h, key, life, commit, stored)
+	s.write(&set.slots[way], h, key, life, commit, stored)
 }
 
 // remove forgets a key whose newest version goes.
 func (s *stripe) remove(set *rowSet, h uint64, key []byte, life uint64, commit Timestamp) {
-	if e, slot := s.find(set, h, key, life); e != nil && commit == e.commit() && !mutated("0084.removed-rows-stay") {
-		*slot = 0
+	if e, way := s.find(set, h, key, life); e != nil && commit == e.commit() && !mutated("0084.removed-rows-stay") {
+		set.slots[way] = 0
 	}
 }
 
-// find returns the entry of a key and its slot.
-func (s *stripe) find(set *rowSet, h uint64, key []byte, life uint64) (entry, *uint64) {
+// victim returns the slot for a new entry: an empty one, or else that of a way which was
+// not read since its last turn.
+func (s *stripe) victim(set *rowSet) *uint64 {
 	for i := range set.slots {
-		slot := &set.slots[i]
-		if *slot == 0 || *slot&^offsetMask != tag(h) || !s.alive(*slot) {
-			continue
-		}
-		e := s.at(*slot & offsetMask)
-		if bytes.Equal(e.key(), key) && (e.life() == life || mutated("0084.lives-are-mixed-up")) {
-			return e, slot
+		if !s.alive(set.slots[i]) {
+			set.used &^= 1 << i
+			return &set.slots[i]
 		}
 	}
-	return nil, nil
+	for {
+		i := set.next % rowWays
+		set.next++
+		if set.used&(1<<i) == 0 {
+			return &set.slots[i]
+		}
+		set.used &^= 1 << i
+	}
+}
+
+// find returns the entry of a key and its way.
+func (s *stripe) find(set *rowSet, h uint64, key []byte, life uint64) (e entry, way int) {
+	for i, slot := range set.slots {
+		if slot == 0 || slot&^offsetMask != tag(h) || !s.alive(slot) {
+			continue
+		}
+		e := s.at(slot & offsetMask)
+		if bytes.Equal(e.key(), key) && (e.life() == life || mutated("0084.lives-are-mixed-up")) {
+			return e, i
+		}
+	}
+	return nil, 0
 }
 
 // alive tells whether the bytes of an entry have not been given to another.

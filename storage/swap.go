@@ -14,6 +14,7 @@ import (
 // opened, they open again. An even count names a life of the space: see rows.
 type swap struct {
 	count atomic.Uint64 // odd while a restore swaps
+	rows  following
 	mu    struct {
 		sync.Mutex
 		done chan struct{} // closed at the end of the swap under way; nil: none is
