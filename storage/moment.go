@@ -20,6 +20,7 @@ type Moment struct {
 
 // MomentOf fixes a point in time for reads in the spaces, which must be of one
 // engine: everything committed to any of them before the call, nothing after it.
+// From now on the commits to them tell the cache of rows.
 func MomentOf(spaces []*Space) (*Moment, error) {
 	e := spaces[0].e
 	fills := true
