@@ -103,3 +103,29 @@ func TestDroppedTablesAreRemovedInOnePass(t *testing.T) {
 	require.LessOrEqual(t, w.fronts.Load(), 3*parts, fmt.Sprintf("%d shards", parts))
 	require.GreaterOrEqual(t, w.fronts.Load(), 2*parts)
 }
+
+// Several nodes may remove what one table left: what one of them has deleted the others
+// do not delete again, each time with a version and an entry of the log more.
+func TestDeletedKeysAreNotDeletedAgain(t *testing.T) {
+	s := newStackWith(t, Config{}, nil, 0)
+	db := s.db("", "")
+	run(t, db, "CREATE DATABASE app", "USE app", "CREATE TABLE t (id INT PRIMARY KEY, v INT, s VARCHAR(20))", fillRows(40))
+	ctx := context.Background()
+	info, err := compileTable("app", s.table("app", "t"))
+	require.NoError(t, err)
+	var keys []txn.Key
+	for i := range int32(50) { // ten of them were never there
+		at, err := info.rowLocation(ctx, gms.Row{i, i, "x"})
+		require.NoError(t, err)
+		keys = append(keys, at.txn())
+	}
+	there := s.keysUnder(t, info.primary.id)
+	for _, want := range []int{there, 0} {
+		require.NoError(t, s.server.catalog.update(ctx, "test", func(tx *txn.Txn) error {
+			deleted, err := deleteKeys(ctx, tx, keys)
+			require.Equal(t, want, deleted)
+			return err
+		}))
+		require.Zero(t, s.keysUnder(t, info.primary.id))
+	}
+}
