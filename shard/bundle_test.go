@@ -182,7 +182,7 @@ func TestLostBundles(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 2)
 	require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
-	c.settle(1, 2, 1, 2)
+	c.settle(2, 2, 2, 2)
 	r := c.node(1).node.Router()
 	for _, arrives := range []bool{true, false} {
 		var votes []shard.ShardVote
@@ -192,7 +192,7 @@ func TestLostBundles(t *testing.T) {
 		} else {
 			votes = c.locked(1, "does not")
 		}
-		c.mislead(1, 2) // one bundle with all
+		c.mislead(1, 2) // one bundle with all, and no news makes it two
 		w := c.watchPost(func() bool { return true })
 		c.cast(c.ctx(), 1, votes)
 		bundles, alone := w.sent()

@@ -184,6 +184,10 @@ func (r *resolver) done(n int) {
 // shards.
 func (r *resolver) tell(node shard.NodeAddr, tasks []resolveTask) {
 	for part := range slices.Chunk(tasks, resolveMessage) {
+		if r.isStopped() {
+			r.done(len(part))
+			continue
+		}
 		outcomes := make([]shard.Told, len(part))
 		for i, task := range part {
 			outcomes[i] = shard.Told{Shard: task.shard, Txn: task.txn, Commit: task.commit}
