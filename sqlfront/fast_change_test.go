@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -54,6 +55,37 @@ func TestFastChange(t *testing.T) {
 		}
 	}
 	require.Greater(t, w.fast.server.fast.direct.Load(), uint64(500))
+}
+
+// Keys, and values of columns, that 64 bits with a sign do not hold or just hold.
+func TestFastChangeOfLargeNumbers(t *testing.T) {
+	w := newTwin(t, "CREATE TABLE u (id BIGINT UNSIGNED PRIMARY KEY, tiny TINYINT, big BIGINT UNSIGNED)", "CREATE TABLE i (id BIGINT PRIMARY KEY, tiny TINYINT, big BIGINT)",
+		"INSERT INTO u VALUES (18446744073709551615, 120, 18446744073709551000), (9223372036854775808, 120, 9223372036854775806), (9223372036854775807, 120, 7), (1, 120, 1)",
+		"INSERT INTO i VALUES (-9223372036854775808, -120, -9223372036854775800), (-9223372036854775807, -120, 9223372036854775800), (9223372036854775807, 120, 7), (1, 120, 1)")
+	keys := map[string][]any{"u": {uint64(1), uint64(math.MaxInt64), uint64(1 << 63), uint64(math.MaxUint64)},
+		"i": {int64(1), int64(math.MaxInt64), int64(math.MinInt64), int64(math.MinInt64 + 1)}}
+	for _, set := range []string{"SET sql_mode = DEFAULT", "SET sql_mode = ''"} {
+		c := w.session("root", 0)
+		c.query(set)
+		for range 4 {
+			for _, table := range []string{"i", "u"} {
+				for _, key := range keys[table] {
+					where := fmt.Sprintf(" WHERE id = %d", key)
+					c.query("UPDATE " + table + " SET tiny = tiny + 3" + where)
+					c.query("SHOW WARNINGS")
+					c.execute("UPDATE "+table+" SET big = big - ? WHERE id = ?", int64(1), key)
+					c.execute("UPDATE "+table+" SET big = big + ? WHERE id = ?", int64(math.MaxInt64), key)
+					c.execute("UPDATE "+table+" SET big = ? WHERE id = ?", key, key)
+					c.query("SELECT * FROM " + table + where + " FOR UPDATE")
+					c.query("BEGIN")
+					c.execute("DELETE FROM "+table+" WHERE id = ?", key)
+					c.query("SELECT * FROM " + table + " ORDER BY id")
+					c.query("ROLLBACK")
+				}
+			}
+		}
+	}
+	require.NotZero(t, w.fast.server.fast.direct.Load())
 }
 
 // An UPDATE that fails takes back what it has written, and nothing else of the

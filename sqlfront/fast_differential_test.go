@@ -145,12 +145,16 @@ func (d *differential) create(name string) {
 	}
 	others := otherColumns
 	if d.simple {
-		columns, others = 1, changedColumns
+		kinds, columns, others = changedKeys, 1, changedColumns
 	}
 	for i := range columns {
 		c := pick(d, kinds)
 		c.name = fmt.Sprintf("k%d", i)
 		n.key = append(n.key, c)
+	}
+	large := d.simple && len(d.tables) == 0 // there is always a table of large numbers
+	if large {
+		n.key = []fastColumn{largeKey}
 	}
 	if columns == 1 && strings.Contains(n.key[0].definition, "INT") && d.chance(40) {
 		n.key[0].definition += " AUTO_INCREMENT"
@@ -158,6 +162,9 @@ func (d *differential) create(name string) {
 	n.columns = append(n.columns, n.key...)
 	for i := range 1 + d.r.IntN(6) {
 		c := pick(d, others)
+		if large && i == 0 {
+			c = largeColumn
+		}
 		c.name = pick(d, []string{"c", "C", "col_", "`odd name`"}) + ""
 		if c.name == "`odd name`" {
 			c.name = fmt.Sprintf("`odd %d`", i)
@@ -165,6 +172,9 @@ func (d *differential) create(name string) {
 			c.name += strconv.Itoa(i)
 		}
 		n.columns = append(n.columns, c)
+		if i == 0 {
+			n.added = c.name
+		}
 	}
 	d.r.Shuffle(len(n.columns), func(i, j int) { n.columns[i], n.columns[j] = n.columns[j], n.columns[i] })
 	var definitions, names []string

@@ -10,6 +10,7 @@ import (
 type fastTable struct {
 	name    string
 	key     []fastColumn
+	added   string       // the first column that is none of the key
 	columns []fastColumn // key columns included
 	pool    []template
 	changes []template
@@ -73,8 +74,19 @@ var otherColumns = []fastColumn{
 	{"", "POINT", []string{"NULL", "POINT(1, 2)"}},
 }
 
+// changedKeys are keys of rows that are changed without a plan.
+var changedKeys = append(slices.Clone(keyColumns[:10]), largeKey,
+	fastColumn{"", "BIGINT", []string{"-1", "9223372036854775807", "-9223372036854775807", "-9223372036854775808"}})
+
+// largeKey and largeColumn are as large as numbers become.
+var (
+	largeKey    = fastColumn{"k0", "BIGINT UNSIGNED", []string{"1", "9223372036854775807", "9223372036854775808", "18446744073709551615"}}
+	largeColumn = fastColumn{"", "BIGINT UNSIGNED NOT NULL", []string{"9223372036854775808", "18446744073709551614", "18446744073709551615", "9223372036854775806"}}
+)
+
 // changedColumns are those that statements change without a plan, and some others.
 var changedColumns = []fastColumn{
+	largeColumn,
 	{"", "INT", []string{"NULL", "0", "42", "-7", "2147483647", "2147483648"}},
 	{"", "INT NOT NULL DEFAULT 5", []string{"0", "42", "-2147483648", "NULL"}},
 	{"", "TINYINT", []string{"NULL", "127", "-128", "128", "5"}},
@@ -241,6 +253,10 @@ func (d *differential) change(c *twinSession, n *fastTable) {
 
 func (d *differential) changing(n *fastTable) template {
 	var m template
+	if d.simple && len(n.changes) == 0 { // one of the sums that may not fit
+		x := n.columns[slices.IndexFunc(n.columns, func(c fastColumn) bool { return c.name == n.added })]
+		return template{"UPDATE " + n.name + " SET " + x.name + " = " + x.name + " + ? WHERE k0 = ?", []fastColumn{{values: []string{"1", "3", "-1"}}, n.key[0]}}
+	}
 	if d.chance(35) {
 		columns := slices.Clone(n.columns)
 		if d.chance(30) && len(columns) > 1 { // without the last one
@@ -267,12 +283,20 @@ func (d *differential) changing(n *fastTable) template {
 		var sets []string
 		for range 1 + d.r.IntN(2) {
 			x := pick(d, n.columns)
-			switch d.r.IntN(6) {
+			form := d.r.IntN(6)
+			if d.simple && d.chance(25) {
+				form = 1
+			}
+			switch form {
 			case 0:
 				sets = append(sets, x.name+" = "+x.name+pick(d, []string{" + 1", " - 1", " + 1000", " * 2"}))
 			case 1:
 				sets = append(sets, x.name+" = "+x.name+" + ?")
-				m.keys = append(m.keys, fastColumn{values: []string{"1", "1", "1", "2", "300", "-1"}})
+				numbers := []string{"1", "1", "1", "2", "300", "-1"}
+				if d.simple {
+					numbers = append(numbers, "9223372036854775807", "9223372036854775808", "-9223372036854775808")
+				}
+				m.keys = append(m.keys, fastColumn{values: numbers})
 			default:
 				sets = append(sets, x.name+" = ?")
 				m.keys = append(m.keys, x)

@@ -48,7 +48,8 @@ func (f *fastPath) tryTree(ctx context.Context, q *fastQuery, plan *fastPlan) (b
 	if bound.locked != nil {
 		return f.execute(ctx, q, bound, n.Verb, f.locked(q, bound, bounds))
 	}
-	if bound.change != nil {
+	// The plan may have to take over, and knows no larger keys.
+	if bound.change != nil && (literalFits(condition.Value.Of(q.values)) || mutated("0083.large-key")) {
 		if values, ok := bound.change.values(s, bound.info, n.Assign, q.values); ok {
 			return f.execute(ctx, q, bound, n.Verb, f.changing(q, plan, bound, bounds, values))
 		}

@@ -46,6 +46,11 @@ func (s *Session) mayWrite() bool {
 	return !s.characteristics().readOnly && !s.server.engine.IsReadOnly()
 }
 
+// literalFits tells whether literalOf knows a value.
+func literalFits(v fastpath.Value) bool {
+	return v.Kind != fastpath.Integer || v.Magnitude <= math.MaxInt64
+}
+
 // literalOf is a value as the engine makes a literal of it.
 func literalOf(s *Session, v fastpath.Value) (*expression.Literal, bool) {
 	switch v.Kind {
@@ -54,7 +59,7 @@ func literalOf(s *Session, v fastpath.Value) (*expression.Literal, bool) {
 	case fastpath.Text:
 		return expression.NewLiteral(v.Text, types.CreateLongText(s.GetCollation())), true
 	}
-	if v.Magnitude > math.MaxInt64 {
+	if !literalFits(v) {
 		return nil, false
 	}
 	n := int64(v.Magnitude)
