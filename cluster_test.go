@@ -361,7 +361,7 @@ func TestTimeLimitElsewhere(t *testing.T) {
 	c.replicated()
 	c.exec(0, "CREATE DATABASE d")
 	c.exec(0, "CREATE TABLE d.t (id BIGINT PRIMARY KEY, v INT)")
-	c.exec(0, "INSERT INTO d.t VALUES (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0), (8, 0)")
+	c.exec(0, "INSERT INTO d.t VALUES (1000, 0), (2000, 0), (3000, 0), (4000, 0), (5000, 0), (6000, 0), (7000, 0), (8000, 0)")
 	holder, err := c.nodes[0].db.Begin()
 	require.NoError(t, err)
 	defer holder.Rollback()
@@ -375,7 +375,7 @@ func TestTimeLimitElsewhere(t *testing.T) {
 		require.NoError(t, err)
 		for i := range 40 {
 			var v int
-			err := conn.QueryRowContext(context.Background(), fmt.Sprintf("SELECT v FROM d.t WHERE id = %d FOR UPDATE", 1+i%8)).Scan(&v)
+			err := conn.QueryRowContext(context.Background(), fmt.Sprintf("SELECT v FROM d.t WHERE id = %d FOR UPDATE", 1000*(1+i%8))).Scan(&v)
 			require.EqualValues(t, 3024, number(err), "node %d: %v", at+1, err)
 		}
 	}

@@ -31,7 +31,7 @@ func TestLocksOfAVanishedClientAreFree(t *testing.T) {
 	stays, err := sql.Open("mysql", "root@tcp("+address.String()+")/")
 	require.NoError(t, err)
 	defer stays.Close()
-	exec(t, stays, "CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY, v INT)", "INSERT INTO shop.t VALUES (1, 0), (2, 0), (3, 0), (4, 0)")
+	exec(t, stays, "CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY, v INT)", "INSERT INTO shop.t VALUES (1000, 0), (2000, 0), (3000, 0), (4000, 0)")
 	for name, end := range map[string]func(*sql.Conn, *net.TCPConn){
 		"quit":   func(c *sql.Conn, _ *net.TCPConn) { _ = c.Raw(func(any) error { return context.Canceled }) },
 		"closed": func(_ *sql.Conn, s *net.TCPConn) { s.Close() },
@@ -43,7 +43,7 @@ func TestLocksOfAVanishedClientAreFree(t *testing.T) {
 			defer vanishes.Close()
 			c, err := vanishes.Conn(t.Context())
 			require.NoError(t, err)
-			for _, q := range []string{"BEGIN", "UPDATE t SET v = 1", "SELECT * FROM t WHERE id > 2 FOR UPDATE"} {
+			for _, q := range []string{"BEGIN", "UPDATE t SET v = 1", "SELECT * FROM t WHERE id > 2000 FOR UPDATE"} {
 				_, err := c.ExecContext(t.Context(), q)
 				require.NoError(t, err)
 			}

@@ -68,14 +68,15 @@ func (x *indexInfo) whereBlocks(lo, hi []byte) txn.Where {
 	if mutated("0082.one-block-too-few") && last > first {
 		last--
 	}
+	rows := 1 << min(x.blocks, 16) // more is more than a page
 	if first == last {
-		return txn.OneShard(x.blockToken(first))
+		return txn.OneShard(x.blockToken(first)).Most(rows)
 	}
 	tokens := make([]ring.Token, 0, last-first+1)
 	for b := first; b <= last; b++ {
 		tokens = append(tokens, x.blockToken(b))
 	}
-	return txn.SomeShards(tokens)
+	return txn.SomeShards(tokens).Most(rows)
 }
 
 // blocksBetween are the first and the last block that have keys from lo up to hi, which

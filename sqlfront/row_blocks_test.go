@@ -167,6 +167,7 @@ type asked struct {
 	mu     sync.Mutex
 	shards map[shard.ID]bool
 	whole  map[shard.ID]bool // by reads of intervals
+	reads  int               // of intervals
 	stats  *tableStatistics
 }
 
@@ -179,6 +180,7 @@ func (a *asked) note(s shard.ID, span bool) {
 	a.shards[s] = true
 	if span {
 		a.whole[s] = true
+		a.reads++
 	}
 }
 
@@ -205,7 +207,7 @@ func (a *asked) shardsOf(t testing.TB, db queryer, statement string) int {
 	query(t, db, statement) // what the planner wants to know is known then
 	a.stats.settled(t)
 	a.mu.Lock()
-	a.shards, a.whole = map[shard.ID]bool{}, map[shard.ID]bool{}
+	a.shards, a.whole, a.reads = map[shard.ID]bool{}, map[shard.ID]bool{}, 0
 	a.mu.Unlock()
 	query(t, db, statement)
 	a.mu.Lock()
@@ -280,6 +282,32 @@ func TestShardsOfARange(t *testing.T) {
 	run(t, db, "BEGIN")
 	require.Equal(t, 1, a.shardsOf(t, db, "SELECT v FROM t WHERE id BETWEEN 0 AND 99 FOR UPDATE"), "an interval is locked where its rows can be")
 	run(t, db, "COMMIT")
+}
+
+// Blocks that are full come in one read of each shard, also where several are on one.
+func TestARangeOfFullBlocksIsReadOnce(t *testing.T) {
+	s, db, a, _ := blockApp(t, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+	var rows strings.Builder
+	for i := range 2560 {
+		fmt.Fprintf(&rows, ", (%d, 1)", i)
+	}
+	run(t, db, "INSERT INTO t VALUES "+rows.String()[2:])
+	require.Equal(t, uint8(newBlocks), s.table("app", "t").Blocks)
+	for _, c := range []struct {
+		where string
+		rows  int
+	}{
+		{"BETWEEN 128 AND 255", 128},
+		{"BETWEEN 100 AND 400", 301},
+		{"BETWEEN 0 AND 2559", 2560},
+	} {
+		for _, q := range []string{"SELECT v FROM t WHERE id " + c.where, "SELECT v FROM t WHERE id " + c.where + " ORDER BY id DESC"} {
+			for range 3 { // the fast path learns first
+				require.Equal(t, a.shardsOf(t, db, q), a.reads, q)
+				require.Len(t, query(t, db, q), c.rows)
+			}
+		}
+	}
 }
 
 // The same statements find the same rows wherever these are.

@@ -21,6 +21,7 @@ type Cursor struct {
 	rowsOnly bool              // locks are on rows, not on the interval
 	sequence uint64            // own writes up to here are shown
 	limit    int               // hint of how many rows the caller wants; 0: all
+	first    int               // rows to ask each source for at first
 	sources  []*source
 	filter   []byte // for owners; nil: they send all rows
 
@@ -73,7 +74,8 @@ func (t *Txn) newCursor(ctx context.Context, s Scan) (*Cursor, error) {
 	if err := c.fixSnapshot(ctx); err != nil {
 		return nil, err
 	}
-	ids := t.shardsOf(s.Where)
+	ids, tokens := t.shardsOf(s.Where)
+	c.first = c.firstPage(tokens * s.Where.most)
 	sources, places := make([]source, len(ids)), make([]*source, 2*len(ids))
 	for i, id := range ids {
 		sources[i].begin(c, id)
@@ -117,30 +119,51 @@ func (t *Txn) LookAt(ctx context.Context) (storage.Timestamp, error) {
 	return t.draw(ctx)
 }
 
-func (t *Txn) shardsOf(w Where) []shard.ID {
+// firstPage is how many rows to ask a shard for at first, which has about so many at most;
+// 0 is not known. It is one more than those: a page that is full may have another behind
+// it, which would be a read of its own that finds nothing. Locks are taken by small pages.
+func (c *Cursor) firstPage(rows int) int {
+	switch {
+	case c.limit > 0:
+		return min(c.limit, maxPageRows)
+	case rows == 0 || c.o.Lock != LockNone:
+		return firstPageRows
+	}
+	return min(max(rows, firstPageRows)+1, maxPageRows)
+}
+
+// shardsOf are the shards to visit, and how many of the tokens lie on one of them at most.
+func (t *Txn) shardsOf(w Where) (ids []shard.ID, tokens int) {
 	switch w.kind {
 	case whereSystem:
-		return []shard.ID{shard.System}
+		return []shard.ID{shard.System}, 0
 	case wherePart:
-		return t.c.router.DataShards()[w.part : w.part+1]
+		return t.c.router.DataShards()[w.part : w.part+1], 0
 	case whereOne:
-		return []shard.ID{t.c.router.Shard(w.token)}
+		return []shard.ID{t.c.router.Shard(w.token)}, 1
 	case whereSome:
 		return t.owners(w.tokens)
 	}
-	return t.c.router.DataShards()
+	return t.c.router.DataShards(), 0
 }
 
-// owners are the shards that own tokens, in ascending order.
-func (t *Txn) owners(tokens []ring.Token) []shard.ID {
-	ids := make([]shard.ID, 0, min(len(tokens), len(t.c.router.DataShards())))
+// owners are the shards that own tokens, in ascending order, and the most that one owns.
+func (t *Txn) owners(tokens []ring.Token) (ids []shard.ID, most int) {
+	var room [16]int
+	counts := room[:0] // of the shards as they come
+	ids = make([]shard.ID, 0, min(len(tokens), len(t.c.router.DataShards())))
 	for _, token := range tokens {
-		if id := t.c.router.Shard(token); !slices.Contains(ids, id) {
-			ids = append(ids, id)
+		id := t.c.router.Shard(token)
+		i := slices.Index(ids, id)
+		if i < 0 {
+			i = len(ids)
+			ids, counts = append(ids, id), append(counts, 0)
 		}
+		counts[i]++
+		most = max(most, counts[i])
 	}
 	slices.Sort(ids)
-	return ids
+	return ids, most
 }
 
 // open fetches the first pages and builds the heap.

@@ -30,6 +30,7 @@ type Where struct {
 	token  ring.Token
 	tokens []ring.Token
 	part   int
+	most   int // rows of a token; 0: not known
 	kind   uint8
 }
 
@@ -59,6 +60,13 @@ func SomeShards(tokens []ring.Token) Where {
 		return OneShard(tokens[0])
 	}
 	return Where{tokens: tokens, kind: whereSome}
+}
+
+// Most says that there are n rows of a token at most, n > 0, so that the first page can
+// have all of a shard. It is a hint of sizes and no bound.
+func (w Where) Most(n int) Where {
+	w.most = n
+	return w
 }
 
 // One tells whether it is one shard, whatever the tokens are.

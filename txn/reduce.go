@@ -44,7 +44,7 @@ func (t *Txn) Reduce(ctx context.Context, q Reduction, take func(result []byte) 
 	if q.Hi != nil && bytes.Compare(q.Lo, q.Hi) >= 0 {
 		return true, nil
 	}
-	shards := t.shardsOf(q.Where)
+	shards, _ := t.shardsOf(q.Where)
 	for _, s := range shards {
 		if t.wroteWithin(s, keySpan{lo: q.Lo, hi: q.Hi}) && !mutated("0072.own-writes-unseen") {
 			return false, nil

@@ -55,10 +55,7 @@ type page struct {
 
 // begin makes s the stream of a shard.
 func (s *source) begin(c *Cursor, id shard.ID) {
-	*s = source{c: c, shard: id, pageRows: firstPageRows, visit: firstVisit}
-	if c.limit > 0 {
-		s.pageRows = min(c.limit, maxPageRows)
-	}
+	*s = source{c: c, shard: id, pageRows: c.first, visit: firstVisit}
 	s.own, s.ownOK = c.t.buffer.next(id, c.span, nil, c.sequence)
 }
 
