@@ -124,14 +124,6 @@ func (s *Server) vote(ctx context.Context, v *jointVote, id ID, q *PrepareReques
 	return r.prepare(ctx, q, v)
 }
 
-// encoded is what Serve answers.
-func encoded(response Message, err error) []byte {
-	if err != nil {
-		return encodeError(nil, err)
-	}
-	return encodeResponse(response)
-}
-
 // Told is the outcome of a transaction for a shard, ABORTED if Commit is 0. Done says
 // that the owner has queued it.
 type Told struct {

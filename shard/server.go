@@ -80,7 +80,11 @@ func (s *Server) Serve(ctx context.Context, request []byte) []byte {
 	if err := q.Decode(e.body); err != nil {
 		return encodeError(nil, unreadable(fmt.Errorf("method %d: %w", e.method, err)))
 	}
-	response, err := s.dispatch(ctx, e.method, e.shard, q)
+	return encoded(s.dispatch(ctx, e.method, e.shard, q))
+}
+
+// encoded is what is answered to a request that was carried out.
+func encoded(response Message, err error) []byte {
 	if err != nil {
 		return encodeError(nil, err)
 	}

@@ -108,7 +108,7 @@ func sum(of, to *sql.Column, v any, n int64, minus bool) (any, bool) {
 	} else {
 		ok = (n > 0) == (result > l)
 	}
-	if !ok && n != 0 || result < 0 && sqltypes.IsUnsigned(of.Type.Type()) {
+	if !ok || result < 0 && sqltypes.IsUnsigned(of.Type.Type()) {
 		return nil, false
 	}
 	return wholeValue(to.Type, fastpath.Int(result))

@@ -313,7 +313,7 @@ func (q *fastQuery) answerChange(ctx *sql.Context, b *boundRead, matched, change
 // settleAlone commits the transaction of a statement that is its own.
 func (q *fastQuery) settleAlone(ctx *sql.Context) error {
 	s := q.session
-	if s.tx != nil && !s.GetIgnoreAutoCommit() && s.autocommit() && !mutated("0083.uncommitted") {
+	if s.tx != nil && s.implicit(ctx) && !mutated("0083.uncommitted") {
 		if err := s.CommitTransaction(ctx, s.tx); err != nil {
 			return err
 		}

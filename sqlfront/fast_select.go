@@ -169,7 +169,7 @@ func (s *Session) readRow(ctx *sql.Context, b *boundRead, key storage.Key) (sql.
 // endRead is the end of a statement that reads: it commits what is its own
 // transaction, and sets what ROW_COUNT() and FOUND_ROWS() show.
 func (s *Session) endRead(ctx *sql.Context, found bool) {
-	if s.tx != nil && !s.GetIgnoreAutoCommit() && s.autocommit() {
+	if s.tx != nil && s.implicit(ctx) {
 		// Nothing was written: as with the engine, an error here is nobody's.
 		_ = s.CommitTransaction(ctx, s.tx)
 	}
