@@ -35,6 +35,7 @@ type fastPath struct {
 
 	taken  atomic.Uint64 // statements that were answered, for tests
 	direct atomic.Uint64 // and of those, the ones that changed or locked rows without a plan
+	ranges atomic.Uint64 // and the ones that read ranges without a plan
 }
 
 // firstPid begins numbers of statements that the engine's own never reach.

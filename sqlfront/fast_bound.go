@@ -34,6 +34,7 @@ type boundRead struct {
 	tree   *fastTree   // of a statement that is executed from the engine's plan
 	change *fastChange // of an UPDATE or DELETE that needs it for few rows; nil: for all
 	locked *fastLocked // of a locking read that does not need it; nil: it does
+	ranged *fastRanged // of a plain read that does not need it for short ranges; nil: it does
 }
 
 // bind finds what a statement means in a snapshot.

@@ -48,6 +48,11 @@ func (f *fastPath) tryTree(ctx context.Context, q *fastQuery, plan *fastPlan) (b
 	if bound.locked != nil {
 		return f.execute(ctx, q, bound, n.Verb, f.locked(q, bound, bounds))
 	}
+	if bound.ranged != nil {
+		if scan, ok := bound.ranged.span(bound, bounds); ok {
+			return f.execute(ctx, q, bound, n.Verb, f.ranged(q, bound, scan))
+		}
+	}
 	// The plan may have to take over, and knows no larger keys.
 	if bound.change != nil && (literalFits(condition.Value.Of(q.values)) || mutated("0083.large-key")) {
 		if values, ok := bound.change.values(s, bound.info, n.Assign, q.values); ok {
@@ -108,8 +113,12 @@ func (s *Session) learnTree(plan *fastPlan, bound *boundRead, wanted *captured, 
 	}
 	if usable {
 		next.change = newChange(wanted.root, &next)
-		if next.verb == fastpath.Select && next.locks() {
+		switch {
+		case next.verb != fastpath.Select:
+		case next.locks():
 			next.locked = newLocked(wanted.root, &next)
+		default:
+			next.ranged = newRanged(s.plain, wanted.root, &next)
 		}
 		plan.bound.CompareAndSwap(bound, &next)
 	} else {
