@@ -21,6 +21,15 @@ type Reduction interface {
 	Result(b []byte) []byte
 }
 
+// Counting is a Reduction to which rows may be all alike.
+type Counting interface {
+	Reduction
+	// Counts reports that they are.
+	Counts() bool
+	// AddRows takes the next n rows at once.
+	AddRows(n int)
+}
+
 // Reducer reads a program.
 type Reducer func(program []byte) (Reduction, error)
 
@@ -160,6 +169,9 @@ func (r *Replica) runFold(ctx context.Context, t *tenure, f *fold, intents bool)
 // walk reduces rows where nothing is undecided.
 func (f *fold) walk(ctx context.Context, r *Replica, snap *storage.Snapshot) error {
 	w := snap.Walk(f.span.Lo, f.span.Hi, f.at)
+	if c, ok := f.reduction.(Counting); ok && c.Counts() {
+		return errorAfter(r, f.count(ctx, w, c), w.Close())
+	}
 	for w.Next() {
 		if err := f.add(ctx, r, w.Key(), w.Value()); err != nil {
 			return errorAfter(r, err, w.Close())
@@ -170,6 +182,27 @@ func (f *fold) walk(ctx context.Context, r *Replica, snap *storage.Snapshot) err
 	}
 	return errorAfter(r, nil, w.Close())
 }
+
+// count is walk for rows that are all alike.
+func (f *fold) count(ctx context.Context, w *storage.Walk, c Counting) error {
+	for {
+		n := w.Pass(int(min(reduceLook, f.page()-f.rows)))
+		c.AddRows(n)
+		f.rows += uint64(n)
+		switch {
+		case n < reduceLook && f.rows < f.page():
+			return nil // the end, or an error, which Close tells
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case f.rows >= f.page():
+			f.more, f.resume = true, successor(w.Key())
+			return nil
+		}
+	}
+}
+
+// page is how many rows are looked at.
+func (f *fold) page() uint64 { return min(cmp.Or(f.most, reduceRows), reduceRows) }
 
 // errorAfter is the error of reading, or else that of closing.
 func errorAfter(r *Replica, err, closing error) error {
@@ -213,7 +246,7 @@ func (f *fold) add(ctx context.Context, r *Replica, k storage.Key, value []byte)
 	if f.rows++; f.rows%reduceLook == 0 && ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if f.rows >= min(cmp.Or(f.most, reduceRows), reduceRows) || f.reduction.Size() >= reduceBytes {
+	if f.rows >= f.page() || f.reduction.Size() >= reduceBytes {
 		f.more, f.resume = true, successor(k)
 	}
 	return nil

@@ -105,6 +105,56 @@ func TestReductionPages(t *testing.T) {
 	require.Len(t, l.rows, 3, "nothing more is read when nothing more is wanted")
 }
 
+// counted is a reduction to which rows are all alike.
+type counted struct {
+	listed
+	n int
+}
+
+func (c *counted) Counts() bool  { return true }
+func (c *counted) AddRows(n int) { c.n += n }
+
+// Rows that are only counted are the rows that are listed, in one page and in many; where a
+// vote may matter they are taken one by one.
+func TestCountingReduction(t *testing.T) {
+	w := newTrio(t)
+	a := w.shards[1][0]
+	for i := range 5 {
+		w.put(a, fmt.Sprint("k", i), "v")
+	}
+	w.put(a, "k1", "again")
+	at := w.now()
+	w.put(a, "later", "v")
+	c := &counted{}
+	page, err := a.Reduce(w.ctx(), &ReduceRequest{At: at}, c)
+	require.NoError(t, err)
+	require.Equal(t, 5, c.n)
+	require.Equal(t, uint64(5), page.Rows)
+	require.False(t, page.More)
+	for most := uint64(1); most <= 6; most++ {
+		c := &counted{}
+		var lo storage.Key
+		for pages := 0; ; pages++ {
+			f := &fold{span: Span{Lo: lo}, at: at, reduction: c, most: most}
+			_, err := a.readInto(w.ctx(), &ReadRequest{At: at, Span: &f.span}, false, f)
+			require.NoError(t, err)
+			if !f.more {
+				break
+			}
+			require.Equal(t, most, f.rows)
+			lo = f.resume
+		}
+		require.Equal(t, 5, c.n, "pages of %d", most)
+	}
+	id := w.begin()
+	_, err = a.Prepare(w.ctx(), &PrepareRequest{Participants: []ID{1, 2}, OnePCRequest: *w.request(id, w.lock(a, id, "k2"), "k2", "new")})
+	require.NoError(t, err)
+	c = &counted{}
+	_, err = a.Reduce(w.ctx(), &ReduceRequest{At: at}, c)
+	require.NoError(t, err)
+	require.Equal(t, 5, c.n+len(c.rows))
+}
+
 // What a reduction does not understand is no answer, nor is what nobody waits for.
 func TestReductionFails(t *testing.T) {
 	w := newTrio(t)

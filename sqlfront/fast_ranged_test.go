@@ -120,6 +120,7 @@ func testRanged(t *testing.T, key string, r *rand.Rand) {
 		for range 2 {
 			c.execute(shape.text, int64(2), int64(60))
 		}
+		c.query("UPDATE t SET s = s + 1 WHERE id = 5") // so that ROW_COUNT() is something else
 		before := ranges.Load()
 		c.execute(shape.text, int64(2), int64(60))
 		c.query("SELECT ROW_COUNT(), FOUND_ROWS()")

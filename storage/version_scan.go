@@ -70,9 +70,27 @@ func (v *versionScan) position() bool {
 	case v.reverse:
 		return v.it.SeekLT(v.key)
 	default:
-		return v.it.NextPrefix()
+		return v.pass()
 	}
 }
+
+// pass goes to the next key, from an entry of this one. Most keys have one version or two:
+// a few steps cost less than to look for the end of the key.
+func (v *versionScan) pass() bool {
+	for range nearSteps {
+		if !v.it.Next() {
+			return false
+		}
+		k := v.it.Key()
+		if n := splitKey(k); n != len(v.key) || !bytes.Equal(k[:n], v.key) {
+			return true
+		}
+	}
+	return v.it.NextPrefix()
+}
+
+// nearSteps is how many versions are passed one by one.
+const nearSteps = 3
 
 // loadForward reads the current key from its newest version on.
 func (v *versionScan) loadForward() error {

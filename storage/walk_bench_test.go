@@ -58,5 +58,11 @@ func BenchmarkWalk(b *testing.B) {
 			require.NoError(b, w.Close())
 			return n
 		})
+		run(fmt.Sprintf("%s/pass", place), func(snap *storage.Snapshot) int {
+			w := snap.Walk(nil, nil, storage.MaxTimestamp)
+			n := w.Pass(rows + 1)
+			require.NoError(b, w.Close())
+			return n
+		})
 	}
 }

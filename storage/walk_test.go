@@ -3,6 +3,7 @@ package storage_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -49,7 +50,9 @@ func TestWalkVisitsWhatAScanVisits(t *testing.T) {
 			if r.IntN(4) == 0 {
 				hi = nil
 			}
-			require.Equal(t, scanned(t, snap, lo, hi, at), walked(t, snap, lo, hi, at), "from %s to %s at %d", lo, hi, at)
+			want := scanned(t, snap, lo, hi, at)
+			require.Equal(t, want, walked(t, snap, lo, hi, at), "from %s to %s at %d", lo, hi, at)
+			passed(t, r, snap, lo, hi, at, want)
 		}
 		snap.Close()
 	}
@@ -80,4 +83,23 @@ func walked(t *testing.T, snap *storage.Snapshot, lo, hi storage.Key, at storage
 	require.False(t, w.Next())
 	require.NoError(t, w.Close())
 	return rows
+}
+
+// passed goes over keys without looking at them, and looks where it has come.
+func passed(t *testing.T, r *rand.Rand, snap *storage.Snapshot, lo, hi storage.Key, at storage.Timestamp, want []string) {
+	w := snap.Walk(lo, hi, at)
+	for {
+		most := 1 + r.IntN(8)
+		n := w.Pass(most)
+		require.Equal(t, min(most, len(want)), n, "from %s to %s at %d", lo, hi, at)
+		if n == most {
+			key, _, _ := strings.Cut(want[n-1], "=")
+			require.Equal(t, key, fmt.Sprintf("%q", w.Key()))
+		}
+		if want = want[n:]; n < most {
+			break
+		}
+	}
+	require.Zero(t, w.Pass(1))
+	require.NoError(t, w.Close())
 }

@@ -75,6 +75,23 @@ func (f *Fold) Add(key, value []byte) error {
 	return nil
 }
 
+// Counts reports that rows are only counted, so that all are alike.
+func (f *Fold) Counts() bool {
+	for _, a := range f.program.Aggregates {
+		if a.Op != CountRows {
+			return false
+		}
+	}
+	return f.nothing && f.where == nil && len(f.program.Groups) == 0
+}
+
+// AddRows is Add for n rows that are counted.
+func (f *Fold) AddRows(n int) {
+	for i := range f.program.Aggregates {
+		f.groups[0].states[i].N += int64(n)
+	}
+}
+
 // find returns the row's group.
 func (f *Fold) find(key []byte) int32 {
 	switch {
