@@ -133,7 +133,7 @@ func (w *rawWanted) read(wire uint64, b []byte, to *Raw) (rest []byte, err error
 		return b, nil
 	case w.form == RawText && wire == wireBytes:
 		body, rest, err := sized(b)
-		*to = Raw{Text: body}
+		*to = Raw{Text: body[:len(body):len(body)]}
 		return rest, err
 	case w.form != RawOther && w.form != RawText && wire == wireVarint:
 		u, n := binary.Uvarint(b)
