@@ -152,7 +152,7 @@ func (r *rangedRun) encode(ctx *sql.Context, result *sqltypes.Result) error {
 		}
 		row, to := r.row(at), all[i*width:(i+1)*width:(i+1)*width]
 		for j, c := range r.out {
-			if err := r.value(ctx, &r.columns[c], &row[c], &to[j]); err != nil {
+			if err := r.value(ctx, r.b.result[j], &r.columns[c], &row[c], &to[j]); err != nil {
 				return err
 			}
 		}
@@ -164,7 +164,7 @@ func (r *rangedRun) encode(ctx *sql.Context, result *sqltypes.Result) error {
 }
 
 // value is a value as the client gets it.
-func (r *rangedRun) value(ctx *sql.Context, c *rangedColumn, v *codec.Raw, to *sqltypes.Value) (err error) {
+func (r *rangedRun) value(ctx *sql.Context, t sql.Type, c *rangedColumn, v *codec.Raw, to *sqltypes.Value) (err error) {
 	switch {
 	case v.Null: // the zero Value is NULL
 	case c.form == codec.RawText && c.unicode && r.direct:
@@ -176,7 +176,7 @@ func (r *rangedRun) value(ctx *sql.Context, c *rangedColumn, v *codec.Raw, to *s
 	default:
 		var plain any
 		if plain, err = v.Value(c.typ); err == nil {
-			*to, err = c.typ.SQL(ctx, nil, plain)
+			*to, err = t.SQL(ctx, nil, plain)
 		}
 	}
 	return err
