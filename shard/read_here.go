@@ -212,6 +212,6 @@ func (s *scan) begin(q *ReadRequest) {
 		rows = nil
 	}
 	*s = scan{span: *q.Span, reverse: q.Reverse, limit: q.Limit, byteLimit: q.ByteLimit, at: q.At, noIntents: true,
-		rows: rows, arena: s.arena, expected: s.expected}
+		rows: rows, arena: s.arena, before: s.before + len(s.rows), expected: s.expected}
 	s.boundBytes()
 }

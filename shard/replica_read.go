@@ -414,6 +414,7 @@ type scan struct {
 	conflict storage.Key
 	writer   storage.Timestamp // start of the transaction that wrote the conflict
 	arena    []byte
+	before   int // rows of the pages with which it shares room
 	expected int // pages that will be as long as this one, with it, that share room
 }
 
@@ -490,10 +491,10 @@ func (s *scan) run(r *Replica, snap *storage.Snapshot) (at storage.Key, id stora
 func (s *scan) add(k storage.Key, read *storage.Read) {
 	n := len(k) + len(read.Value)
 	if cap(s.arena)-len(s.arena) < n {
-		s.arena = make([]byte, 0, max(n, min(16<<10, max(1024+2*cap(s.arena), (s.bytes+n)*s.expected))))
+		s.arena = make([]byte, 0, s.moreBytes(n))
 	}
 	if len(s.rows) == cap(s.rows) {
-		rows := make([]Row, len(s.rows), min(2*len(s.rows)+512, max(4, 2*len(s.rows), (len(s.rows)+1)*s.expected)))
+		rows := make([]Row, len(s.rows), s.moreRows())
 		copy(rows, s.rows)
 		s.rows = rows
 	}
@@ -503,6 +504,33 @@ func (s *scan) add(k storage.Key, read *storage.Read) {
 	s.arena = append(s.arena, read.Value...)
 	s.rows = append(s.rows, Row{Key: s.arena[a:b:b], Value: s.arena[b:len(s.arena):len(s.arena)], Commit: read.Commit, Found: true})
 	s.bytes += n
+}
+
+// moreBytes is how large the next room for rows is, the first of which has n bytes. Room
+// that is given up is dear: it is as large as what the runtime hands out at a time.
+func (s *scan) moreBytes(n int) int {
+	more := max(1024, 4*cap(s.arena), (s.bytes+n)*s.expected)
+	if s.limit > 0 {
+		more = min(more, max(1024, n*(s.limit-len(s.rows)-s.before)))
+	}
+	return max(n, min(more, 16<<10))
+}
+
+// moreRows is for how many rows room is made in all.
+func (s *scan) moreRows() int {
+	n := len(s.rows)
+	more := 2 * n
+	switch {
+	case n < 16:
+		more = max(4, 4*n)
+	case n < 128:
+		more = 128
+	}
+	more = min(2*n+512, max(more, (n+1)*s.expected))
+	if s.limit > 0 {
+		more = min(more, s.limit)
+	}
+	return max(n+1, more)
 }
 
 // full ends the page if a limit is reached, and says where to go on.

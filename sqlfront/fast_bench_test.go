@@ -91,3 +91,25 @@ func BenchmarkWrites(b *testing.B) {
 		c.execute(control, nil)
 	})
 }
+
+// BenchmarkRanges are reads of 100 rows by a range of the primary key, from the client's
+// packet to the client's packet.
+func BenchmarkRanges(b *testing.B) {
+	s := newStack(b, Config{Blocks: func() bool { return true }})
+	run(b, s.db("", ""), "CREATE DATABASE app")
+	run(b, s.db("app", ""), "CREATE TABLE sbtest1 (id INT PRIMARY KEY AUTO_INCREMENT, k INT NOT NULL DEFAULT 0, c CHAR(120) NOT NULL DEFAULT '', pad CHAR(60) NOT NULL DEFAULT '', KEY (k))")
+	c := rawConnect(b, s.server, "root", "app", clientDeprecateEOF)
+	for i := range 1000 {
+		c.query(fmt.Sprintf("INSERT INTO sbtest1 VALUES (%d, %d, '%011d-%s', REPEAT('p', 59))", i+1, i, i*7919%1000, strings.Repeat("c", 107)))
+	}
+	for _, of := range [][2]string{{"plain", "SELECT c FROM sbtest1 WHERE id BETWEEN ? AND ?"}, {"sum", "SELECT SUM(k) FROM sbtest1 WHERE id BETWEEN ? AND ?"},
+		{"order", "SELECT c FROM sbtest1 WHERE id BETWEEN ? AND ? ORDER BY c"}, {"distinct", "SELECT DISTINCT c FROM sbtest1 WHERE id BETWEEN ? AND ? ORDER BY c"}} {
+		b.Run(of[0], func(b *testing.B) {
+			id, _ := c.prepare(of[1])
+			b.ReportAllocs()
+			for i := range b.N {
+				c.execute(id, []any{int64(i%900 + 1), int64(i%900 + 100)})
+			}
+		})
+	}
+}

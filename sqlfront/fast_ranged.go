@@ -321,7 +321,11 @@ func (c *rangedCompiler) fold(e sql.Expression, from []rangedOutput) (*rangedFol
 // span is what is to be read of the bounds, as rowScan would read it; not ok if it is no
 // short range.
 func (r *fastRanged) span(b *boundRead, bounds []bound) (txn.Scan, bool) {
-	if len(bounds) != 1 || !shortRange(bounds[0]) {
+	if len(bounds) != 1 {
+		return txn.Scan{}, false
+	}
+	most, ok := shortRange(bounds[0])
+	if !ok {
 		return txn.Scan{}, false
 	}
 	x := b.info.primary
@@ -336,18 +340,18 @@ func (r *fastRanged) span(b *boundRead, bounds []bound) (txn.Scan, bool) {
 	if bytes.Compare(lo, hi) > 0 { // the key descends
 		lo, hi = hi, lo
 	}
-	scan := txn.Scan{Lo: lo, Hi: keycodec.PrefixEnd(hi), Where: txn.AllShards, Reverse: r.reverse}
+	scan := txn.Scan{Lo: lo, Hi: keycodec.PrefixEnd(hi), Where: txn.AllShards, Reverse: r.reverse, Limit: most + 1} // a page that is full may have another behind it
 	if x.blocks > 0 {
 		scan.Where = x.whereBlocks(scan.Lo, scan.Hi)
 	}
 	return scan, true
 }
 
-// shortRange tells whether a range has more than one integer and not too many.
-func shortRange(b bound) bool {
+// shortRange is how many integers a range has; not ok if it is one, or too many.
+func shortRange(b bound) (n int, ok bool) {
 	lo, ok := wholeBits(b.lo)
 	hi, fits := wholeBits(b.hi)
-	return ok && fits && hi-lo > 0 && hi-lo < mostRanged
+	return int(hi-lo) + 1, ok && fits && hi-lo > 0 && hi-lo < mostRanged
 }
 
 // wholeBits are those of a whole number as an integer of 64 bits. The difference of two

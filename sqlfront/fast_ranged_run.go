@@ -22,10 +22,15 @@ type rangedRun struct {
 	// direct: text that is stored in utf8mb4 is sent as it is.
 	direct bool
 
+	most   int         // rows that there may be
 	values []codec.Raw // of the rows, one after the other
 	rows   int
-	order  []int32 // places of the rows in the result; nil: as they come
-	room   []byte  // for numbers as text
+	states []foldState // of folds, which keep no values
+	bytes  int         // of the rows that were read whose text may be kept
+	own    bool        // text is copied
+	texts  []byte      // room for that
+	order  []int32     // places of the rows in the result; nil: as they come
+	room   []byte      // for numbers as text
 	found  int64
 	sent   bool
 }
@@ -34,7 +39,7 @@ type rangedRun struct {
 func (f *fastPath) ranged(q *fastQuery, b *boundRead, scan txn.Scan) func(*sql.Context) error {
 	return func(ctx *sql.Context) error {
 		f.ranges.Add(1)
-		r := &rangedRun{fastRanged: b.ranged, q: q, b: b}
+		r := &rangedRun{fastRanged: b.ranged, q: q, b: b, most: scan.Limit}
 		set := ctx.GetCharacterSetResults()
 		r.direct = set == sql.CharacterSet_utf8mb4 || set == sql.CharacterSet_Unspecified || set == sql.CharacterSet_binary || mutated("0090.character-set")
 		result, err := r.read(ctx, scan)
@@ -110,13 +115,50 @@ func (r *rangedRun) read(ctx *sql.Context, scan txn.Scan) (*sqltypes.Result, err
 
 // add takes the next row.
 func (r *rangedRun) add(stored []byte) error {
-	n, width := len(r.values), len(r.columns)
+	n, width, room := len(r.values), len(r.columns), min(r.most, rowsAtOnce)
+	if len(r.folds) > 0 {
+		n, room = 0, 1
+	}
 	if cap(r.values)-n < width {
-		r.values = slices.Grow(r.values, max(n, 32*width))
+		r.values = slices.Grow(r.values, max(n, room*width))
 	}
 	r.values = r.values[:n+width]
 	r.rows++
-	return r.fastRanged.rows.Read(stored, r.values[n:])
+	row := r.values[n:]
+	if err := r.fastRanged.rows.Read(stored, row); err != nil {
+		return err
+	}
+	if len(r.folds) > 0 {
+		r.foldRow(row)
+		return nil
+	}
+	r.keep(len(stored), row)
+	return nil
+}
+
+// mostPinned is how many bytes of rows text may be part of. It holds on to all that was read
+// with it, also of columns that nobody wants.
+const mostPinned = 256 << 10
+
+// keep makes the last row's text our own, if what was read so far is too much to hold on
+// to; first that of the others.
+func (r *rangedRun) keep(size int, row []codec.Raw) {
+	if r.bytes += size; r.bytes <= mostPinned || mutated("0090.pinned") {
+		return
+	}
+	if !r.own {
+		r.own, row = true, r.values
+	}
+	for i := range row {
+		if n := len(row[i].Text); n > 0 {
+			if cap(r.texts)-len(r.texts) < n {
+				r.texts = make([]byte, 0, max(n, 16<<10))
+			}
+			at := len(r.texts)
+			r.texts = append(r.texts, row[i].Text...)
+			row[i].Text = r.texts[at:len(r.texts):len(r.texts)]
+		}
+	}
 }
 
 // row is what was read of a row.
@@ -130,7 +172,7 @@ func (r *rangedRun) sendSome(ctx *sql.Context, result *sqltypes.Result) (*sqltyp
 	if err := r.encode(ctx, result); err != nil {
 		return nil, err
 	}
-	r.sent, r.rows, r.values = true, 0, nil
+	r.sent, r.rows, r.values, r.bytes, r.own, r.texts = true, 0, nil, 0, false, nil
 	return &sqltypes.Result{Fields: r.b.fields}, r.q.send(result)
 }
 
@@ -192,12 +234,62 @@ func (r *rangedRun) number(write func([]byte) []byte) []byte {
 	return r.room[n:len(r.room):len(r.room)]
 }
 
-// fold is the only row of aggregates. Sums are the engine's: floating point, in the order
-// of the rows.
+// foldState is what an aggregate has come to. Sums are the engine's: floating point, in the
+// order of the rows.
+type foldState struct {
+	count   int64
+	sum     float64
+	extreme uint64
+}
+
+func (r *rangedRun) signed(f *rangedFold) bool {
+	return r.columns[f.column].form == codec.RawSigned || mutated("0090.unsigned")
+}
+
+// foldRow takes a row into the aggregates.
+func (r *rangedRun) foldRow(row []codec.Raw) {
+	if r.states == nil {
+		r.states = make([]foldState, len(r.folds))
+	}
+	for i := range r.folds {
+		f, s := &r.folds[i], &r.states[i]
+		if f.column < 0 {
+			s.count++
+			continue
+		}
+		v := &row[f.column]
+		if v.Null && !mutated("0090.null-folded") {
+			continue
+		}
+		s.count++
+		signed := r.signed(f)
+		switch f.of {
+		case foldSum, foldAvg:
+			if signed {
+				s.sum += float64(int64(v.Whole))
+			} else {
+				s.sum += float64(v.Whole)
+			}
+		case foldMin, foldMax:
+			less := v.Whole < s.extreme
+			if signed {
+				less = int64(v.Whole) < int64(s.extreme)
+			}
+			if s.count == 1 || less == (f.of == foldMin) {
+				s.extreme = v.Whole
+			}
+		}
+	}
+}
+
+// fold is the only row of aggregates.
 func (r *rangedRun) fold(ctx *sql.Context, result *sqltypes.Result) error {
+	if r.states == nil {
+		r.states = make([]foldState, len(r.folds))
+	}
 	row := make([]sqltypes.Value, len(r.folds))
-	for i, f := range r.folds {
-		v := r.folded(f)
+	for i := range r.folds {
+		v := r.folded(&r.folds[i], &r.states[i])
 		if v == nil {
 			continue
 		}
@@ -212,48 +304,20 @@ func (r *rangedRun) fold(ctx *sql.Context, result *sqltypes.Result) error {
 }
 
 // folded is an aggregate's value.
-func (r *rangedRun) folded(f rangedFold) any {
-	if f.column < 0 {
-		return int64(r.rows)
-	}
-	signed := r.columns[f.column].form == codec.RawSigned || mutated("0090.unsigned")
-	count, sum, extreme := int64(0), float64(0), uint64(0)
-	for i := range r.rows {
-		v := &r.values[i*len(r.columns)+f.column]
-		if v.Null && !mutated("0090.null-folded") {
-			continue
-		}
-		count++
-		switch f.of {
-		case foldSum, foldAvg:
-			if signed {
-				sum += float64(int64(v.Whole))
-			} else {
-				sum += float64(v.Whole)
-			}
-		case foldMin, foldMax:
-			less := v.Whole < extreme
-			if signed {
-				less = int64(v.Whole) < int64(extreme)
-			}
-			if count == 1 || less == (f.of == foldMin) {
-				extreme = v.Whole
-			}
-		}
-	}
+func (r *rangedRun) folded(f *rangedFold, s *foldState) any {
 	switch {
 	case f.of == foldCount:
-		return count
-	case count == 0:
+		return s.count
+	case s.count == 0:
 		return nil
 	case f.of == foldSum:
-		return sum
+		return s.sum
 	case f.of == foldAvg:
-		return sum / float64(count)
-	case signed:
-		return int64(extreme)
+		return s.sum / float64(s.count)
+	case r.signed(f):
+		return int64(s.extreme)
 	}
-	return extreme
+	return s.extreme
 }
 
 // sort takes the steps.

@@ -11,7 +11,10 @@ import (
 	"unicode/utf8"
 
 	"github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/types"
 	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/sqlfront/codec"
 )
 
 // rangedShapes are statements that need no plan for short ranges, and what is like them
@@ -165,6 +168,38 @@ func TestFastRangedIsSentInPieces(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, w.fast.server.fast.ranges.Load(), uint64(80))
+}
+
+// Text that is sorted or sent later is a part of the row that was read, until that is a lot: then it
+// is copied, and columns that nobody wants are let go of.
+func TestFastRangedKeepsNoPages(t *testing.T) {
+	rows, err := codec.NewRowCodec(1, []codec.Column{{ID: 1, Type: types.Text}, {ID: 2, Type: types.LongText}})
+	require.NoError(t, err)
+	only, err := rows.NewRawProjection([]int{0})
+	require.NoError(t, err)
+	r := &rangedRun{fastRanged: &fastRanged{rows: only, columns: []rangedColumn{{form: codec.RawText}}}, most: 40}
+	var stored [][]byte
+	for i := range 40 {
+		row, err := rows.Append(t.Context(), nil, sql.Row{fmt.Sprintf("text %d", i), strings.Repeat("long", 4<<10)})
+		require.NoError(t, err)
+		require.NoError(t, r.add(row))
+		stored = append(stored, row)
+	}
+	for _, row := range stored {
+		clear(row)
+	}
+	for i := range int32(40) {
+		require.Equal(t, fmt.Sprintf("text %d", i), string(r.row(i)[0].Text))
+	}
+	w := newTwin(t, "CREATE TABLE t (id INT PRIMARY KEY, k INT, c VARCHAR(20))", fillTwin(300), "ALTER TABLE t ADD COLUMN doc TEXT", "UPDATE t SET doc = REPEAT('x', 3000 + id)")
+	c := w.session("root", 0)
+	for _, text := range []string{"SELECT c FROM t WHERE id BETWEEN ? AND ?", "SELECT * FROM t WHERE id BETWEEN ? AND ?", "SELECT c, id FROM t WHERE id BETWEEN ? AND ? ORDER BY c",
+		"SELECT doc FROM t WHERE id BETWEEN ? AND ? ORDER BY doc DESC", "SELECT DISTINCT c FROM t WHERE id BETWEEN ? AND ? ORDER BY c", "SELECT COUNT(doc) FROM t WHERE id BETWEEN ? AND ?"} {
+		for range 3 {
+			c.execute(text, int64(2), int64(290))
+		}
+	}
+	require.Equal(t, uint64(12), w.fast.server.fast.ranges.Load())
 }
 
 // Numbers of prefixes are in the order in which the engine has the texts.
