@@ -142,10 +142,16 @@ func testRanged(t *testing.T, key string, r *rand.Rand) {
 		{"SET character_set_results = binary", "SET NAMES utf8mb4"}, {"SET NAMES utf8mb4 COLLATE utf8mb4_bin", "SET NAMES utf8mb4"},
 		{"SET sql_mode = 'ANSI_QUOTES'", "SET sql_mode = DEFAULT"}, {"START TRANSACTION READ ONLY", "COMMIT"}, {"SET autocommit = 0", "SET autocommit = 1"},
 		{"SET SESSION transaction_isolation = 'SERIALIZABLE'", "SET SESSION transaction_isolation = 'REPEATABLE-READ'"}, {"SET sql_select_limit = 2", "SET sql_select_limit = DEFAULT"},
+		{"SET SESSION transaction_isolation = 'READ-COMMITTED'", "SET SESSION transaction_isolation = 'REPEATABLE-READ'"},
 		{"SET SESSION rowlock_read_staleness = 1", "SET SESSION rowlock_read_staleness = 0"}, {"SET max_execution_time = 100000", "SET max_execution_time = 0"},
 		{"ALTER TABLE t ADD COLUMN late INT NOT NULL DEFAULT 9", "ALTER TABLE t DROP COLUMN s"}} {
 		c.query(set[0])
 		all(8, 4)
+		c.query("BEGIN")
+		all(3, 2)
+		c.query("UPDATE t SET c = 'own', u = 4 WHERE id IN (3, 20, 21)")
+		all(4, 2)
+		c.query("ROLLBACK AND NO CHAIN")
 		c.query(set[1])
 	}
 	all(20, 3)
