@@ -192,6 +192,7 @@ func (r *rangedRun) encode(ctx *sql.Context, result *sqltypes.Result) error {
 		if r.order != nil {
 			at = r.order[i]
 		}
+		r.found++ // also of the one at which it fails
 		row, to := r.row(at), all[i*width:(i+1)*width:(i+1)*width]
 		for j, c := range r.out {
 			if err := r.value(ctx, r.b.result[j], &r.columns[c], &row[c], &to[j]); err != nil {
@@ -201,7 +202,6 @@ func (r *rangedRun) encode(ctx *sql.Context, result *sqltypes.Result) error {
 		result.Rows[i] = to
 	}
 	result.RowsAffected = uint64(n)
-	r.found += int64(n)
 	return nil
 }
 

@@ -105,16 +105,19 @@ func testRanged(t *testing.T, key string, r *rand.Rand) {
 	all := func(shapes, ranges int) {
 		for range shapes {
 			shape := rangedShapes[r.IntN(len(rangedShapes))].text
+			var answer [][]byte
 			for range ranges {
 				b := bounds[r.IntN(len(bounds))]
 				if r.IntN(2) == 0 {
-					c.execute(shape, int64(b[0]), int64(b[1]))
+					answer = c.execute(shape, int64(b[0]), int64(b[1]))
 				} else {
-					c.query(strings.Replace(strings.Replace(shape, "?", strconv.Itoa(b[0]), 1), "?", strconv.Itoa(b[1]), 1))
+					answer = c.query(strings.Replace(strings.Replace(shape, "?", strconv.Itoa(b[0]), 1), "?", strconv.Itoa(b[1]), 1))
 				}
 			}
-			if r.IntN(4) == 0 {
-				c.query("SELECT ROW_COUNT(), FOUND_ROWS(), @@in_transaction IS NULL")
+			// Where a value has a character that the client's character set lacks, the number
+			// of rows that the engine has found by then depends on its goroutines.
+			if failed := answer[len(answer)-1][0] == 0xFF; r.IntN(4) == 0 && !failed {
+				c.query("SELECT ROW_COUNT(), FOUND_ROWS(), @@autocommit")
 				c.query("SHOW WARNINGS")
 			}
 		}
