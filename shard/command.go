@@ -297,6 +297,8 @@ const (
 	VerdictSchema Verdict = 5
 	// VerdictRefused: a condition of the command does not hold.
 	VerdictRefused Verdict = 6
+	// VerdictLeft: the shard has left the trunk, and this command is not applied here.
+	VerdictLeft Verdict = 7
 )
 
 // Result is the state machine's answer to one command.

@@ -86,6 +86,7 @@ type Machine struct {
 	space   *storage.Space
 	sync    func() error
 	replica uint64
+	trunk   *Trunk // that carries it; nil: it has a log of its own
 
 	// Published for readers on other goroutines. They are set while a command
 	// is applied, hence before its batch is visible: a reader that opens a

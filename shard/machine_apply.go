@@ -49,7 +49,11 @@ func (m *Machine) applyAll(entries []paxos.Entry) error {
 
 // begin returns the open batch, opening one if need be.
 func (m *Machine) begin() *storage.Batch {
-	if m.batch == nil {
+	switch {
+	case m.batch != nil:
+	case m.trunk != nil:
+		m.batch = m.trunk.part(m)
+	default:
 		m.batch = m.space.NewBatch()
 	}
 	return m.batch
@@ -57,19 +61,27 @@ func (m *Machine) begin() *storage.Batch {
 
 // flush commits the open batch with the applied index of its last entry.
 func (m *Machine) flush() error {
+	if m.trunk != nil {
+		return m.trunk.flush()
+	}
 	if m.batch == nil {
 		return nil
 	}
 	m.batch.SetApplied(storage.Applied{Replica: m.replica, Index: uint64(m.last)})
 	err := m.batch.Commit()
 	m.batch.Close()
-	m.batch = nil
-	clear(m.pending)
+	m.forgetBatch()
 	if err != nil {
 		return fmt.Errorf("commit batch at index %d: %w", m.last, err)
 	}
 	m.closed.Store(m.closing)
 	return nil
+}
+
+// forgetBatch ends the batch.
+func (m *Machine) forgetBatch() {
+	m.batch = nil
+	clear(m.pending)
 }
 
 // apply carries out one command. The order of checks is fixed by H8: epoch,

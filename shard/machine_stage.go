@@ -110,6 +110,9 @@ func (m *Machine) stage(c *Command) (Result, error) {
 // boundBatch commits a batch that has filled up, with the applied index of the
 // last entry that is wholly in it.
 func (m *Machine) boundBatch() error {
+	if m.trunk != nil {
+		return m.trunk.boundBatch()
+	}
 	if m.batch == nil || m.batch.Size() <= resolveFlush {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 type Batch struct {
 	space   *Space
 	b       *pebble.Batch
+	shared  bool // part of a SharedBatch, which is committed and closed as a whole
 	scratch []byte
 	hashes  [8]uint64
 }
@@ -92,43 +93,33 @@ func (b *Batch) SetApplied(a Applied) {
 // wait for the disk; see Engine.Sync. After an error the caller must stop: the
 // store cannot take writes any more.
 func (b *Batch) Commit() error {
-	c, w := b.space.e.rows, b.space.swap
-	if c == nil {
-		return b.commit()
-	}
-	if !w.rows.begin() {
-		err := b.commit()
-		if err == nil { // or else nothing is filled in ever: who knows what the store has
-			w.rows.end()
-		}
-		return err
-	}
-	// The store may let go of the batch's memory when it has taken it, not of the bytes.
-	repr := b.b.Repr()
-	late := mutated("0084.marked-after-the-store") && b.commit() == nil
-	hashes, life, known := c.begin(repr, &w.count, b.hashes[:0])
-	if !late {
-		if err := b.commit(); err != nil {
-			return err // the keys stay busy: who knows what the store has of them
-		}
-	}
-	c.end(repr, life, hashes, known)
-	return nil
+	b.mustBeWhole()
+	in := [1]changed{{space: b.space}}
+	return wrap(b.space.e.commit(b.b, in[:], b.hashes[:0]), "commit batch to space %d", b.space.id)
 }
 
-func (b *Batch) commit() error {
-	return wrap(b.b.Commit(pebble.NoSync), "commit batch to space %d", b.space.id)
+// mustBeWhole panics on the part of a batch: what belongs together goes together.
+func (b *Batch) mustBeWhole() {
+	if b.shared {
+		panic(fmt.Sprintf("storage: the part of space %d of a batch over several", b.space.id))
+	}
 }
 
 // Empty reports whether the batch would change nothing.
 func (b *Batch) Empty() bool { return b.b.Empty() }
 
-// Size returns the bytes that the batch occupies.
+// Size returns the bytes that the batch occupies, with the other parts if it is one of
+// several.
 func (b *Batch) Size() int { return b.b.Len() }
 
 // Close frees the batch. What was not committed is forgotten.
 func (b *Batch) Close() {
-	if err := b.b.Close(); err != nil {
+	b.mustBeWhole()
+	closeBatch(b.b)
+}
+
+func closeBatch(b *pebble.Batch) {
+	if err := b.Close(); err != nil {
 		panic(fmt.Sprintf("storage: close batch: %v", err))
 	}
 }

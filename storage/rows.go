@@ -140,9 +140,10 @@ func (c *rows) fill(key []byte, life, ticket uint64, commit Timestamp, stored []
 }
 
 // begin makes the sets of all keys busy whose versions a batch changes, in the order
-// of its records. It returns their hashes, whether any of them is known, and the life of
-// the space, looked at when a key is busy: nothing is filled in of any later one then.
-func (c *rows) begin(repr []byte, lives *atomic.Uint64, hashes []uint64) (_ []uint64, life uint64, known bool) {
+// of its records. It returns their hashes and whether any of them is known, and notes
+// the lives of the spaces, looked at when a key is busy: nothing is filled in of any later
+// one then.
+func (c *rows) begin(repr []byte, in []changed, hashes []uint64) (_ []uint64, known bool) {
 	eachVersion(repr, func(key []byte, _ Timestamp, _ []byte, _ bool) {
 		h := xxhash.Sum64(key)
 		hashes = append(hashes, h)
@@ -150,17 +151,18 @@ func (c *rows) begin(repr []byte, lives *atomic.Uint64, hashes []uint64) (_ []ui
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		set.busy++
-		life = lives.Load()
-		if e, _ := s.find(set, h, key, life); e != nil {
+		of := changedBy(in, key)
+		of.life = of.space.swap.count.Load()
+		if e, _ := s.find(set, h, key, of.life); e != nil {
 			known = true
 		}
 	})
-	return hashes, life, known
+	return hashes, known
 }
 
 // end takes the marks away again when the batch is visible, and changes what is known
 // of its keys.
-func (c *rows) end(repr []byte, life uint64, hashes []uint64, known bool) {
+func (c *rows) end(repr []byte, in []changed, hashes []uint64, known bool) {
 	ended := c.ended.Add(1)
 	if !known {
 		for _, h := range hashes {
@@ -179,6 +181,7 @@ func (c *rows) end(repr []byte, life uint64, hashes []uint64, known bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		set.settle(ended)
+		life := changedBy(in, key).life
 		if removed {
 			s.remove(set, h, key, life, commit)
 		} else {

@@ -57,8 +57,9 @@ func (r *rowCase) begins(fill func(*Batch)) (ends func()) {
 	fill(b)
 	repr := bytes.Clone(b.b.Repr())
 	b.Close()
-	hashes, life, known := r.c.begin(repr, &r.s.swap.count, nil)
-	return func() { r.c.end(repr, life, hashes, known) }
+	in := []changed{{space: r.s}}
+	hashes, known := r.c.begin(repr, in, nil)
+	return func() { r.c.end(repr, in, hashes, known) }
 }
 
 func put1(k string, commit Timestamp, v string) func(*Batch) {

@@ -1,0 +1,242 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+// metaLeft is there, in the trunk's space, once the shards have left.
+const metaLeft = "left"
+
+// TrunkSpace is the space of a trunk's own records. No shard has its number.
+const TrunkSpace = 1 << 62
+
+// Trunk is the state machine of a log that several shards of a node share while the node
+// is alone: their machines are carried by it. A command of the trunk is a command of one
+// shard, or the Prepares of one transaction on several, or it ends the trunk. It
+// satisfies paxos.StateMachine.
+//
+// All that the carried machines change goes into one batch over their spaces and the
+// trunk's own, and there the applied index stands, for all of them: what is durable is a
+// prefix of the trunk's log, in all spaces the same. The applied record of a carried
+// shard's own space says nothing, until leave sets it to 0: the shard's own log begins
+// then.
+type Trunk struct {
+	space    *storage.Space
+	sync     func() error
+	replica  uint64
+	machines map[ID]*Machine
+	left     atomic.Bool
+
+	// The rest belongs to the goroutine that applies.
+	batch   *storage.SharedBatch
+	own     *storage.Batch // the trunk's part of batch
+	touched []*Machine     // that have a part of batch
+	last    paxos.Index    // last entry that is wholly in batch, or before it
+	parts   []shardCommand
+	result  []byte // arena of the results of one Apply
+	failed  error  // of an Apply: there is no further one
+}
+
+// NewTrunk returns the trunk over a space of its own. sync makes everything committed to
+// the engine durable; replica is stored with the applied index.
+func NewTrunk(space *storage.Space, sync func() error, replica uint64) *Trunk {
+	return &Trunk{space: space, sync: sync, replica: replica, machines: make(map[ID]*Machine)}
+}
+
+// Carry makes a machine part of the trunk, before it is opened. Whoever carries a shard
+// carries all that ever had an entry here.
+func (t *Trunk) Carry(s ID, m *Machine) {
+	m.trunk = t
+	t.machines[s] = m
+}
+
+// Left reports that the shards have left: nothing is applied to them here any more. It
+// is true when leave's result is given, and after Open of such a trunk.
+func (t *Trunk) Left() bool { return t.left.Load() }
+
+// Open loads the registers of all shards and returns the applied index of all. After the
+// shards have left it only looks that up.
+func (t *Trunk) Open() (paxos.Index, error) {
+	snap := t.space.Snapshot()
+	defer snap.Close()
+	applied, _, err := snap.Applied()
+	if err != nil {
+		return 0, fmt.Errorf("load applied record of the trunk: %w", err)
+	}
+	_, left, err := snap.Meta(metaLeft)
+	if err != nil {
+		return 0, fmt.Errorf("load records of the trunk: %w", err)
+	}
+	t.last = paxos.Index(applied.Index)
+	if left {
+		t.release()
+		return t.last, nil
+	}
+	for _, m := range t.machines {
+		if _, err := m.load(); err != nil {
+			return 0, err
+		}
+	}
+	return t.last, nil
+}
+
+// release lets the machines go: they have spaces, and from now on logs, of their own.
+func (t *Trunk) release() {
+	for _, m := range t.machines {
+		m.trunk = nil
+	}
+	t.left.Store(true)
+}
+
+// Apply applies entries in order and fills in their results, as Machine.Apply does.
+func (t *Trunk) Apply(entries []paxos.Entry) error {
+	if t.failed == nil {
+		t.failed = t.applyAll(entries)
+	}
+	return t.failed
+}
+
+func (t *Trunk) applyAll(entries []paxos.Entry) error {
+	t.result = make([]byte, 0, 24*len(entries))
+	for i := range entries {
+		e := &entries[i]
+		start := len(t.result)
+		if err := t.applyEntry(e); err != nil {
+			return fmt.Errorf("entry %d of the trunk: %w", e.Index, err)
+		}
+		e.Result = t.result[start:len(t.result):len(t.result)]
+		t.last = e.Index
+		t.begin() // even a refused command moves the applied index
+	}
+	return t.flush()
+}
+
+// applyEntry applies one entry and appends its result.
+func (t *Trunk) applyEntry(e *paxos.Entry) error {
+	kind, parts, err := decodeTrunk(e.Command, t.parts[:0])
+	t.parts = parts[:0]
+	if err != nil {
+		return err
+	}
+	defer clear(parts)
+	switch kind {
+	case trunkLeave:
+		return t.leave(e.Index)
+	case trunkJoint:
+		return t.applyJoint(parts, e.Index)
+	}
+	r, err := t.applyPart(parts[0], e.Index)
+	if err == nil {
+		t.result = r.AppendBinary(t.result)
+	}
+	return err
+}
+
+// applyPart applies the command of one shard.
+func (t *Trunk) applyPart(p shardCommand, index paxos.Index) (Result, error) {
+	if t.left.Load() {
+		return Result{Verdict: VerdictLeft}, nil
+	}
+	m := t.machines[p.shard]
+	if m == nil {
+		return Result{}, fmt.Errorf("shard %d is not carried", p.shard)
+	}
+	var c Command
+	if err := c.Decode(p.command); err != nil {
+		return Result{}, err
+	}
+	r, err := m.apply(&c, index)
+	if err != nil {
+		return Result{}, fmt.Errorf("shard %d, kind %d: %w", p.shard, c.Kind, err)
+	}
+	r.Epoch = m.owner.Load().Epoch
+	return r, nil
+}
+
+// leave ends the trunk: what the spaces hold is where the shards' own logs begin. That
+// is durable before anybody can know of it.
+func (t *Trunk) leave(index paxos.Index) error {
+	if !t.left.Load() {
+		t.begin()
+		for _, m := range t.machines {
+			m.begin().SetApplied(storage.Applied{Replica: m.replica, Index: 0})
+			m.last = 0
+		}
+		t.own.PutMeta(metaLeft, []byte{formatVersion})
+		t.last = index
+		if err := t.flush(); err != nil {
+			return err
+		}
+		if err := t.sync(); err != nil {
+			return fmt.Errorf("leave the trunk: %w", err)
+		}
+		t.release()
+	}
+	t.result = (&Result{Verdict: VerdictDone}).AppendBinary(t.result)
+	return nil
+}
+
+// begin opens the batch if need be.
+func (t *Trunk) begin() {
+	if t.batch == nil {
+		t.batch = t.space.Engine().NewSharedBatch()
+		t.own = t.batch.Of(t.space)
+	}
+}
+
+// part returns a machine's part of the batch, which it has none of yet.
+func (t *Trunk) part(m *Machine) *storage.Batch {
+	t.begin()
+	t.touched = append(t.touched, m)
+	return t.batch.Of(m.space)
+}
+
+// flush commits the open batch with the applied index of the last entry that is wholly
+// in it.
+func (t *Trunk) flush() error {
+	if t.batch == nil {
+		return nil
+	}
+	t.own.SetApplied(storage.Applied{Replica: t.replica, Index: uint64(t.last)})
+	err := t.batch.Commit()
+	t.batch.Close()
+	t.batch, t.own = nil, nil
+	if err != nil {
+		return fmt.Errorf("commit the trunk's batch at index %d: %w", t.last, err)
+	}
+	for _, m := range t.touched {
+		m.forgetBatch()
+		m.closed.Store(m.closing)
+	}
+	t.touched = t.touched[:0]
+	return nil
+}
+
+// boundBatch is that of a Machine.
+func (t *Trunk) boundBatch() error {
+	if t.batch == nil || t.batch.Size() <= resolveFlush {
+		return nil
+	}
+	return t.flush()
+}
+
+// Sync makes everything applied durable.
+func (t *Trunk) Sync() error { return t.sync() }
+
+// Close does nothing: the spaces belong to the engine.
+func (t *Trunk) Close() error { return nil }
+
+// errTrunkAlone: a trunk has one replica for as long as it is there.
+var errTrunkAlone = errors.New("shard: the trunk's state is never sent to another replica")
+
+// Snapshot fails: nobody joins a trunk.
+func (t *Trunk) Snapshot() (paxos.Snapshot, error) { return nil, errTrunkAlone }
+
+// Restore fails: nobody has a trunk's state but itself.
+func (t *Trunk) Restore(io.Reader, <-chan struct{}) error { return errTrunkAlone }
