@@ -69,9 +69,9 @@ func (t *Trunk) Open() (paxos.Index, error) {
 	if err != nil {
 		return 0, fmt.Errorf("load applied record of the trunk: %w", err)
 	}
-	_, left, err := snap.Meta(metaLeft)
+	left, err := leftIn(snap)
 	if err != nil {
-		return 0, fmt.Errorf("load records of the trunk: %w", err)
+		return 0, err
 	}
 	t.last = paxos.Index(applied.Index)
 	if left {
@@ -84,6 +84,21 @@ func (t *Trunk) Open() (paxos.Index, error) {
 		}
 	}
 	return t.last, nil
+}
+
+// trunkLeft reports, from the trunk's space, that its shards have left.
+func trunkLeft(space *storage.Space) (bool, error) {
+	snap := space.Snapshot()
+	defer snap.Close()
+	return leftIn(snap)
+}
+
+func leftIn(snap *storage.Snapshot) (bool, error) {
+	_, left, err := snap.Meta(metaLeft)
+	if err != nil {
+		err = fmt.Errorf("load the records of the trunk: %w", err)
+	}
+	return left, err
 }
 
 // release lets the machines go: they have spaces, and from now on logs, of their own.
