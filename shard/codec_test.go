@@ -105,6 +105,9 @@ func samples() map[string]Message {
 		"result":           &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
 		"owner":            &ownership{Epoch: 4, Node: 1, Process: 99, Sole: true},
 		"leases":           &ownership{Epoch: 4, Node: 1, Process: 99, Owed: time.Second, Lease: 2 * time.Second},
+		"trunk":            &trunkCommand{parts: []shardCommand{{3, []byte("command")}}},
+		"trunk joint":      &trunkCommand{parts: []shardCommand{{3, []byte("one")}, {300, []byte("two")}}},
+		"trunk leave":      &trunkCommand{},
 	}
 	for i, c := range []Command{
 		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Sole: true},

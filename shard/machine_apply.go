@@ -90,7 +90,7 @@ func (m *Machine) apply(c *Command, index paxos.Index) (Result, error) {
 	if c.Kind == KindBeginEpoch {
 		return m.beginEpoch(c), nil
 	}
-	if (c.Epoch != m.owner.Load().Epoch || c.Epoch == 0) && !mutated("1.4.epoch-unchecked") {
+	if !m.inEpoch(c) {
 		return Result{Verdict: VerdictNotOwner}, nil
 	}
 	switch c.Kind {
@@ -124,6 +124,11 @@ func (m *Machine) apply(c *Command, index paxos.Index) (Result, error) {
 	panic(fmt.Sprintf("shard: command of kind %d passed its decoder", c.Kind))
 }
 
+// inEpoch reports whether a command is one of the current owner's.
+func (m *Machine) inEpoch(c *Command) bool {
+	return c.Epoch == m.owner.Load().Epoch && c.Epoch != 0 || mutated("1.4.epoch-unchecked")
+}
+
 // beginEpoch is a compare and swap. A copy of a BeginEpoch that was applied
 // already finds its own process in the register and is answered alike.
 func (m *Machine) beginEpoch(c *Command) Result {
@@ -149,31 +154,17 @@ func (m *Machine) beginEpoch(c *Command) Result {
 // vote applies OnePC, Prepare and CloseVote: whatever the register holds is the
 // answer; only an empty register is written.
 func (m *Machine) vote(c *Command) (Result, error) {
-	v, ok, err := m.lookup(c.Txn)
-	if err != nil {
-		return Result{}, err
+	r, err := m.admit(c)
+	if err != nil || r.Verdict != VerdictDone {
+		if r.Verdict == VerdictFenced {
+			m.dropLocks(c.Txn)
+		}
+		return r, err
 	}
-	fenced := uint64(c.Txn.Start) < m.fence.Load()
-	if fenced && mutated("H8.fence-before-register") {
-		return Result{Verdict: VerdictFenced}, nil
-	}
-	if ok && !mutated("1.4.register-written-twice") {
-		return voteResult(v), nil
-	}
-	closing := mutated("H8.fenced-close-writes") && c.Kind == KindCloseVote
-	if fenced && !closing && !mutated("1.4.fence-ignored") {
-		m.dropLocks(c.Txn)
-		return Result{Verdict: VerdictFenced}, nil
-	}
-	if !m.schemasCurrent(c.Schemas) {
-		return Result{Verdict: VerdictSchema}, nil
-	}
-	if c.Kind != KindCloseVote && !m.complete(c) {
-		return Result{Verdict: VerdictRefused}, nil
-	}
+	var v storage.Vote
 	switch c.Kind {
 	case KindOnePC:
-		v = m.commitOnePC(c)
+		v = m.commitAt(c, c.At)
 	case KindPrepare:
 		v = m.prepare(c)
 	case KindCloseVote:
@@ -192,6 +183,51 @@ func (m *Machine) vote(c *Command) (Result, error) {
 	return voteResult(v), nil
 }
 
+// admit is the verdict on a vote before it is written: VerdictDone if it may be. It
+// changes nothing.
+func (m *Machine) admit(c *Command) (Result, error) {
+	v, ok, err := m.lookup(c.Txn)
+	if err != nil {
+		return Result{}, err
+	}
+	fenced := uint64(c.Txn.Start) < m.fence.Load()
+	if fenced && mutated("H8.fence-before-register") {
+		return Result{Verdict: VerdictFenced}, nil
+	}
+	if ok && !mutated("1.4.register-written-twice") {
+		return voteResult(v), nil
+	}
+	closing := mutated("H8.fenced-close-writes") && c.Kind == KindCloseVote
+	if fenced && !closing && !mutated("1.4.fence-ignored") {
+		return Result{Verdict: VerdictFenced}, nil
+	}
+	if !m.schemasCurrent(c.Schemas) {
+		return Result{Verdict: VerdictSchema}, nil
+	}
+	if c.Kind != KindCloseVote && !m.complete(c) {
+		return Result{Verdict: VerdictRefused}, nil
+	}
+	return Result{Verdict: VerdictDone}, nil
+}
+
+// wouldPrepare reports whether a Prepare would now write PREPARED, without chunks that
+// were staged before: those take several batches to commit.
+func (m *Machine) wouldPrepare(c *Command) (bool, error) {
+	if !m.inEpoch(c) || c.Chunks != 0 {
+		return false, nil
+	}
+	r, err := m.admit(c)
+	return r.Verdict == VerdictDone, err
+}
+
+// commitVote applies a Prepare and the commit that follows from it. What is left is what
+// Prepare and Resolve leave.
+func (m *Machine) commitVote(c *Command, commit storage.Timestamp) Result {
+	v := m.commitAt(c, commit)
+	m.putVote(c.Txn, v)
+	return voteResult(v)
+}
+
 func voteResult(v storage.Vote) Result {
 	return Result{Verdict: VerdictVote,
 		Vote: storage.Vote{State: v.State, Prepare: v.Prepare, Commit: v.Commit, Hash: v.Hash}}
@@ -206,13 +242,14 @@ func (m *Machine) schemasCurrent(refs []SchemaRef) bool {
 	return true
 }
 
-func (m *Machine) commitOnePC(c *Command) storage.Vote {
+// commitAt writes the versions of a vote that commits at once.
+func (m *Machine) commitAt(c *Command, commit storage.Timestamp) storage.Vote {
 	b := m.begin()
 	for i := range c.Writes {
-		putWrite(b, &c.Writes[i], c.At, c.Txn.Start)
+		putWrite(b, &c.Writes[i], commit, c.Txn.Start)
 	}
-	m.committed(c.At)
-	return storage.Vote{State: storage.VoteCommitted, Prepare: c.At, Commit: c.At, Hash: c.Hash}
+	m.committed(commit)
+	return storage.Vote{State: storage.VoteCommitted, Prepare: c.At, Commit: commit, Hash: c.Hash}
 }
 
 func putWrite(b *storage.Batch, w *Write, commit, start storage.Timestamp) {

@@ -2,8 +2,10 @@ package shard
 
 import (
 	"context"
+	"slices"
 
 	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/storage"
 )
 
 // carried is the Group of a shard that may share its log with others (a lane).
@@ -21,14 +23,104 @@ type sharedLog interface {
 	submitJoint(ctx context.Context, parts []shardCommand) (wait func() ([][]byte, error))
 }
 
-// applyJoint applies the Prepares of an entry, one after the other.
-func (t *Trunk) applyJoint(parts []shardCommand, index paxos.Index) error {
-	for _, p := range parts {
-		r, err := t.applyPart(p, index)
-		if err != nil {
+// applyJoint applies an entry of several parts: Prepares, and nothing else.
+//
+// If they are all the votes of one transaction, and all would be PREPARED, nobody can
+// decide otherwise any more than to commit at the largest of their timestamps. So that is
+// written, and nothing else: no intent, no PREPARED vote. It is the state, and these are
+// the answers, after the Prepares one by one, the Resolves that follow from them, and the
+// same Prepares again. In every other case the parts are applied as if they had come
+// alone.
+func (t *Trunk) applyJoint(parts []shardCommand) error {
+	commands, err := t.decodeParts(parts)
+	if err != nil {
+		return err
+	}
+	defer clear(commands)
+	if slices.ContainsFunc(commands, func(c Command) bool { return c.Kind != KindPrepare }) {
+		for range parts {
+			t.answer(Result{Verdict: VerdictRefused}, true)
+		}
+		return nil
+	}
+	commit, err := t.commits(parts, commands)
+	if err != nil {
+		return err
+	}
+	for i, p := range parts {
+		if err := t.applyVote(t.machines[p.shard], &commands[i], commit); err != nil {
 			return err
 		}
-		t.result = appendBytes(t.result, r.AppendBinary(nil))
 	}
+	return nil
+}
+
+// decodeParts decodes all commands of an entry, before anything is written.
+func (t *Trunk) decodeParts(parts []shardCommand) ([]Command, error) {
+	t.commands = slices.Grow(t.commands[:0], len(parts))[:len(parts)]
+	for i, p := range parts {
+		if _, err := t.machine(p.shard); err != nil {
+			return nil, err
+		}
+		if err := t.commands[i].Decode(p.command); err != nil {
+			return nil, err
+		}
+	}
+	return t.commands, nil
+}
+
+// commits returns the timestamp at which the Prepares of an entry commit, 0 if they do
+// not by themselves.
+func (t *Trunk) commits(parts []shardCommand, commands []Command) (commit storage.Timestamp, err error) {
+	if !wholeTransaction(parts, commands) {
+		return 0, nil
+	}
+	for i, p := range parts {
+		c := &commands[i]
+		if i > 0 && mutated("0089.joint-despite-a-refusal") {
+			continue
+		}
+		if ok, err := t.machines[p.shard].wouldPrepare(c); err != nil || !ok {
+			return 0, err
+		}
+	}
+	for i := range commands {
+		commit = max(commit, commands[i].At)
+	}
+	return commit, nil
+}
+
+// wholeTransaction reports whether the parts are the votes of one transaction, one for
+// each of its participants.
+func wholeTransaction(parts []shardCommand, commands []Command) bool {
+	first := &commands[0]
+	if len(first.Participants) != len(parts) && !mutated("0089.joint-of-some") {
+		return false
+	}
+	for i := range commands {
+		c := &commands[i]
+		if c.Txn != first.Txn || !slices.Equal(c.Participants, first.Participants) || !slices.Contains(c.Participants, parts[i].shard) {
+			return false
+		}
+		for _, before := range parts[:i] {
+			if before.shard == parts[i].shard {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// applyVote applies a Prepare, as a commit at a timestamp if there is one.
+func (t *Trunk) applyVote(m *Machine, c *Command, commit storage.Timestamp) error {
+	var r Result
+	var err error
+	if commit != 0 {
+		r = m.commitVote(c, commit)
+	} else if r, err = m.apply(c, 0); err != nil {
+		return err
+	}
+	r.Epoch = m.owner.Load().Epoch
+	t.answer(r, true)
 	return nil
 }
