@@ -96,32 +96,36 @@ func (s *Server) bundle(ctx context.Context, b *bundle) (*bundleAnswer, error) {
 			others = append(others, i)
 		}
 	}
+	if len(others) == 0 {
+		s.votes(ctx, b, requests, votes, answer)
+		return answer, nil
+	}
 	var work sync.WaitGroup
-	together := newJoint(len(votes))
-	for _, i := range votes {
-		work.Go(func() {
-			response, err := s.vote(ctx, together.seat(), b.parts[i].shard, requests[i].(*PrepareRequest))
-			answer.answers[i] = encoded(response, err)
-		})
+	if len(votes) > 0 {
+		work.Go(func() { s.votes(ctx, b, requests, votes, answer) })
 	}
-	if len(others) > 0 {
-		inRelay(ctx, len(others), func(ctx context.Context, k int) {
-			i := others[k]
-			answer.answers[i] = encoded(s.Dispatch(ctx, b.parts[i].shard, requests[i]))
-		})
-	}
+	inRelay(ctx, len(others), func(ctx context.Context, k int) {
+		i := others[k]
+		answer.answers[i] = encoded(s.Dispatch(ctx, b.parts[i].shard, requests[i]))
+	})
 	work.Wait()
 	return answer, nil
 }
 
-// vote is the whole of a PrepareRequest that came with others.
-func (s *Server) vote(ctx context.Context, v *jointVote, id ID, q *PrepareRequest) (Message, error) {
-	defer v.leave()
-	r := s.Replica(id)
-	if r == nil {
-		return nil, &Error{Code: NotOwner, Shard: id, Detail: "no replica here"}
+// votes is the whole of the PrepareRequests in a bundle.
+func (s *Server) votes(ctx context.Context, b *bundle, requests []Message, votes []int, answer *bundleAnswer) {
+	all := make([]jointVote, len(votes))
+	for k, i := range votes {
+		all[k].replica, all[k].request = s.Replica(b.parts[i].shard), requests[i].(*PrepareRequest)
 	}
-	return r.prepare(ctx, q, v)
+	castTogether(ctx, all)
+	for k, i := range votes {
+		v := &all[k]
+		if v.replica == nil {
+			v.err = &Error{Code: NotOwner, Shard: b.parts[i].shard, Detail: "no replica here"}
+		}
+		answer.answers[i] = encoded(v.response, v.err)
+	}
 }
 
 // Told is the outcome of a transaction for a shard, ABORTED if Commit is 0. Done says

@@ -29,27 +29,30 @@ func (r *Replica) OnePC(ctx context.Context, q *OnePCRequest) (*VoteResponse, er
 
 // Prepare casts this shard's vote on a transaction of several.
 func (r *Replica) Prepare(ctx context.Context, q *PrepareRequest) (*VoteResponse, error) {
-	return r.prepare(ctx, q, nil)
-}
-
-func (r *Replica) prepare(ctx context.Context, q *PrepareRequest, joint *jointVote) (*VoteResponse, error) {
-	t, err := r.current()
+	t, vote, err := r.admitPrepare(q)
 	if err != nil {
 		return nil, err
 	}
-	if len(q.Participants) == 0 {
-		return nil, r.bad("prepare without participants")
+	return r.castVote(ctx, t, &vote)
+}
+
+// admitPrepare looks at a Prepare before anything is done about it.
+func (r *Replica) admitPrepare(q *PrepareRequest) (*tenure, voteRequest, error) {
+	t, err := r.current()
+	if err != nil {
+		return nil, voteRequest{}, err
 	}
-	return r.castVote(ctx, t, &voteRequest{OnePCRequest: &q.OnePCRequest, participants: q.Participants,
-		chunks: q.Chunks, staged: q.Staged, joint: joint})
+	if len(q.Participants) == 0 {
+		return nil, voteRequest{}, r.bad("prepare without participants")
+	}
+	return t, voteRequest{OnePCRequest: &q.OnePCRequest, participants: q.Participants, chunks: q.Chunks, staged: q.Staged}, nil
 }
 
 // voteRequest is a OnePC (no participants) or a Prepare.
 type voteRequest struct {
 	*OnePCRequest
 	participants []ID
-	joint        *jointVote // of the first proposal
-	chunks       uint32     // staged before (H9)
+	chunks       uint32 // staged before (H9)
 	staged       uint64
 }
 
@@ -81,27 +84,49 @@ func (q *voteRequest) contentHash() uint64 {
 	return hash
 }
 
-// castVote leads a transaction to its vote on this shard: join an attempt that
-// is under way, check and pin the locks, enter the memory locks, choose the
-// timestamp, propose. The answer is always the register's.
+// castVote leads a transaction to its vote on this shard. The answer is always the
+// register's.
 func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*VoteResponse, error) {
+	b := r.beginVote(ctx, t, q)
+	if b.command == nil {
+		return r.withoutVote(ctx, t, q, &b)
+	}
+	r.proposeVote(t, b.p, q, b.command)
+	return r.voted(ctx, t, b.p)
+}
+
+// begunVote is what beginVote came to: a command to be proposed, or an answer, or why it
+// takes something else to have one.
+type begunVote struct {
+	p       *proposal
+	command []byte
+
+	response *VoteResponse
+	err      error
+	other    *proposal // the same vote is under way
+	closing  bool      // the vote can not be cast, and the register has to say so
+}
+
+// beginVote takes a vote to where it is proposed: join an attempt that is under way,
+// check and pin the locks, enter the memory locks, choose the timestamp.
+func (r *Replica) beginVote(ctx context.Context, t *tenure, q *voteRequest) (b begunVote) {
 	if len(q.Writes) > 0 || q.chunks > 0 {
 		if err := r.space(); err != nil {
-			return nil, err
+			return begunVote{err: err}
 		}
 	}
 	keys, ok := sortedKeys(q.Writes)
 	if !ok {
-		return nil, r.bad("a key is written twice")
+		return begunVote{err: r.bad("a key is written twice")}
 	}
 	p := &proposal{txn: q.Txn, keys: keys, hash: q.contentHash(), since: r.c.Clock(), done: make(chan struct{})}
+	b.p = p
 	if q.chunks > 0 {
-		var err error
-		if p.keys, ok, err = r.stagedOf(q, keys); err != nil {
-			return nil, err
+		if p.keys, ok, b.err = r.stagedOf(q, keys); b.err != nil {
+			return b
 		}
 		if !ok { // also where the vote was cast and resolved before: the register tells
-			return r.closeVote(t, q.Txn)
+			return begunVote{closing: true}
 		}
 		p.staged = true
 	}
@@ -111,33 +136,31 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 	}
 	r.at(ctx, "lock check")
 	other, voted, locked := t.enter(p, q.OnePCRequest)
-	if !locked {
-		q.joint.leave() // what follows takes its time
-	}
 	switch {
 	case other != nil:
-		return r.join(ctx, other, p.hash)
+		b.other = other
+		return b
 	case voted != nil && q.participants != nil:
-		return &VoteResponse{State: storage.VotePrepared, Prepare: voted.prepare}, nil
+		return begunVote{response: &VoteResponse{State: storage.VotePrepared, Prepare: voted.prepare}}
 	case !locked:
 		// The register must say ABORTED before anybody is told so.
 		if mutated("1.4.owner-aborts-without-writing") {
-			return &VoteResponse{State: storage.VoteAborted}, nil
+			return begunVote{response: &VoteResponse{State: storage.VoteAborted}}
 		}
-		return r.closeVote(t, q.Txn)
+		return begunVote{closing: true}
 	}
 	if p.staged && !t.holdsStaged(p) {
 		t.withdraw(p, r.lost(q.Txn, "a staged key is not locked"))
-		return r.closeVote(t, q.Txn)
+		return begunVote{closing: true}
 	}
 	r.at(ctx, "timestamp")
 	base := max(storage.Timestamp(r.maxTS.Load()), q.Floor, q.Txn.Start)
 	if mutated("R2.timestamp-before-lock") {
 		base = max(early, q.Floor, q.Txn.Start)
 	}
-	if err := r.checkFloor(t, q, base); err != nil {
-		t.withdraw(p, err)
-		return nil, err
+	if b.err = r.checkFloor(t, q, base); b.err != nil {
+		t.withdraw(p, b.err)
+		return b
 	}
 	ts := base + 1
 	r.at(ctx, "timestamp chosen")
@@ -146,16 +169,33 @@ func (r *Replica) castVote(ctx context.Context, t *tenure, q *voteRequest) (*Vot
 	t.mu.Unlock()
 	command := r.voteCommand(t, q, p)
 	p.size = len(command)
-	if len(command) > paxos.MaxCommand {
-		err := &Error{Code: TooLarge, Shard: r.c.Shard, Detail: fmt.Sprintf("%d bytes of writes, at most %d fit one log entry", len(command), paxos.MaxCommand)}
-		t.withdraw(p, err)
-		return nil, err
+	if len(command) > maxShardCommand {
+		b.err = &Error{Code: TooLarge, Shard: r.c.Shard, Detail: fmt.Sprintf("%d bytes of writes, at most %d fit one log entry", len(command), maxShardCommand)}
+		t.withdraw(p, b.err)
+		return b
 	}
-	r.proposeVote(t, p, q, command)
+	b.command = command
+	return b
+}
+
+// withoutVote answers a vote that is not to be proposed. It may take a round of consensus,
+// or as long as the attempt that is joined.
+func (r *Replica) withoutVote(ctx context.Context, t *tenure, q *voteRequest, b *begunVote) (*VoteResponse, error) {
+	switch {
+	case b.other != nil:
+		return r.join(ctx, b.other, b.p.hash)
+	case b.closing:
+		return r.closeVote(t, q.Txn)
+	}
+	return b.response, b.err
+}
+
+// voted waits for the outcome of a vote that was proposed.
+func (r *Replica) voted(ctx context.Context, t *tenure, p *proposal) (*VoteResponse, error) {
 	if response, err := r.outcome(ctx, p); !p.refused.Load() {
 		return response, err
 	}
-	return r.closeVote(t, q.Txn) // other chunks than it says: it cannot commit
+	return r.closeVote(t, p.txn) // other chunks than it says: it cannot commit
 }
 
 // holdsStaged checks the locks of staged keys. The transaction is pinned by now,
@@ -333,15 +373,20 @@ func (t *tenure) lockSetBeside(p *proposal) []byte {
 	return encodeLockSet(refs)
 }
 
-// proposeVote sends the command once. If the outcome is unknown, the memory
-// locks and the pin stay, and the same bytes are proposed again in the
-// background until the register's answer is known (H7). What was not sent is
-// tried again for a while: a moment without a leader must not cost the
-// transaction its locks.
+// proposeVote sends the command once.
 func (r *Replica) proposeVote(t *tenure, p *proposal, q *voteRequest, command []byte) {
 	ctx, cancel := context.WithTimeout(r.life, proposeTimeout)
 	defer cancel()
-	result, err := q.joint.propose(ctx, r, command)
+	result, err := r.propose(ctx, command)
+	r.proposed(ctx, t, p, q, command, result, err)
+}
+
+// proposed takes in what a vote that was sent came to. If the outcome is unknown, the
+// memory locks and the pin stay, and the same bytes are proposed again in the
+// background until the register's answer is known (H7). What was not sent is
+// tried again for a while: a moment without a leader must not cost the
+// transaction its locks.
+func (r *Replica) proposed(ctx context.Context, t *tenure, p *proposal, q *voteRequest, command []byte, result Result, err error) {
 	for waited, wait := time.Duration(0), time.Millisecond; errors.Is(err, paxos.ErrNotSent); wait = min(2*wait, 100*time.Millisecond) {
 		if waited += wait; waited > sendPatience || r.serving.Load() != t || pause(ctx, r.life, wait) != nil {
 			break

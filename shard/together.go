@@ -2,9 +2,8 @@ package shard
 
 import (
 	"context"
+	"slices"
 	"sync"
-
-	"github.com/rowlockdb/rowlock/paxos"
 )
 
 // ShardVote is one shard's Prepare, and what came of it: Response, or Err, as of
@@ -21,23 +20,22 @@ type ShardVote struct {
 // its logs at one moment.
 type Together struct {
 	router *Router
-	joint  *joint
 	jobs   []votes
 }
 
-// votes are a job: those for the shards of another node, or one, for a shard of this
-// node if it has a seat.
+// votes are a job: those for the shards of this node or another, or one that finds its
+// way alone.
 type votes struct {
+	here  bool
 	addr  NodeAddr
 	votes []*ShardVote
-	seat  *jointVote
 }
 
 // Together divides the Prepares into jobs, which must all be done at the same time,
-// each on a goroutine of its own.
+// each on a goroutine of its own. The first is the one for this node, if there is one.
 func (r *Router) Together(all []ShardVote) *Together {
 	t := &Together{router: r}
-	var here []*ShardVote
+	here := make([]*ShardVote, 0, len(all))
 	for i := range all {
 		v := &all[i]
 		if r.local(v.Shard) != nil && !r.encode {
@@ -48,9 +46,8 @@ func (r *Router) Together(all []ShardVote) *Together {
 			t.jobs = append(t.jobs, votes{votes: []*ShardVote{v}})
 		}
 	}
-	t.joint = newJoint(len(here))
-	for _, v := range here {
-		t.jobs = append(t.jobs, votes{votes: []*ShardVote{v}, seat: t.joint.seat()})
+	if len(here) > 0 {
+		t.jobs = slices.Insert(t.jobs, 0, votes{here: true, votes: here})
 	}
 	return t
 }
@@ -73,8 +70,8 @@ func (t *Together) Jobs() int { return len(t.jobs) }
 func (t *Together) Do(ctx context.Context, i int) {
 	j := &t.jobs[i]
 	switch {
-	case j.seat != nil:
-		t.here(ctx, j.seat, j.votes[0])
+	case j.here:
+		t.here(ctx, j.votes)
 	case len(j.votes) == 1:
 		t.alone(ctx, j.votes[0])
 	default:
@@ -88,19 +85,23 @@ func (t *Together) alone(ctx context.Context, v *ShardVote) {
 	v.Response, v.Err = t.router.Prepare(ctx, v.Shard, v.Request)
 }
 
-func (t *Together) here(ctx context.Context, seat *jointVote, v *ShardVote) {
-	defer seat.leave()
-	local := t.router.local(v.Shard)
-	if local == nil {
-		seat.leave()
-		t.alone(ctx, v)
-		return
+// here has the owners on this node cast their votes. Where the owner is another by now
+// the vote goes there, alone.
+func (t *Together) here(ctx context.Context, votes []*ShardVote) {
+	all := make([]jointVote, len(votes))
+	for i, v := range votes {
+		all[i].replica, all[i].request = t.router.local(v.Shard), v.Request
 	}
-	v.Response, v.Err = local.prepare(ctx, v.Request, seat)
-	seat.leave()
-	if CodeOf(v.Err) == NotOwner {
-		v.Response, v.Err = callFor[VoteResponse](ctx, t.router, v.Shard, methodPrepare, v.Request)
+	castTogether(ctx, all)
+	var again sync.WaitGroup
+	for i, v := range votes {
+		if v.Response, v.Err = all[i].response, all[i].err; CodeOf(v.Err) == NotOwner {
+			again.Go(func() {
+				v.Response, v.Err = callFor[VoteResponse](ctx, t.router, v.Shard, methodPrepare, v.Request)
+			})
+		}
 	}
+	again.Wait()
 }
 
 // there sends Prepares to another node. One that this node did not carry out goes
@@ -127,84 +128,4 @@ func (t *Together) there(ctx context.Context, j *votes) {
 		}
 	}
 	again.Wait()
-}
-
-// joint brings votes to the logs of this node at one moment. Logs that have something
-// to write at one moment share one write to disk; a vote that comes while the first
-// is being written waits for a second. A vote waits until all the others have come as
-// far, or have turned out not to go to a log.
-type joint struct {
-	mu struct {
-		sync.Mutex
-		expected int // Prepares that may still bring a vote
-		votes    []*jointVote
-	}
-}
-
-// jointVote is one Prepare's place among the others. nil is a vote that goes
-// alone.
-type jointVote struct {
-	joint   *joint
-	settled bool // it has brought its vote, or will not; its goroutine's alone
-
-	group   paxos.Submitter
-	ctx     context.Context
-	command []byte
-	sent    chan struct{} // closed when the vote is sent and wait is set
-	wait    func() ([]byte, error)
-}
-
-// newJoint expects n Prepares, no more and no less.
-func newJoint(n int) *joint {
-	j := &joint{}
-	j.mu.expected = n
-	return j
-}
-
-// seat is the place of one of them.
-func (j *joint) seat() *jointVote { return &jointVote{joint: j} }
-
-// leave says that no vote will come: the others do not wait for it.
-func (v *jointVote) leave() {
-	if v == nil || v.settled {
-		return
-	}
-	v.settled = true
-	v.joint.settle(nil)
-}
-
-// propose proposes the vote's command with those of the others.
-func (v *jointVote) propose(ctx context.Context, r *Replica, command []byte) (Result, error) {
-	group, ok := r.c.Group.(paxos.Submitter)
-	if v == nil || !ok || v.settled {
-		v.leave()
-		return r.propose(ctx, command)
-	}
-	r.counters.proposals.Add(1)
-	v.settled = true
-	v.group, v.ctx, v.command, v.sent = group, ctx, command, make(chan struct{})
-	v.joint.settle(v)
-	<-v.sent
-	return r.result(v.wait())
-}
-
-// settle counts one of the expected, and sends the votes once there are no more
-// to come.
-func (j *joint) settle(v *jointVote) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.mu.expected--
-	if v != nil {
-		j.mu.votes = append(j.mu.votes, v)
-	}
-	if j.mu.expected > 0 {
-		return
-	}
-	for _, v := range j.mu.votes {
-		v.wait = v.group.Submit(v.ctx, v.command)
-	}
-	for _, v := range j.mu.votes {
-		close(v.sent)
-	}
-	j.mu.votes = nil
 }

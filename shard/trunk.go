@@ -208,8 +208,10 @@ func (t *Trunk) leave(index paxos.Index) error {
 		if err := t.flush(); err != nil {
 			return err
 		}
-		if err := t.sync(); err != nil && !mutated("0089.leave-unsynced") {
-			return fmt.Errorf("leave the trunk: %w", err)
+		if !mutated("0089.leave-unsynced") {
+			if err := t.sync(); err != nil {
+				return fmt.Errorf("leave the trunk: %w", err)
+			}
 		}
 		t.release()
 	}
@@ -227,6 +229,9 @@ func (t *Trunk) begin() {
 
 // part returns a machine's part of the batch, which it has none of yet.
 func (t *Trunk) part(m *Machine) *storage.Batch {
+	if len(t.touched) > 0 && mutated("0089.parts-apart") {
+		_ = t.flush()
+	}
 	t.begin()
 	t.touched = append(t.touched, m)
 	return t.batch.Of(m.space)
