@@ -98,7 +98,7 @@ func (c *testCluster) cast(ctx context.Context, at int, votes []shard.ShardVote)
 	work.Wait()
 }
 
-// voted is a transaction with PREPARED votes on every shard. Locks may be lost on the way,
+// voted is a transaction with the votes of every shard. Locks may be lost on the way,
 // to a change of owners or on a machine that is slow.
 func (c *testCluster) voted(at int, value string, between func()) (votes []shard.ShardVote, commit storage.Timestamp) {
 	c.t.Helper()
@@ -109,7 +109,7 @@ func (c *testCluster) voted(at int, value string, between func()) (votes []shard
 		}
 		c.cast(c.ctx(), at, votes)
 		for _, v := range votes {
-			if v.Err != nil || v.Response.State != storage.VotePrepared {
+			if v.Err != nil || !yes(v.Response) {
 				c.tell(at, votes, 0)
 				return false
 			}
@@ -118,6 +118,11 @@ func (c *testCluster) voted(at int, value string, between func()) (votes []shard
 		return true
 	})
 	return votes, commit
+}
+
+// yes is a vote for the commit, which may have come about already: then all votes were.
+func yes(v *shard.VoteResponse) bool {
+	return v.State == storage.VotePrepared || v.State == storage.VoteCommitted
 }
 
 // tell hands the outcome out, to each node in one message, and what is not taken alone.
@@ -302,7 +307,7 @@ func (c *testCluster) decide(at int, votes []shard.ShardVote) (commit storage.Ti
 				return v.Err == nil
 			})
 		}
-		aborted = aborted || v.Response.State != storage.VotePrepared
+		aborted = aborted || !yes(v.Response)
 		commit = max(commit, v.Response.Prepare)
 	}
 	if aborted {
