@@ -63,8 +63,8 @@ func (t *Trunk) Carry(s ID, m *Machine) {
 // is true when leave's result is given, and after Open of such a trunk.
 func (t *Trunk) Left() bool { return t.left.Load() }
 
-// Open loads the registers of all shards and returns the applied index of all. After the
-// shards have left it only looks that up.
+// Open loads the registers of all shards and returns the applied index of all. If the
+// shards have left it lets them go, as leave does.
 func (t *Trunk) Open() (paxos.Index, error) {
 	snap := t.space.Snapshot()
 	defer snap.Close()
@@ -76,16 +76,15 @@ func (t *Trunk) Open() (paxos.Index, error) {
 	if err != nil {
 		return 0, err
 	}
-	t.last = paxos.Index(applied.Index)
-	if left {
-		t.release()
-		return t.last, nil
-	}
 	for _, m := range t.machines {
 		if _, err := m.load(); err != nil {
 			return 0, err
 		}
 	}
+	if left {
+		t.release()
+	}
+	t.last = paxos.Index(applied.Index)
 	return t.last, nil
 }
 

@@ -470,11 +470,11 @@ func TestLeavingTheTrunk(t *testing.T) {
 	require.True(t, b.Left())
 	require.Equal(t, sums, b.sums(t))
 	for _, m := range b.machines {
+		epoch, _, _, _ := m.Owner()
+		require.Equal(t, uint64(1), epoch, "loaded, though it was let go")
 		index, err := m.Open()
 		require.NoError(t, err)
 		require.Zero(t, index)
-		epoch, _, _, _ := m.Owner()
-		require.Equal(t, uint64(1), epoch)
 	}
 }
 
