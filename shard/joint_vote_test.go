@@ -229,7 +229,7 @@ func TestVotesThatShareALogAreVotes(t *testing.T) {
 		"no log is shared": {func(w *jointWorld, _ []jointVote) { w.log.apart = true }, []string{"prepared", "prepared", "prepared"}},
 		"too large": {func(w *jointWorld, votes []jointVote) {
 			for i := range votes {
-				votes[i].request.Writes[0].Value = make([]byte, paxos.MaxCommand/2)
+				votes[i].request.Writes[0].Value = make([]byte, maxJoint/2)
 			}
 		}, []string{"prepared", "prepared", "prepared"}},
 		"the entry is not sent": {func(w *jointWorld, _ []jointVote) {

@@ -50,6 +50,9 @@ func sharedBy(votes []jointVote) sharedLog {
 	return nil
 }
 
+// maxJoint is the length up to which votes go in one entry. Larger ones gain nothing.
+const maxJoint = 1 << 20
+
 // sendJoint sends the votes for a log in one entry, unless they are too large for that.
 func sendJoint(ctx context.Context, log sharedLog, votes []jointVote) {
 	parts := make([]shardCommand, 0, len(votes))
@@ -60,7 +63,7 @@ func sendJoint(ctx context.Context, log sharedLog, votes []jointVote) {
 			members = append(members, v)
 		}
 	}
-	if len(parts) < 2 || jointSize(parts) > paxos.MaxCommand {
+	if len(parts) < 2 || jointSize(parts) > maxJoint {
 		return
 	}
 	answer := &jointAnswer{wait: log.submitJoint(ctx, parts)}
