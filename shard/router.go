@@ -96,6 +96,10 @@ func (r *Router) local(s ID) *Replica {
 	return r.server.Replica(s)
 }
 
+// Here reports whether the shard's owner is believed to be on this node, and is asked
+// without a message.
+func (r *Router) Here(s ID) bool { return r.local(s) != nil && !r.encode }
+
 // Read reads at a snapshot. Errors: SnapshotTooOld, Undecided, BadRequest,
 // Unavailable, NotOwner, the context's.
 func (r *Router) Read(ctx context.Context, s ID, q *ReadRequest) (*ReadResponse, error) {

@@ -104,6 +104,16 @@ func (r *requests) send(ctx context.Context, n int, f func(ctx context.Context, 
 	})
 }
 
+// inTurn runs f(0..n-1) one after the other, up to the first error.
+func (r *requests) inTurn(ctx context.Context, n int, f func(ctx context.Context, i int) (shard.ID, error)) {
+	for i := range n {
+		if s, err := f(ctx, i); err != nil {
+			r.note(s, err)
+			return
+		}
+	}
+}
+
 // read carries out reads without locks on several shards; the answers are in them.
 func (r *requests) read(ctx context.Context, reads []shard.ShardRead) {
 	t := r.t

@@ -182,11 +182,16 @@ func (t *Txn) getLocked(ctx context.Context, groups []*group, o ReadOptions, row
 	responses := make([]*shard.LockResponse, len(groups))
 	sent := requests{t: t}
 	t.setState(StateReading)
-	sent.send(ctx, len(groups), func(ctx context.Context, i int) (shard.ID, error) {
+	lock := func(ctx context.Context, i int) (shard.ID, error) {
 		var err error
 		responses[i], err = t.c.lock(ctx, groups[i].shard, groups[i].lock)
 		return groups[i].shard, err
-	})
+	}
+	if t.c.near(groups) {
+		sent.inTurn(ctx, len(groups), lock)
+	} else {
+		sent.send(ctx, len(groups), lock)
+	}
 	t.setState(StateIdle)
 	for i, g := range groups {
 		if responses[i] != nil {
@@ -194,6 +199,25 @@ func (t *Txn) getLocked(ctx context.Context, groups []*group, o ReadOptions, row
 		}
 	}
 	return sent.fail(ctx)
+}
+
+// nearKeys is how many keys are locked and read at most faster than goroutines for them
+// are woken.
+const nearKeys = 8
+
+// near reports whether few keys are asked for, of owners on this node.
+func (c *Coordinator) near(groups []*group) bool {
+	router, ok := c.router.(*shard.Router)
+	if !ok || len(groups) == 1 {
+		return false
+	}
+	keys := 0
+	for _, g := range groups {
+		if keys += len(g.keys); keys > nearKeys || !router.Here(g.shard) {
+			return false
+		}
+	}
+	return true
 }
 
 // takeLocked records a group's locks and copies its rows to their places.
