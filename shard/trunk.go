@@ -43,6 +43,7 @@ type Trunk struct {
 
 	command  trunkCommand // memory of the entry that is applied
 	commands []Command    // its parts'
+	listed   []byte       // the result of one of them
 
 }
 
@@ -158,7 +159,8 @@ func (t *Trunk) applyEntry(e *paxos.Entry) error {
 // answer appends the result of a part, with its length if it is one of several.
 func (t *Trunk) answer(r Result, listed bool) {
 	if listed {
-		t.result = appendBytes(t.result, r.AppendBinary(nil))
+		t.listed = r.AppendBinary(t.listed[:0])
+		t.result = appendBytes(t.result, t.listed)
 	} else {
 		t.result = r.AppendBinary(t.result)
 	}
