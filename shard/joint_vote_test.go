@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,11 +31,11 @@ const testTrunkGroup paxos.GroupID = 99
 type testLog struct {
 	paxos.Group
 	apart  bool
-	joints int // entries with several parts
+	joints atomic.Int64 // entries with several parts
 }
 
 func (l *testLog) submitJoint(ctx context.Context, parts []shardCommand) func() ([][]byte, error) {
-	l.joints++
+	l.joints.Add(1)
 	wait := l.Group.(paxos.Submitter).Submit(ctx, appendJoint(nil, parts))
 	return func() ([][]byte, error) {
 		b, err := wait()
@@ -142,10 +143,12 @@ func states(votes []jointVote) (all []string) {
 }
 
 // values reads the key of every shard, now; undecided votes are passed over.
-func (w *jointWorld) values() (all []string) {
+func (w *jointWorld) values() []string { return w.valuesAt(storage.MaxTimestamp) }
+
+func (w *jointWorld) valuesAt(at storage.Timestamp) (all []string) {
 	for _, r := range w.owners {
 		snap := r.c.Space.Snapshot()
-		read, err := snap.Get(storage.Key("k"), storage.MaxTimestamp)
+		read, err := snap.Get(storage.Key("k"), at)
 		require.NoError(w.t, err)
 		all = append(all, string(bytes.Clone(read.Value)))
 		snap.Close()
@@ -186,7 +189,7 @@ func TestVotesThatShareALog(t *testing.T) {
 		require.NoError(t, err)
 	}
 	w.free()
-	require.Equal(t, 1, w.log.joints)
+	require.Equal(t, int64(1), w.log.joints.Load())
 
 	again := make([]jointVote, len(votes)) // the registers answer
 	for i := range again {
@@ -295,7 +298,7 @@ func TestVotesThatComeAfterLeave(t *testing.T) {
 	}
 	castTogether(w.ctx(), votes)
 	require.Equal(t, []string{"prepared", "prepared", "prepared"}, states(votes))
-	require.Equal(t, 1, w.log.joints)
+	require.Equal(t, int64(1), w.log.joints.Load())
 }
 
 // leftMachine begins a log of its own with what is in memory.
@@ -303,44 +306,47 @@ type leftMachine struct{ *Machine }
 
 func (leftMachine) Open() (paxos.Index, error) { return 0, nil }
 
-// TestMoneyInOneEntry: transfers between shards that share a log, by several clients at a
-// time, beside lost locks and an unreliable log. At every timestamp the sum is what it was.
-func TestMoneyInOneEntry(t *testing.T) {
+// TestEveryShardOrNone: transactions over all shards that share a log, of several clients
+// at a time, with an unreliable log. Before and after each of them all shards have the same
+// value.
+func TestEveryShardOrNone(t *testing.T) {
 	w := newJointWorld(t)
 	votes := w.votes("000")
 	castTogether(w.ctx(), votes)
 	require.Equal(t, "committed", states(votes)[0])
 	w.network.SetFaults(memory.Faults{NotSent: 0.02, UnknownApplied: 0.02, UnknownLost: 0.02, UnknownLate: 0.02, Duplicate: 0.05})
 	var clients sync.WaitGroup
-	var committed [3]int
+	committed := make([]map[storage.Timestamp]string, 3)
 	for c := range committed {
+		committed[c] = map[storage.Timestamp]string{}
 		clients.Go(func() {
-			for i := range 30 {
-				if w.transfer(c, fmt.Sprintf("%d-%d", c, i)) {
-					committed[c]++
+			for i := range uint64(30) {
+				value := fmt.Sprintf("%d-%d", c, i)
+				if commit := w.everywhere(uint64(c+1)<<32+i, value); commit != 0 {
+					committed[c][commit] = value
 				}
 			}
 		})
 	}
 	clients.Wait()
 	w.network.SetFaults(memory.Faults{})
-	require.NotZero(t, committed[0]+committed[1]+committed[2])
-	got := w.values()
-	require.Equal(t, []string{got[0], got[0], got[0]}, got, "all shards have the same last value")
+	all := 0
+	for c := range committed {
+		for commit, value := range committed[c] {
+			all++
+			require.Equal(t, []string{value, value, value}, w.valuesAt(commit))
+			before := w.valuesAt(commit - 1)
+			require.Equal(t, []string{before[0], before[0], before[0]}, before)
+		}
+	}
+	require.NotZero(t, all)
+	require.NotZero(t, w.log.joints.Load())
 }
 
-var transferSeq struct {
-	sync.Mutex
-	n uint64
-}
-
-// transfer writes one value on every shard, and finishes the transaction whatever the
-// votes are.
-func (w *jointWorld) transfer(client int, value string) bool {
-	transferSeq.Lock()
-	transferSeq.n++
-	id := storage.TxnID{Start: w.now(), Gateway: 7, Seq: 1<<32 + transferSeq.n}
-	transferSeq.Unlock()
+// everywhere writes one value on every shard, and finishes the transaction whatever the
+// votes are. It returns when it committed, 0 if it did not.
+func (w *jointWorld) everywhere(seq uint64, value string) storage.Timestamp {
+	id := storage.TxnID{Start: w.now(), Gateway: 7, Seq: seq}
 	ctx := context.Background()
 	votes := make([]jointVote, len(w.owners))
 	for i, r := range w.owners {
@@ -351,7 +357,7 @@ func (w *jointWorld) transfer(client int, value string) bool {
 			for _, r := range w.owners {
 				_ = r.Release(&ReleaseRequest{Txn: id})
 			}
-			return false
+			return 0
 		}
 		votes[i] = jointVote{replica: r, request: &PrepareRequest{Participants: w.ids, OnePCRequest: OnePCRequest{Txn: id, Token: lock.Token,
 			Writes: []Write{{Key: storage.Key("k"), Value: []byte(value)}}}}}
@@ -380,5 +386,5 @@ func (w *jointWorld) transfer(client int, value string) bool {
 			_ = r.Release(&ReleaseRequest{Txn: id})
 		}
 	}
-	return commit != 0
+	return commit
 }
