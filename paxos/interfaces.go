@@ -74,6 +74,10 @@ type Group interface {
 	// adds a replica that has no vote; RemoveReplica removes either. changeID
 	// is Membership.ChangeID of the membership that the change was computed
 	// from; an outdated one gives ErrRejected. Errors are those of Propose.
+	//
+	// Who is added to a group that one voter has founded never sees its first
+	// entry: it is restored from a snapshot. So such a group may begin, at index
+	// 0, with a state that is in no log.
 	AddReplica(ctx context.Context, r ReplicaID, target string, changeID uint64) error
 	AddLearner(ctx context.Context, r ReplicaID, target string, changeID uint64) error
 	RemoveReplica(ctx context.Context, r ReplicaID, changeID uint64) error

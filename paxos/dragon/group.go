@@ -35,6 +35,8 @@ type group struct {
 
 	// restored is closed, and replaced, when a snapshot replaces the state.
 	restored atomic.Pointer[chan struct{}]
+
+	begunLater bool // at its start the log began behind a snapshot; written by start
 }
 
 var (
@@ -132,6 +134,7 @@ func (g *group) preflight(applied paxos.Index) error {
 	if err != nil {
 		return err
 	}
+	g.begunLater = ss.Index > 0
 	if ss.OnDiskIndex > uint64(applied) && !g.restorable(ss) {
 		return fmt.Errorf("state machine is at index %d, but had promised %d, and the log before that is gone: %w",
 			applied, ss.OnDiskIndex, paxos.ErrBehind)

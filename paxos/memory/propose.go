@@ -245,7 +245,7 @@ func (r *replica) Membership(ctx context.Context) (paxos.Membership, error) {
 
 // AddReplica implements paxos.Group.
 func (r *replica) AddReplica(ctx context.Context, id paxos.ReplicaID, target string, changeID uint64) error {
-	return r.change(ctx, id, changeID, func(m *paxos.Membership) error {
+	return r.add(ctx, id, changeID, func(m *paxos.Membership) error {
 		if t, ok := m.Learners[id]; ok && t != target {
 			return paxos.ErrRejected
 		}
@@ -260,7 +260,7 @@ func (r *replica) AddReplica(ctx context.Context, id paxos.ReplicaID, target str
 
 // AddLearner implements paxos.Group.
 func (r *replica) AddLearner(ctx context.Context, id paxos.ReplicaID, target string, changeID uint64) error {
-	return r.change(ctx, id, changeID, func(m *paxos.Membership) error {
+	return r.add(ctx, id, changeID, func(m *paxos.Membership) error {
 		_, voter := m.Voters[id]
 		_, learner := m.Learners[id]
 		if voter || learner {
@@ -282,6 +282,29 @@ func (r *replica) RemoveReplica(ctx context.Context, id paxos.ReplicaID, changeI
 		m.Removed = append(m.Removed, id)
 		return nil
 	})
+}
+
+// add is change for a new member. The log of a group that one voter has founded is cut
+// before, so that nobody begins with its first entry.
+func (r *replica) add(ctx context.Context, id paxos.ReplicaID, changeID uint64, f func(*paxos.Membership) error) error {
+	if r.whole() {
+		if err := r.ReadBarrier(ctx); err != nil {
+			return err
+		}
+		if err := r.host.net.Compact(r.group.id); err != nil {
+			return fmt.Errorf("%w: %w", paxos.ErrNotSent, err)
+		}
+	}
+	return r.change(ctx, id, changeID, f)
+}
+
+// whole tells whether the group has one founder and its log still begins with the
+// first entry.
+func (r *replica) whole() bool {
+	mu := &r.host.net.mu
+	mu.Lock()
+	defer mu.Unlock()
+	return len(r.group.founders) == 1 && r.group.first == 1
 }
 
 // change commits a membership change and waits until it is applied here.

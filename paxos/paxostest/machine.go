@@ -41,6 +41,14 @@ func (d *Disk) Cut() {
 	d.current = d.durable.clone()
 }
 
+// Seed gives the disk a state that no log has: index 0, with commands in it.
+func (d *Disk) Seed(commands ...string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.current = state{Commands: commands}
+	d.durable = d.current.clone()
+}
+
 // Wipe forgets everything, synced or not, as a disk that was exchanged.
 func (d *Disk) Wipe() {
 	d.mu.Lock()

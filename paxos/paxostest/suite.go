@@ -60,6 +60,7 @@ var cases = []struct {
 	{"a leader out of reach is replaced", 3, 3, false, isolation},
 	{"a lagging replica is restored from a snapshot", 3, 3, false, restore},
 	{"members come and go", 4, 3, false, membership},
+	{"a group of one grows from a state that no log has", 3, 1, true, grow},
 	{"crashes under load", 3, 3, true, crashes},
 }
 
@@ -403,6 +404,53 @@ func membership(w *world) {
 	w.forget(2, paxos.GroupSpec{Group: g1, Replica: 3, Restart: true})
 	w.persist(0, g1, "without the old one")
 	w.converge(g1, 0, 1, 3)
+}
+
+// grow adds members to a group that began, at index 0, with a state: they get it, whoever
+// leads, and wherever the power was cut before.
+func grow(w *world) {
+	w.disk(0, g1).Seed("inherited")
+	g := w.start(0, g1)
+	w.persist(0, g1, "own")
+	for i := range 2 {
+		w.crash(0)
+		w.open(0)
+		g = w.start(0, g1)
+		w.persist(0, g1, fmt.Sprint("after cut ", i))
+	}
+	has := func(all map[paxos.ReplicaID]string, id paxos.ReplicaID) bool { return all[id] != "" }
+	join := func(by paxos.Group, host int) {
+		id := paxos.ReplicaID(host + 1)
+		w.change(by,
+			func(ctx context.Context, change uint64) error {
+				return by.AddLearner(ctx, id, w.cluster.ID(host), change)
+			},
+			func(m paxos.Membership) bool { return has(m.Learners, id) })
+		w.startSpec(host, paxos.GroupSpec{Group: g1, Replica: id, Join: true, Learner: true})
+		w.change(by,
+			func(ctx context.Context, change uint64) error {
+				return by.AddReplica(ctx, id, w.cluster.ID(host), change)
+			},
+			func(m paxos.Membership) bool { return has(m.Voters, id) })
+	}
+	join(g, 1)
+	w.persist(0, g1, "among two")
+	require.Equal(w.t, "inherited", w.converge(g1, 0, 1)[0])
+	w.crash(0)
+	w.open(0)
+	w.start(0, g1)
+	second, _ := w.group(1, g1)
+	w.eventually("the second leads", func() bool {
+		_ = second.TransferLeadership(2)
+		leader, _, ok := second.Leader()
+		return ok && leader == 2
+	})
+	join(second, 2)
+	w.persist(1, g1, "among three")
+	commands := w.converge(g1, 0, 1, 2)
+	require.Equal(w.t, "inherited", commands[0])
+	require.Positive(w.t, w.disk(1, g1).Restores())
+	require.Positive(w.t, w.disk(2, g1).Restores())
 }
 
 // forget restarts a host with a replica that its group has removed, which may know it
