@@ -79,17 +79,24 @@ func (n *Node) replica(s ID) *Replica { return n.local.get(s) }
 
 // startReplica starts this node's replica of a shard.
 func (n *Node) startReplica(s ID, spec paxos.GroupSpec) error {
-	space := n.c.Engine.Space(uint64(s))
-	machine := NewMachine(space, n.c.Engine.Sync, n.c.NodeID)
+	machine := NewMachine(n.c.Engine.Space(uint64(s)), n.c.Engine.Sync, n.c.NodeID)
 	g, err := n.c.Host.Start(spec, machine)
 	if err != nil {
 		return fmt.Errorf("start shard %d: %w", s, err)
 	}
-	n.local.add(NewReplica(ReplicaConfig{Shard: s, Node: n.c.NodeID, Process: n.process, Space: space, Machine: machine,
-		Group: g, Times: n.router, Graph: n.graph, Logger: n.c.Logger, Clock: n.c.Clock,
-		Lease: newLeasePolicy(n.c.Lease, n.c.LeaseDrift), Full: &n.full}))
-	n.router.directory.Add(s, n.addr())
+	n.addReplica(n.newReplica(s, machine, g))
 	return nil
+}
+
+func (n *Node) newReplica(s ID, m *Machine, g paxos.Group) *Replica {
+	return NewReplica(ReplicaConfig{Shard: s, Node: n.c.NodeID, Process: n.process, Space: n.c.Engine.Space(uint64(s)), Machine: m,
+		Group: g, Times: n.router, Graph: n.graph, Logger: n.c.Logger, Clock: n.c.Clock,
+		Lease: newLeasePolicy(n.c.Lease, n.c.LeaseDrift), Full: &n.full})
+}
+
+func (n *Node) addReplica(r *Replica) {
+	n.local.add(r)
+	n.router.directory.Add(r.c.Shard, n.addr())
 }
 
 // dropReplica ends a replica that its group has removed, and its data. It may be
@@ -155,10 +162,18 @@ func (n *Node) follow() {
 }
 
 func (n *Node) hint(e paxos.Event) {
-	r := n.replica(shardOf(e.Group))
-	if r == nil {
+	if l := n.trunk.Load(); l != nil && e.Group == trunkGroup {
+		for _, lane := range l.lanes {
+			n.hintAt(lane.replica, e)
+		}
 		return
 	}
+	if r := n.replica(shardOf(e.Group)); r != nil {
+		n.hintAt(r, e)
+	}
+}
+
+func (n *Node) hintAt(r *Replica, e paxos.Event) {
 	switch e.Kind {
 	case paxos.LeaderChanged:
 		n.reclaim(r)

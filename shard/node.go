@@ -82,6 +82,9 @@ type Config struct {
 	// DeadAfter is how long a node is silent before its replicas are made anew on
 	// others; 0 means DefaultDeadAfter.
 	DeadAfter time.Duration
+	// OwnLogs gives each shard of a new key space a log of its own at once; otherwise
+	// they share one while the node is alone (see Trunk).
+	OwnLogs bool
 	// GarbageInterval is the pause between garbage rounds; 0 means
 	// DefaultGarbageInterval, negative none at all.
 	GarbageInterval time.Duration
@@ -97,6 +100,7 @@ type Node struct {
 	gateway  uint64
 	ring     *ring.Ring
 	local    localReplicas
+	trunk    atomic.Pointer[trunkLife] // nil: every shard has a log of its own
 	router   *Router
 	graph    *locks.WaitGraph
 	reporter *reporter
@@ -209,6 +213,7 @@ func (n *Node) open(ctx context.Context) error {
 	if founding {
 		stored = []paxos.Stored{{Group: groupOf(System), Replica: paxos.ReplicaID(n.c.NodeID)}}
 	}
+	trunk, stored := splitTrunk(stored)
 	for _, s := range stored {
 		err := n.startReplica(shardOf(s.Group), n.spec(s, founding))
 		if errors.Is(err, paxos.ErrRemoved) { // the last opening ended before it could be purged
@@ -216,6 +221,15 @@ func (n *Node) open(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+	if trunk != nil {
+		resumed, err := n.resume(ctx, *trunk)
+		if err != nil {
+			return err
+		}
+		if resumed {
+			trunk = nil
 		}
 	}
 	n.follow()
@@ -231,7 +245,10 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.router.ring, n.router.shards = n.ring, sortedIDs(n.ring.Shards())
-	if err := n.found(ctx); err != nil {
+	if err := n.found(ctx, trunk); err != nil {
+		return err
+	}
+	if err := n.settleTrunk(ctx); err != nil {
 		return err
 	}
 	n.local.admit(true)
@@ -260,19 +277,36 @@ func (n *Node) spec(s paxos.Stored, founding bool) paxos.GroupSpec {
 	return spec
 }
 
-// found starts the groups of the shards that nobody has made yet: those of a new
-// ring. A start that was cut short is finished by the next one.
-func (n *Node) found(ctx context.Context) error {
+// founder tells how to start the replica that begins a group on this node.
+func (n *Node) founder(g paxos.GroupID) paxos.GroupSpec {
+	return n.spec(paxos.Stored{Group: g, Replica: paxos.ReplicaID(n.c.NodeID)}, true)
+}
+
+// found starts the groups of the shards that nobody has made yet: those of a new ring,
+// or the trunk in their place. A start that was cut short is finished by the next one;
+// what is stored tells which of the two it had begun with. trunk is one that is stored
+// and does not run yet, or nil.
+func (n *Node) found(ctx context.Context, trunk *paxos.Stored) error {
+	if trunk != nil { // nobody knew its shards before
+		if err := n.startTrunk(n.ring, n.spec(*trunk, false)); err != nil {
+			return err
+		}
+	}
 	if members := n.state.Load().Members; len(members) != 1 || members[0].ID != n.c.NodeID || n.replica(System) == nil {
 		return nil
 	}
 	if _, ok, err := n.replica(System).c.Machine.Record(recordFounded); err != nil || ok {
 		return err
 	}
+	if len(n.local.all()) == 1 && !n.c.OwnLogs && n.Active(VersionTrunk) {
+		if err := n.startTrunk(n.ring, n.founder(trunkGroup)); err != nil {
+			return err
+		}
+	}
 	var fresh []*Replica
 	for _, s := range n.router.shards {
 		if n.replica(s) == nil {
-			if err := n.startReplica(s, n.spec(paxos.Stored{Group: groupOf(s), Replica: paxos.ReplicaID(n.c.NodeID)}, true)); err != nil {
+			if err := n.startReplica(s, n.founder(groupOf(s))); err != nil {
 				return err
 			}
 		}
@@ -338,16 +372,29 @@ func (n *Node) Close(ctx context.Context) error {
 	n.router.nearby.close()
 	n.router.timestamps.close()
 	n.local.admit(false)
+	trunk := n.trunk.Load()
+	if trunk != nil {
+		trunk.close()
+	}
 	replicas := n.local.all()
 	for _, r := range replicas {
 		r.Close()
 	}
-	var first error
+	groups := make([]paxos.GroupID, 0, len(replicas)+1)
 	for _, r := range replicas {
-		err := n.c.Host.Stop(groupOf(r.c.Shard))
+		groups = append(groups, groupOf(r.c.Shard))
+	}
+	if trunk != nil {
+		groups = append(groups, trunkGroup)
+	}
+	var first error
+	for _, g := range groups {
+		err := n.c.Host.Stop(g)
 		if err != nil && !errors.Is(err, paxos.ErrNotRunning) && first == nil {
-			first = fmt.Errorf("stop group %d: %w", groupOf(r.c.Shard), err)
+			first = fmt.Errorf("stop group %d: %w", g, err)
 		}
+	}
+	for _, r := range replicas {
 		n.local.remove(r)
 	}
 	n.router.server.close()

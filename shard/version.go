@@ -31,6 +31,8 @@ const (
 	VersionBlocks Version = 6
 	// VersionBundle is several requests to a node in one message.
 	VersionBundle Version = 7
+	// VersionTrunk is a log that the shards of a node that is alone share.
+	VersionTrunk Version = 8
 )
 
 // What this release speaks. OldestVersion rises when code for an old version is
@@ -39,7 +41,7 @@ const (
 // state, has the form of its oldest version.
 const (
 	OldestVersion = VersionFirst
-	NewestVersion = VersionBundle
+	NewestVersion = VersionTrunk
 )
 
 // Versions is a range of versions, both ends in it.

@@ -1,0 +1,242 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/rowlockdb/rowlock/paxos"
+)
+
+// lane is the group of one shard that begins in a trunk: what is proposed goes to the
+// trunk's log, and once the shards have left that, to the log of the shard's own. Who
+// proposes does not notice.
+//
+// A command that was sent to the trunk ends in one of three ways. It was applied before
+// leave: its result is the answer. It comes after leave: it was not applied and never
+// will be, so it is proposed to the shard's own group. Or what became of it is not known:
+// then that is the answer, and whoever proposes it again, as it may, is in one of the two
+// logs the second time.
+type lane struct {
+	shard   ID
+	life    *trunkLife
+	machine *Machine
+	replica *Replica // of this shard on this node
+
+	own  atomic.Pointer[paxos.Group] // nil: the shard has not left
+	left chan struct{}               // closed when own is set
+	// begun is the own group from its start on; of the goroutine that leaves.
+	begun paxos.Group
+}
+
+var (
+	_ paxos.Group = (*lane)(nil)
+	_ carried     = (*lane)(nil)
+)
+
+// now is the group that the shard is in.
+func (l *lane) now() paxos.Group {
+	if own := l.own.Load(); own != nil {
+		return *own
+	}
+	return l.life.group
+}
+
+// sharedLog implements carried.
+func (l *lane) sharedLog() sharedLog {
+	if l.own.Load() != nil {
+		return nil
+	}
+	return l.life
+}
+
+// Propose implements paxos.Group.
+func (l *lane) Propose(ctx context.Context, command []byte) ([]byte, error) {
+	return l.Submit(ctx, command)()
+}
+
+// Submit implements paxos.Submitter.
+func (l *lane) Submit(ctx context.Context, command []byte) func() ([]byte, error) {
+	if own := l.own.Load(); own != nil {
+		return submit(ctx, *own, command)
+	}
+	part := appendPart(make([]byte, 0, len(command)+partOverhead), l.shard, command)
+	wait := submit(ctx, l.life.group, part)
+	return func() ([]byte, error) {
+		result, err := wait()
+		if left := l.life.passed(result, err); !left {
+			return result, err
+		}
+		own, err := l.await(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("propose to shard %d: %w", l.shard, err)
+		}
+		return own.Propose(ctx, command)
+	}
+}
+
+// submit sends a command to a group that may not know how to do that without waiting.
+func submit(ctx context.Context, g paxos.Group, command []byte) func() ([]byte, error) {
+	if s, ok := g.(paxos.Submitter); ok {
+		return s.Submit(ctx, command)
+	}
+	return func() ([]byte, error) { return g.Propose(ctx, command) }
+}
+
+// await waits for the shard's own group. The shards have left, or are about to.
+func (l *lane) await(ctx context.Context) (paxos.Group, error) {
+	select {
+	case <-l.left:
+		return *l.own.Load(), nil
+	default:
+	}
+	timer := time.NewTimer(paxos.DefaultTimeout)
+	defer timer.Stop()
+	select {
+	case <-l.left:
+		return *l.own.Load(), nil
+	case <-l.life.node.life.Done():
+		return nil, paxos.ErrClosed
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: the shard has no log of its own yet: %w", paxos.ErrNotSent, ctx.Err())
+	case <-timer.C:
+		return nil, fmt.Errorf("%w: the shard has no log of its own yet", paxos.ErrNotSent)
+	}
+}
+
+// closed tells whether a group that was asked is the trunk's, which is gone because the
+// shards have left it.
+func (l *lane) closed(g paxos.Group, err error) bool {
+	return errors.Is(err, paxos.ErrClosed) && g == l.life.group && l.life.trunk.Left()
+}
+
+// ReadBarrier implements paxos.Group.
+func (l *lane) ReadBarrier(ctx context.Context) error {
+	g := l.now()
+	err := g.ReadBarrier(ctx)
+	if !l.closed(g, err) {
+		return err
+	}
+	if g, err = l.await(ctx); err != nil {
+		return err
+	}
+	return g.ReadBarrier(ctx)
+}
+
+// Membership implements paxos.Group. While the shard is in the trunk it has the trunk's:
+// this replica and no other. A group of its own begins with the same.
+func (l *lane) Membership(ctx context.Context) (paxos.Membership, error) {
+	g := l.now()
+	m, err := g.Membership(ctx)
+	if !l.closed(g, err) {
+		return m, err
+	}
+	if g, err = l.await(ctx); err != nil {
+		return m, err
+	}
+	return g.Membership(ctx)
+}
+
+// Leader implements paxos.Group.
+func (l *lane) Leader() (paxos.ReplicaID, uint64, bool) { return l.now().Leader() }
+
+// Replica implements paxos.Group. It is the same in the trunk and after.
+func (l *lane) Replica() paxos.ReplicaID { return l.life.group.Replica() }
+
+// Applied implements paxos.Group: an index of the log that the shard is in.
+func (l *lane) Applied() paxos.Index { return l.now().Applied() }
+
+// TransferLeadership implements paxos.Group.
+func (l *lane) TransferLeadership(to paxos.ReplicaID) error {
+	return l.now().TransferLeadership(to)
+}
+
+// AddReplica implements paxos.Group. The shards leave the trunk first.
+func (l *lane) AddReplica(ctx context.Context, r paxos.ReplicaID, target string, changeID uint64) error {
+	own, err := l.leave(ctx)
+	if err != nil {
+		return err
+	}
+	return own.AddReplica(ctx, r, target, changeID)
+}
+
+// AddLearner implements paxos.Group. The shards leave the trunk first.
+func (l *lane) AddLearner(ctx context.Context, r paxos.ReplicaID, target string, changeID uint64) error {
+	own, err := l.leave(ctx)
+	if err != nil {
+		return err
+	}
+	return own.AddLearner(ctx, r, target, changeID)
+}
+
+// RemoveReplica implements paxos.Group. In the trunk there is none to remove.
+func (l *lane) RemoveReplica(ctx context.Context, r paxos.ReplicaID, changeID uint64) error {
+	own, err := l.leave(ctx)
+	if err != nil {
+		return err
+	}
+	return own.RemoveReplica(ctx, r, changeID)
+}
+
+// leave makes all shards leave the trunk, waits until that is gone, and returns the
+// shard's own group: while a trunk is there no shard that it carried has a second member.
+func (l *lane) leave(ctx context.Context) (paxos.Group, error) {
+	gone, err := l.life.leave()
+	if err != nil {
+		return nil, fmt.Errorf("leave the trunk: %w", err)
+	}
+	select {
+	case <-gone:
+		return *l.own.Load(), nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("leave the trunk: %w: %w", paxos.ErrNotSent, ctx.Err())
+	case <-l.life.node.life.Done():
+		return nil, fmt.Errorf("leave the trunk: %w", paxos.ErrClosed)
+	}
+}
+
+// begin gives the shard a group of its own, whose state is what the trunk has left in the
+// shard's space, and switches over to it.
+func (l *lane) begin(ctx context.Context) error {
+	if l.own.Load() != nil {
+		return nil
+	}
+	n := l.life.node
+	if l.begun == nil {
+		g, err := n.c.Host.Start(n.founder(groupOf(l.shard)), inherited{l.machine})
+		if err != nil {
+			return fmt.Errorf("start shard %d: %w", l.shard, err)
+		}
+		l.begun = g
+	}
+	if err := firstEntry(ctx, l.begun); err != nil {
+		return fmt.Errorf("first entry of shard %d: %w", l.shard, err)
+	}
+	l.own.Store(&l.begun)
+	close(l.left)
+	l.replica.unseat()
+	return nil
+}
+
+// inherited is the machine of a shard that has left a trunk: it is open already.
+type inherited struct{ *Machine }
+
+// Open implements paxos.StateMachine.
+func (m inherited) Open() (paxos.Index, error) { return m.last, nil }
+
+// firstEntry proposes a command that changes nothing but the applied index, until it is
+// known to be applied: a copy of the state is told from one without any entry by that.
+func firstEntry(ctx context.Context, g paxos.Group) error {
+	nothing := (&Command{Kind: KindRaiseFence}).AppendBinary(nil) // of no epoch
+	for wait := time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		_, err := g.Propose(ctx, nothing)
+		if err == nil || errors.Is(err, paxos.ErrClosed) {
+			return err
+		}
+		if late := pause(ctx, ctx, wait); late != nil {
+			return errors.Join(late, err)
+		}
+	}
+}

@@ -1,0 +1,294 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/ring"
+)
+
+// trunkGroup is the group of the trunk. No shard has it: its number would be TrunkSpace.
+const trunkGroup = paxos.GroupID(TrunkSpace + 1)
+
+// trunkLife is a trunk that runs: the shards of a node that is alone share its log. They
+// leave it all together and for ever, before any of them gets a second member:
+//
+//  1. leave is proposed. What it applies is durable before its result is given: what the
+//     shards' spaces hold from then on is where logs of their own begin.
+//  2. Each shard is given a group of its own, in which it is the only voter, with the
+//     machine as it is.
+//  3. The shards go over to them, each when its own group has applied an entry.
+//  4. The trunk is stopped, its log is removed, and then its space.
+//
+// A node that ends between any two of these steps goes on where it was (Node.resume): the
+// trunk's space says whether the shards have left, the stored groups which of them have
+// one of their own, and as long as the trunk's log is stored there are no other members.
+type trunkLife struct {
+	node  *Node
+	trunk *Trunk
+	group paxos.Group // of the trunk; set before a lane is used
+	lanes []*lane     // by shard
+
+	mu struct {
+		sync.Mutex
+		gone   chan struct{} // nil: the shards need not leave. Closed after step 4
+		closed bool
+	}
+	tasks sync.WaitGroup // raised under the mutex, before closed
+}
+
+var _ sharedLog = (*trunkLife)(nil)
+
+// submitJoint implements sharedLog.
+func (l *trunkLife) submitJoint(ctx context.Context, parts []shardCommand) func() ([][]byte, error) {
+	wait := submit(ctx, l.group, appendJoint(make([]byte, 0, jointSize(parts)), parts))
+	return func() ([][]byte, error) {
+		b, err := wait()
+		if errors.Is(err, paxos.ErrClosed) && l.passed(nil, err) {
+			return leftResults(len(parts)), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		results, err := splitResults(b, len(parts))
+		if err != nil {
+			panic(fmt.Sprintf("shard: results of a joint entry: %v", err))
+		}
+		if len(results) > 0 {
+			l.passed(results[0], nil)
+		}
+		return results, nil
+	}
+}
+
+// leftResults are the results of parts that came after leave.
+func leftResults(n int) [][]byte {
+	all := make([][]byte, n)
+	for i := range all {
+		all[i] = (&Result{Verdict: VerdictLeft}).AppendBinary(nil)
+	}
+	return all
+}
+
+// passed reports that the shards had left before a command came to the trunk, so that it
+// was not applied there and never will be. Whoever notices that sees to it that the
+// leaving comes to its end: who proposed leave may have given up waiting for its result.
+func (l *trunkLife) passed(result []byte, err error) bool {
+	switch {
+	case err == nil && hasLeft(result):
+		_, _ = l.leave() // a node that is being closed goes on at its next start
+		return true
+	case err != nil && errors.Is(err, paxos.ErrClosed):
+		return l.trunk.Left() // it is stopped when everybody has left
+	}
+	return false
+}
+
+// leave begins to leave the trunk, if nobody has yet, and returns a channel that is closed
+// when there is no trunk any more.
+func (l *trunkLife) leave() (gone <-chan struct{}, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.gone == nil {
+		if l.mu.closed {
+			return nil, paxos.ErrClosed
+		}
+		l.mu.gone = make(chan struct{})
+		l.tasks.Go(l.run)
+	}
+	return l.mu.gone, nil
+}
+
+// close waits for what is under way; the node's life has ended.
+func (l *trunkLife) close() {
+	l.mu.Lock()
+	l.mu.closed = true
+	l.mu.Unlock()
+	l.tasks.Wait()
+}
+
+// run leaves, and does not give up before the node is closed: from leave on the shards
+// have no other log than those that they are given here.
+func (l *trunkLife) run() {
+	log, ctx := l.node.c.Logger, l.node.life
+	log.Info("the shards leave the trunk")
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := l.goOn(ctx)
+		if err == nil {
+			log.Info("the shards have left the trunk")
+			close(l.mu.gone)
+			return
+		}
+		if pause(ctx, ctx, wait) != nil {
+			return
+		}
+		log.Warn("leave the trunk", "error", err)
+	}
+}
+
+// goOn takes the steps that are left.
+func (l *trunkLife) goOn(ctx context.Context) error {
+	if !l.trunk.Left() {
+		bounded, cancel := context.WithTimeout(ctx, proposeTimeout)
+		defer cancel()
+		if _, err := l.group.Propose(bounded, encodeLeave()); err != nil {
+			return err
+		}
+	}
+	if err := l.each(func(l *lane) error { return l.begin(ctx) }); err != nil {
+		return err
+	}
+	// What was sent before the lanes went over is answered first. Who is too late for
+	// that does not learn what became of it, and proposes it again.
+	if err := l.group.ReadBarrier(ctx); err != nil && !errors.Is(err, paxos.ErrClosed) {
+		return err
+	}
+	if err := l.node.c.Host.Stop(trunkGroup); err != nil && !errors.Is(err, paxos.ErrNotRunning) {
+		return fmt.Errorf("stop the trunk: %w", err)
+	}
+	return l.node.dropTrunk(l.group.Replica())
+}
+
+// each calls f for all lanes at once.
+func (l *trunkLife) each(f func(*lane) error) error {
+	errs := make([]error, len(l.lanes))
+	var wg sync.WaitGroup
+	for i, lane := range l.lanes {
+		wg.Go(func() { errs[i] = f(lane) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// dropTrunk removes a trunk that does not run and that all its shards have left. The log
+// first: it says that there is a trunk.
+func (n *Node) dropTrunk(r paxos.ReplicaID) error {
+	if err := n.c.Host.Purge(trunkGroup, r); err != nil {
+		return fmt.Errorf("remove the log of the trunk: %w", err)
+	}
+	if err := n.c.Engine.Space(TrunkSpace).Destroy(); err != nil {
+		return fmt.Errorf("remove the records of the trunk: %w", err)
+	}
+	return nil
+}
+
+// startTrunk starts the trunk of the ring's shards, and their replicas in it.
+func (n *Node) startTrunk(r *ring.Ring, spec paxos.GroupSpec) error {
+	l := &trunkLife{node: n, trunk: NewTrunk(n.c.Engine.Space(TrunkSpace), n.c.Engine.Sync, n.c.NodeID)}
+	for _, s := range sortedIDs(r.Shards()) {
+		if n.replica(s) != nil {
+			return fmt.Errorf("%w: shard %d is in the trunk and has a log of its own", paxos.ErrForeign, s)
+		}
+		machine := NewMachine(n.c.Engine.Space(uint64(s)), n.c.Engine.Sync, n.c.NodeID)
+		l.trunk.Carry(s, machine)
+		l.lanes = append(l.lanes, &lane{shard: s, life: l, machine: machine, left: make(chan struct{})})
+	}
+	g, err := n.c.Host.Start(spec, l.trunk)
+	if err != nil {
+		return fmt.Errorf("start the trunk: %w", err)
+	}
+	l.group = g
+	for _, lane := range l.lanes {
+		lane.replica = n.newReplica(lane.shard, lane.machine, lane)
+	}
+	n.trunk.Store(l)
+	for _, lane := range l.lanes {
+		n.addReplica(lane.replica)
+	}
+	return nil
+}
+
+// splitTrunk takes the trunk out of the stored replicas, nil if there is none.
+func splitTrunk(stored []paxos.Stored) (*paxos.Stored, []paxos.Stored) {
+	for i := range stored {
+		if stored[i].Group == trunkGroup {
+			trunk := stored[i]
+			return &trunk, slices.Delete(stored, i, i+1)
+		}
+	}
+	return nil, stored
+}
+
+// resume brings the stored trunk up before anything is served, or ends it if its shards
+// have left: whatever came between is finished. Which shards they are the ring says; it
+// does nothing where that is not known yet, because the founding was cut short.
+func (n *Node) resume(ctx context.Context, stored paxos.Stored) (done bool, err error) {
+	r, err := n.knownRing()
+	if err != nil || r == nil {
+		return false, err
+	}
+	left, err := trunkLeft(n.c.Engine.Space(TrunkSpace))
+	switch {
+	case err != nil:
+	case left:
+		err = n.finishLeaving(ctx, r, stored)
+	default:
+		err = n.startTrunk(r, n.spec(stored, false))
+	}
+	return err == nil, err
+}
+
+// finishLeaving gives the shards that have left the trunk the groups that they have not
+// been given yet, and removes the trunk.
+func (n *Node) finishLeaving(ctx context.Context, r *ring.Ring, stored paxos.Stored) error {
+	for _, s := range sortedIDs(r.Shards()) {
+		if n.replica(s) != nil {
+			continue
+		}
+		if err := n.startReplica(s, n.founder(groupOf(s))); err != nil {
+			return err
+		}
+	}
+	errs := make([]error, len(r.Shards()))
+	var wg sync.WaitGroup
+	for i, s := range r.Shards() {
+		wg.Go(func() { errs[i] = firstEntry(ctx, n.replica(s).c.Group) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("leave the trunk: %w", err)
+	}
+	return n.dropTrunk(stored.Replica)
+}
+
+// knownRing is the ring as far as this node knows it before it has asked anybody, nil if
+// it does not.
+func (n *Node) knownRing() (*ring.Ring, error) {
+	b := n.state.Load().Ring
+	if system := n.replica(System); system != nil && len(b) == 0 {
+		var err error
+		if b, _, err = system.c.Machine.Record(recordRing); err != nil {
+			return nil, fmt.Errorf("read the ring: %w", err)
+		}
+	}
+	if n.ring != nil || len(b) == 0 {
+		return n.ring, nil
+	}
+	r, err := ring.Decode(b)
+	if err != nil {
+		return nil, fmt.Errorf("decode the ring: %w", err)
+	}
+	return r, nil
+}
+
+// settleTrunk ends a trunk that was left by the last entries of its log, which are applied
+// only after the start.
+func (n *Node) settleTrunk(ctx context.Context) error {
+	l := n.trunk.Load()
+	if l == nil {
+		return nil
+	}
+	if err := l.group.ReadBarrier(ctx); err != nil {
+		return fmt.Errorf("apply the log of the trunk: %w", err)
+	}
+	if !l.trunk.Left() {
+		return nil
+	}
+	_, err := l.lanes[0].leave(ctx)
+	return err
+}
