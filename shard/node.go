@@ -233,11 +233,8 @@ func (n *Node) open(ctx context.Context) error {
 		}
 	}
 	n.follow()
-	if founding {
-		if err := n.replica(System).Own(ctx); err != nil {
-			return err
-		}
-		if err := n.makeRecords(ctx); err != nil {
+	if founding || len(stored) == 1 && n.unrecorded() {
+		if err := n.begin(ctx); err != nil {
 			return err
 		}
 	}
@@ -323,6 +320,37 @@ func (n *Node) found(ctx context.Context, trunk *paxos.Stored) error {
 	}
 	_, err := n.replica(System).PutRecord(ctx, recordFounded, []byte{formatVersion}, false)
 	return err
+}
+
+// unrecorded reports that this may be a key space whose records have not been made yet:
+// the node has not been told of any, and has a replica of the system shard that no other
+// can have made.
+func (n *Node) unrecorded() bool {
+	r := n.replica(System)
+	if r == nil || r.c.Group.Replica() != paxos.ReplicaID(n.c.NodeID) || len(n.state.Load().Members) > 0 {
+		return false
+	}
+	_, ok, err := r.c.Machine.Record(recordRing)
+	return err == nil && !ok
+}
+
+// begin makes the records of a new key space, if they are not in the log already.
+func (n *Node) begin(ctx context.Context) error {
+	r := n.replica(System)
+	m, err := r.Members(ctx)
+	if err != nil {
+		return fmt.Errorf("members of the system shard: %w", err)
+	}
+	if !r.alone(m) {
+		return nil
+	}
+	if err := r.Own(ctx); err != nil {
+		return err
+	}
+	if _, ok, err := r.c.Machine.Record(recordRing); err != nil || ok {
+		return err
+	}
+	return n.makeRecords(ctx)
 }
 
 // makeRecords stores the version and the ring of a new key space, unless they are there.

@@ -283,12 +283,13 @@ func (n *Node) settleTrunk(ctx context.Context) error {
 	if l == nil {
 		return nil
 	}
-	if err := l.group.ReadBarrier(ctx); err != nil {
+	err := l.group.ReadBarrier(ctx)
+	if l.trunk.Left() { // it may be gone already: a command that came after leave tells, too
+		_, err = l.lanes[0].leave(ctx)
+		return err
+	}
+	if err != nil {
 		return fmt.Errorf("apply the log of the trunk: %w", err)
 	}
-	if !l.trunk.Left() {
-		return nil
-	}
-	_, err := l.lanes[0].leave(ctx)
-	return err
+	return nil
 }

@@ -1,0 +1,398 @@
+package shard_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rowlockdb/rowlock/paxos"
+	"github.com/rowlockdb/rowlock/paxos/memory"
+	"github.com/rowlockdb/rowlock/shard"
+	"github.com/rowlockdb/rowlock/storage"
+)
+
+const trunkGroup = paxos.GroupID(shard.TrunkSpace + 1)
+
+// groups are those that are stored on a node.
+func (c *testCluster) groups(id int) []paxos.GroupID {
+	stored, err := c.node(id).host.Stored()
+	require.NoError(c.t, err)
+	var all []paxos.GroupID
+	for _, s := range stored {
+		all = append(all, s.Group)
+	}
+	return all
+}
+
+// cutHost cuts the power of its node before or after the n-th thing that is done to the
+// host's groups: what the disk has then is what the next opening finds.
+type cutHost struct {
+	paxos.Host
+	node *testNode
+	rng  *rand.Rand
+
+	mu   sync.Mutex
+	left int           // moments before the cut; negative: there is none
+	gate chan struct{} // nothing is done before it is closed, if it is there
+	step string
+	disk *vfs.MemFS
+	cut  chan struct{}
+}
+
+var errCut = errors.New("the power is gone")
+
+func newCutHost(n *testNode, h paxos.Host, after int) *cutHost {
+	return &cutHost{Host: h, node: n, rng: rand.New(rand.NewPCG(7, uint64(after+1))), left: after, cut: make(chan struct{})}
+}
+
+// do does one thing, if there is power, with a moment before and one after at which it may
+// go.
+func (h *cutHost) do(step string, f func() error) error {
+	h.mu.Lock()
+	gate := h.gate
+	h.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	if h.moment("before " + step) {
+		return errCut
+	}
+	err := f()
+	if h.moment("after "+step) && err == nil {
+		err = errCut
+	}
+	return err
+}
+
+func (h *cutHost) moment(step string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.disk != nil {
+		return true
+	}
+	if h.left--; h.left != 0 {
+		return false
+	}
+	h.step = step
+	h.disk = h.node.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: h.rng.IntN(101), RNG: h.rng})
+	close(h.cut)
+	return true
+}
+
+func (h *cutHost) Start(spec paxos.GroupSpec, sm paxos.StateMachine) (g paxos.Group, err error) {
+	err = h.do(fmt.Sprint("start of group ", spec.Group), func() error {
+		g, err = h.Host.Start(spec, sm)
+		return err
+	})
+	if err != nil && g != nil { // nobody will use it
+		g = nil
+	}
+	return g, err
+}
+
+func (h *cutHost) Stop(g paxos.GroupID) error {
+	return h.do(fmt.Sprint("stop of group ", g), func() error { return h.Host.Stop(g) })
+}
+
+func (h *cutHost) Purge(g paxos.GroupID, r paxos.ReplicaID) error {
+	return h.do(fmt.Sprint("purge of group ", g), func() error { return h.Host.Purge(g, r) })
+}
+
+// fell ends a node whose power was cut and gives it the disk that it had then.
+func (c *testCluster) fell(n *testNode, h *cutHost) {
+	c.network.Crash(fmt.Sprintf("host%d", n.id))
+	if n.node != nil {
+		_ = n.node.Close(c.ctx()) // the host says that there is no power
+	}
+	require.NoError(c.t, n.engine.Close())
+	n.node, n.fs = nil, h.disk
+	c.hosts = nil
+}
+
+// A new key space whose node is alone has one log for its data shards, across restarts;
+// one that has peers to be told apart by their versions does as they all can.
+func TestTrunkIsFounded(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name     string
+		versions shard.Versions
+		groups   []paxos.GroupID
+	}{
+		{"this release", shard.Versions{}, []paxos.GroupID{1, trunkGroup}},
+		{"a release from before", shard.Versions{Oldest: 1, Newest: shard.VersionTrunk - 1}, []paxos.GroupID{1, 2, 3, 4, 5}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := newTestClusterOf(t, 1, tc.versions)
+			for s := shard.ID(1); s <= 4; s++ {
+				c.write(1, s, "k", fmt.Sprint("v", s))
+			}
+			require.Equal(t, tc.groups, c.groups(1))
+			n := c.crash(1)
+			n.versions = shard.Versions{}
+			c.start(n)
+			for s := shard.ID(1); s <= 4; s++ {
+				require.Equal(t, fmt.Sprint("v", s), c.read(1, s, "k"))
+			}
+			require.Equal(t, tc.groups, c.groups(1), "an old directory stays as it is")
+		})
+	}
+}
+
+// The power goes at every step of founding: the next opening finishes it.
+func TestTrunkIsFoundedDespiteCuts(t *testing.T) {
+	t.Parallel()
+	for cut := 1; ; cut++ {
+		c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: -1}
+		n := &testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}}
+		var h *cutHost
+		c.hosts = map[uint64]func(paxos.Host) paxos.Host{1: func(host paxos.Host) paxos.Host {
+			h = newCutHost(n, host, cut)
+			return h
+		}}
+		err := c.tryStart(n)
+		if err == nil {
+			h.mu.Lock()
+			h.left = -1
+			h.mu.Unlock()
+			c.close()
+			require.Greater(t, cut, 4, "two groups are started")
+			return
+		}
+		require.ErrorIs(t, err, errCut)
+		t.Log("cut ", h.step)
+		c.network.Crash("host1")
+		n.fs, c.hosts = h.disk, nil
+		c.start(n)
+		require.Equal(t, []paxos.GroupID{1, trunkGroup}, c.groups(1))
+		for s := shard.ID(1); s <= 4; s++ {
+			c.write(1, s, "k", "v")
+		}
+		c.close()
+	}
+}
+
+// The power goes at every step of leaving, with commits under way: the next opening
+// finishes it, nothing that was acknowledged is lost, and the second replica of each shard
+// has what the first has.
+func TestTrunkIsLeftDespiteCuts(t *testing.T) {
+	t.Parallel()
+	for cut := 1; leaveWithCut(t, cut); cut++ {
+	}
+}
+
+// leaveWithCut reports whether there was something to cut.
+func leaveWithCut(t *testing.T, cut int) bool {
+	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: -1}
+	defer c.close()
+	n := &testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}}
+	var h *cutHost
+	c.hosts = map[uint64]func(paxos.Host) paxos.Host{1: func(host paxos.Host) paxos.Host {
+		h = newCutHost(n, host, -1)
+		return h
+	}}
+	c.start(n)
+	for s := shard.ID(1); s <= 4; s++ {
+		c.write(1, s, "before", fmt.Sprint("v", s))
+	}
+	gate := make(chan struct{})
+	h.mu.Lock()
+	h.left, h.gate = cut, gate
+	h.mu.Unlock()
+	c.join()
+	close(gate)
+	require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
+	acked := c.writeUntil(h.cut, func() bool { return settled(c.node(1).node.State(), 2) })
+	h.mu.Lock()
+	fell := h.disk != nil
+	h.left = -1
+	h.mu.Unlock()
+	if fell {
+		t.Log("cut ", h.step)
+		c.fell(n, h)
+		c.start(n)
+	}
+	c.settle(1, 2)
+	require.NotContains(t, c.groups(1), trunkGroup)
+	for s := shard.ID(1); s <= 4; s++ {
+		require.Equal(t, fmt.Sprint("v", s), c.read(2, s, "before"))
+	}
+	for _, w := range acked {
+		require.Equal(t, "v", c.read(2, w.shard, w.key), "an acknowledged commit of shard %d", w.shard)
+	}
+	c.sameSums(1, 2)
+	return fell
+}
+
+type ackedWrite struct {
+	shard shard.ID
+	key   string
+}
+
+// writeUntil commits rows on all shards through node 1, until the power is cut or done
+// says so, and returns what was acknowledged before the cut.
+func (c *testCluster) writeUntil(cut <-chan struct{}, done func() bool) []ackedWrite {
+	var mu sync.Mutex
+	var acked []ackedWrite
+	var over atomic.Bool
+	var wg sync.WaitGroup
+	for s := shard.ID(1); s <= 4; s++ {
+		wg.Go(func() {
+			for i := 0; !over.Load(); i++ {
+				key := fmt.Sprint("k", i)
+				ok := c.tryWrite(1, s, key, "v")
+				select {
+				case <-cut:
+					return // nobody has seen an answer after that
+				default:
+				}
+				if ok {
+					mu.Lock()
+					acked = append(acked, ackedWrite{s, key})
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	deadline := time.Now().Add(2 * time.Minute)
+	for !over.Load() && time.Now().Before(deadline) {
+		select {
+		case <-cut:
+			over.Store(true)
+		case <-time.After(10 * time.Millisecond):
+			over.Store(done())
+		}
+	}
+	require.True(c.t, over.Load(), "the shards do not leave: %+v", c.node(1).node.State())
+	wg.Wait()
+	return acked
+}
+
+// tryWrite commits a row and reports whether that was acknowledged.
+func (c *testCluster) tryWrite(at int, s shard.ID, key, value string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	node := c.node(at).node
+	r := node.Router()
+	ts, err := r.Timestamp(ctx)
+	if err != nil {
+		return false
+	}
+	id := storage.TxnID{Start: ts, Gateway: node.Gateway(), Seq: uint64(ts)}
+	lock, err := r.Lock(ctx, s, &shard.LockRequest{Txn: id, Mode: shard.LockExclusive, Keys: keys(key), Read: true})
+	if err != nil {
+		return false
+	}
+	floor, err := r.Timestamp(ctx)
+	if err != nil {
+		return false
+	}
+	vote, err := r.OnePC(ctx, s, &shard.OnePCRequest{Txn: id, Floor: floor, Token: lock.Token, Writes: put(key, value)})
+	return err == nil && vote.State == storage.VoteCommitted
+}
+
+// sameSums waits until two nodes have the same state of every shard.
+func (c *testCluster) sameSums(a, b int) {
+	sums := func(id int) []uint64 {
+		all, err := c.node(id).node.Checksums()
+		require.NoError(c.t, err)
+		var sums []uint64
+		for _, s := range all {
+			sums = append(sums, s.Sum)
+		}
+		return sums
+	}
+	require.Eventually(c.t, func() bool { return len(sums(a)) == 5 && slices.Equal(sums(a), sums(b)) }, time.Minute, 10*time.Millisecond)
+}
+
+// leave is in the log when the power goes, and was not applied: the next opening leaves.
+func TestTrunkIsLeftByItsLog(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 2)
+	for s := shard.ID(1); s <= 4; s++ {
+		c.write(1, s, "k", fmt.Sprint("v", s))
+	}
+	var before paxos.Index
+	var once sync.Once
+	proposed := make(chan struct{})
+	c.network.Observe(func(p memory.Proposal) {
+		if p.Group == trunkGroup && len(p.Command) == 2 && !p.Finished { // nothing else is so short
+			once.Do(func() {
+				before = c.network.Committed(trunkGroup)
+				c.network.Hold(trunkGroup, 1)
+				close(proposed)
+			})
+		}
+	})
+	require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
+	<-proposed
+	require.Eventually(t, func() bool { return c.network.Committed(trunkGroup) > before }, time.Minute, time.Millisecond)
+	c.network.Observe(nil)
+	n := c.crash(1)
+	c.network.Release(trunkGroup, 1)
+	c.start(n)
+	c.settle(1, 2)
+	require.NotContains(t, c.groups(1), trunkGroup)
+	for s := shard.ID(1); s <= 4; s++ {
+		require.Equal(t, fmt.Sprint("v", s), c.read(2, s, "k"))
+	}
+	c.sameSums(1, 2)
+}
+
+// stuckHost cannot start groups of their own for shards.
+type stuckHost struct {
+	paxos.Host
+	stuck atomic.Bool
+	tried chan struct{}
+}
+
+func (h *stuckHost) Start(spec paxos.GroupSpec, sm paxos.StateMachine) (paxos.Group, error) {
+	if h.stuck.Load() {
+		select {
+		case h.tried <- struct{}{}:
+		default:
+		}
+		return nil, errors.New("not now")
+	}
+	return h.Host.Start(spec, sm)
+}
+
+// A node is closed while its shards leave: the leaving ends, and goes on at the next
+// opening.
+func TestCloseWhileTheTrunkIsLeft(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 0)
+	h := &stuckHost{tried: make(chan struct{}, 1)}
+	n := c.node(1)
+	require.NoError(t, n.node.Close(c.ctx()))
+	require.NoError(t, n.host.Close())
+	require.NoError(t, n.engine.Close())
+	c.hosts = map[uint64]func(paxos.Host) paxos.Host{1: func(host paxos.Host) paxos.Host { h.Host = host; return h }}
+	c.start(n)
+	c.write(1, 1, "k", "v")
+	c.join()
+	h.stuck.Store(true)
+	require.NoError(t, n.node.SetReplication(c.ctx(), 2))
+	<-h.tried
+	done := make(chan bool)
+	go func() { done <- c.tryWrite(1, 1, "k", "w") }()
+	require.NoError(t, n.node.Close(c.ctx()))
+	acked := <-done
+	require.NoError(t, n.host.Close())
+	require.NoError(t, n.engine.Close())
+	h.stuck.Store(false)
+	c.start(n)
+	c.settle(1, 2)
+	if now := c.read(2, 1, "k"); acked {
+		require.Equal(t, "w", now)
+	}
+	c.sameSums(1, 2)
+}
