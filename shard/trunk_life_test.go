@@ -34,24 +34,23 @@ func (c *testCluster) groups(id int) []paxos.GroupID {
 }
 
 // cutHost cuts the power of its node before or after the n-th thing that is done to the
-// host's groups: what the disk has then is what the next opening finds.
+// host's groups: nothing is done after that.
 type cutHost struct {
 	paxos.Host
-	node *testNode
-	rng  *rand.Rand
+	fell func() // the power is cut
 
 	mu   sync.Mutex
 	left int           // moments before the cut; negative: there is none
 	gate chan struct{} // nothing is done before it is closed, if it is there
 	step string
-	disk *vfs.MemFS
+	dead bool
 	cut  chan struct{}
 }
 
 var errCut = errors.New("the power is gone")
 
-func newCutHost(n *testNode, h paxos.Host, after int) *cutHost {
-	return &cutHost{Host: h, node: n, rng: rand.New(rand.NewPCG(7, uint64(after+1))), left: after, cut: make(chan struct{})}
+func (c *testCluster) newCutHost(h paxos.Host, after int) *cutHost {
+	return &cutHost{Host: h, fell: sync.OnceFunc(func() { c.network.Crash("host1") }), left: after, cut: make(chan struct{})}
 }
 
 // do does one thing, if there is power, with a moment before and one after at which it may
@@ -76,14 +75,15 @@ func (h *cutHost) do(step string, f func() error) error {
 func (h *cutHost) moment(step string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.disk != nil {
+	if h.dead {
 		return true
 	}
 	if h.left--; h.left != 0 {
 		return false
 	}
 	h.step = step
-	h.disk = h.node.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: h.rng.IntN(101), RNG: h.rng})
+	h.dead = true
+	go h.fell()
 	close(h.cut)
 	return true
 }
@@ -108,13 +108,17 @@ func (h *cutHost) Purge(g paxos.GroupID, r paxos.ReplicaID) error {
 }
 
 // fell ends a node whose power was cut and gives it the disk that it had then.
-func (c *testCluster) fell(n *testNode, h *cutHost) {
-	c.network.Crash(fmt.Sprintf("host%d", n.id))
+func (c *testCluster) fell(n *testNode, h *cutHost, cut int) {
+	h.fell() // has ended when this returns
+	rng := rand.New(rand.NewPCG(7, uint64(cut)))
+	disk := n.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
 	if n.node != nil {
 		_ = n.node.Close(c.ctx()) // the host says that there is no power
 	}
-	require.NoError(c.t, n.engine.Close())
-	n.node, n.fs = nil, h.disk
+	if n.node != nil {
+		require.NoError(c.t, n.engine.Close())
+	}
+	n.node, n.fs = nil, disk
 	c.hosts = nil
 }
 
@@ -155,7 +159,7 @@ func TestTrunkIsFoundedDespiteCuts(t *testing.T) {
 		n := &testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}}
 		var h *cutHost
 		c.hosts = map[uint64]func(paxos.Host) paxos.Host{1: func(host paxos.Host) paxos.Host {
-			h = newCutHost(n, host, cut)
+			h = c.newCutHost(host, cut)
 			return h
 		}}
 		err := c.tryStart(n)
@@ -169,8 +173,7 @@ func TestTrunkIsFoundedDespiteCuts(t *testing.T) {
 		}
 		require.ErrorIs(t, err, errCut)
 		t.Log("cut ", h.step)
-		c.network.Crash("host1")
-		n.fs, c.hosts = h.disk, nil
+		c.fell(n, h, cut)
 		c.start(n)
 		require.Equal(t, []paxos.GroupID{1, trunkGroup}, c.groups(1))
 		for s := shard.ID(1); s <= 4; s++ {
@@ -196,7 +199,7 @@ func leaveWithCut(t *testing.T, cut int) bool {
 	n := &testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}}
 	var h *cutHost
 	c.hosts = map[uint64]func(paxos.Host) paxos.Host{1: func(host paxos.Host) paxos.Host {
-		h = newCutHost(n, host, -1)
+		h = c.newCutHost(host, -1)
 		return h
 	}}
 	c.start(n)
@@ -208,16 +211,16 @@ func leaveWithCut(t *testing.T, cut int) bool {
 	h.left, h.gate = cut, gate
 	h.mu.Unlock()
 	c.join()
-	close(gate)
 	require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
+	close(gate)
 	acked := c.writeUntil(h.cut, func() bool { return settled(c.node(1).node.State(), 2) })
 	h.mu.Lock()
-	fell := h.disk != nil
+	fell := h.dead
 	h.left = -1
 	h.mu.Unlock()
 	if fell {
 		t.Log("cut ", h.step)
-		c.fell(n, h)
+		c.fell(n, h, cut)
 		c.start(n)
 	}
 	c.settle(1, 2)

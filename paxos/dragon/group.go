@@ -232,6 +232,10 @@ func (g *group) markReady() { g.readyOnce.Do(func() { close(g.ready) }) }
 // noteRestored ends the proposals that are under way: the entries of some of
 // them are inside the snapshot, and nobody will ever hear of those again.
 func (g *group) noteRestored() {
+	// The record of the snapshot is stored before it is restored, and says what is in it.
+	if ss, err := g.host.store.GetSnapshot(uint64(g.id), uint64(g.replica)); err == nil {
+		g.machine.reached(ss.OnDiskIndex)
+	}
 	next := make(chan struct{})
 	close(*g.restored.Swap(&next))
 	g.host.events.post(paxos.Event{Kind: paxos.Restored, Group: g.id})

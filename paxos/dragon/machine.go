@@ -120,6 +120,12 @@ func (m *machine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {
 	return nil
 }
 
+// reached says that the state has come to an index otherwise than by Update, which is not
+// under way.
+func (m *machine) reached(index uint64) {
+	m.applied.Store(max(m.applied.Load(), index))
+}
+
 // Close closes the state machine, once.
 func (m *machine) Close() error {
 	m.once.Do(func() {
