@@ -96,7 +96,7 @@ func TestScriptOverThreeReplicas(t *testing.T) {
 	host := newReplicatedHost(t, network)
 	engine := memoryEngine(t)
 	ctx := context.Background()
-	node, err := shard.Open(ctx, shard.Config{NodeID: 1, Engine: engine, Host: host, Shards: 4,
+	node, err := shard.Open(ctx, shard.Config{NodeID: 1, Engine: engine, Host: host, Shards: 4, OwnLogs: true,
 		AlwaysEncode: true, GarbageInterval: -1, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { node.Close(ctx) }) // before its engine, also when the test fails

@@ -233,7 +233,12 @@ func (n *Node) open(ctx context.Context) error {
 		}
 	}
 	n.follow()
-	if founding || len(stored) == 1 && n.unrecorded() {
+	if !founding && len(stored) == 1 {
+		if founding, err = n.unrecorded(ctx); err != nil {
+			return err
+		}
+	}
+	if founding {
 		if err := n.begin(ctx); err != nil {
 			return err
 		}
@@ -323,27 +328,25 @@ func (n *Node) found(ctx context.Context, trunk *paxos.Stored) error {
 }
 
 // unrecorded reports that this may be a key space whose records have not been made yet:
-// the node has not been told of any, and has a replica of the system shard that no other
-// can have made.
-func (n *Node) unrecorded() bool {
+// the node has not been told of any, and it alone has the system shard.
+func (n *Node) unrecorded(ctx context.Context) (bool, error) {
 	r := n.replica(System)
 	if r == nil || r.c.Group.Replica() != paxos.ReplicaID(n.c.NodeID) || len(n.state.Load().Members) > 0 {
-		return false
+		return false, nil
 	}
-	_, ok, err := r.c.Machine.Record(recordRing)
-	return err == nil && !ok
+	if _, ok, err := r.c.Machine.Record(recordRing); err != nil || ok {
+		return false, err
+	}
+	m, err := r.Members(ctx)
+	if err != nil {
+		return false, fmt.Errorf("members of the system shard: %w", err)
+	}
+	return r.alone(m), nil
 }
 
 // begin makes the records of a new key space, if they are not in the log already.
 func (n *Node) begin(ctx context.Context) error {
 	r := n.replica(System)
-	m, err := r.Members(ctx)
-	if err != nil {
-		return fmt.Errorf("members of the system shard: %w", err)
-	}
-	if !r.alone(m) {
-		return nil
-	}
 	if err := r.Own(ctx); err != nil {
 		return err
 	}

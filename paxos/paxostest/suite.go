@@ -426,7 +426,8 @@ func grow(w *world) {
 				return by.AddLearner(ctx, id, w.cluster.ID(host), change)
 			},
 			func(m paxos.Membership) bool { return has(m.Learners, id) })
-		w.startSpec(host, paxos.GroupSpec{Group: g1, Replica: id, Join: true, Learner: true})
+		joined := w.startSpec(host, paxos.GroupSpec{Group: g1, Replica: id, Join: true, Learner: true})
+		w.eventually("the learner says that it has everything", func() bool { return joined.Applied() >= by.Applied() })
 		w.change(by,
 			func(ctx context.Context, change uint64) error {
 				return by.AddReplica(ctx, id, w.cluster.ID(host), change)
