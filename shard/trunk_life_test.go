@@ -381,8 +381,8 @@ func TestCloseWhileTheTrunkIsLeft(t *testing.T) {
 	c.hosts = map[uint64]func(paxos.Host) paxos.Host{1: func(host paxos.Host) paxos.Host { h.Host = host; return h }}
 	c.start(n)
 	c.write(1, 1, "k", "v")
-	c.join()
 	h.stuck.Store(true)
+	c.join()
 	require.NoError(t, n.node.SetReplication(c.ctx(), 2))
 	<-h.tried
 	done := make(chan bool)

@@ -86,7 +86,8 @@ func (p *program) even(ctx context.Context, nodes []*process.Node) (string, erro
 			owned[r.Node]++
 		}
 	}
-	ideal := float64(3*(p.shards+1)) / float64(len(nodes))
+	want := min(3, len(nodes)) * (p.shards + 1) // who is alone has one replica of each
+	ideal := float64(want) / float64(len(nodes))
 	here := 0
 	for _, n := range nodes {
 		line += fmt.Sprintf(" %d: %d, %d;", n.ID, replicas[n.ID], owned[n.ID])
@@ -96,8 +97,8 @@ func (p *program) even(ctx context.Context, nodes []*process.Node) (string, erro
 			err = fmt.Errorf("node %d has %d replicas, ideal are %.1f", n.ID, replicas[n.ID], ideal)
 		}
 	}
-	if here != 3*(p.shards+1) || len(all) != here {
-		err = fmt.Errorf("%d replicas on these nodes, %d in all, not %d", here, len(all), 3*(p.shards+1))
+	if here != want || len(all) != here {
+		err = fmt.Errorf("%d replicas on these nodes, %d in all, not %d", here, len(all), want)
 	}
 	return line, err
 }
