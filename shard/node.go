@@ -231,6 +231,8 @@ func (n *Node) open(ctx context.Context) error {
 		if resumed {
 			trunk = nil
 		}
+	} else if err := n.dropRecords(); err != nil {
+		return err
 	}
 	n.follow()
 	if !founding && len(stored) == 1 {

@@ -12,8 +12,10 @@ import (
 	"github.com/rowlockdb/rowlock/ring"
 )
 
-// trunkGroup is the group of the trunk. No shard has it: its number would be TrunkSpace.
-const trunkGroup = paxos.GroupID(TrunkSpace + 1)
+// trunkGroup is the group of the trunk, which no shard has. Groups are applied by the
+// worker that their number falls to, modulo a power of two as a rule: this one is even and
+// the system shard's odd, so that neither waits for the other.
+const trunkGroup = paxos.GroupID(TrunkSpace)
 
 // trunkLife is a trunk that runs: the shards of a node that is alone share its log. They
 // leave it all together and for ever, before any of them gets a second member:
@@ -177,6 +179,19 @@ func (n *Node) dropTrunk(r paxos.ReplicaID) error {
 	return nil
 }
 
+// dropRecords removes what a removal of the trunk has left that ended after the log.
+func (n *Node) dropRecords() error {
+	space := n.c.Engine.Space(TrunkSpace)
+	left, err := trunkLeft(space)
+	if err == nil && left {
+		err = space.Destroy()
+	}
+	if err != nil {
+		return fmt.Errorf("remove the records of the trunk: %w", err)
+	}
+	return nil
+}
+
 // startTrunk starts the trunk of the ring's shards, and their replicas in it.
 func (n *Node) startTrunk(r *ring.Ring, spec paxos.GroupSpec) error {
 	l := &trunkLife{node: n, trunk: NewTrunk(n.c.Engine.Space(TrunkSpace), n.c.Engine.Sync, n.c.NodeID)}
@@ -283,13 +298,18 @@ func (n *Node) settleTrunk(ctx context.Context) error {
 	if l == nil {
 		return nil
 	}
-	err := l.group.ReadBarrier(ctx)
-	if l.trunk.Left() { // it may be gone already: a command that came after leave tells, too
-		_, err = l.lanes[0].leave(ctx)
-		return err
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := l.group.ReadBarrier(ctx)
+		if l.trunk.Left() { // it may be gone already: a command that came after leave tells, too
+			_, err = l.lanes[0].leave(ctx)
+			return err
+		}
+		if err == nil {
+			return nil
+		}
+		// A long log takes longer than a barrier waits.
+		if late := pause(ctx, n.life, wait); late != nil || errors.Is(err, paxos.ErrClosed) {
+			return fmt.Errorf("apply the log of the trunk: %w", errors.Join(late, err))
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("apply the log of the trunk: %w", err)
-	}
-	return nil
 }

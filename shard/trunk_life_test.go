@@ -20,7 +20,7 @@ import (
 	"github.com/rowlockdb/rowlock/storage"
 )
 
-const trunkGroup = paxos.GroupID(shard.TrunkSpace + 1)
+const trunkGroup = paxos.GroupID(shard.TrunkSpace)
 
 // groups are those that are stored on a node.
 func (c *testCluster) groups(id int) []paxos.GroupID {
@@ -112,14 +112,14 @@ func (c *testCluster) fell(n *testNode, h *cutHost, cut int) {
 	h.fell() // has ended when this returns
 	rng := rand.New(rand.NewPCG(7, uint64(cut)))
 	disk := n.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
-	if n.node != nil {
-		_ = n.node.Close(c.ctx()) // the host says that there is no power
-	}
-	if n.node != nil {
+	c.mu.Lock()
+	node := n.node
+	n.node, n.fs, c.hosts = nil, disk, nil
+	c.mu.Unlock()
+	if node != nil {
+		_ = node.Close(c.ctx()) // the host says that there is no power
 		require.NoError(c.t, n.engine.Close())
 	}
-	n.node, n.fs = nil, disk
-	c.hosts = nil
 }
 
 // A new key space whose node is alone has one log for its data shards, across restarts;
@@ -188,8 +188,11 @@ func TestTrunkIsFoundedDespiteCuts(t *testing.T) {
 // has what the first has.
 func TestTrunkIsLeftDespiteCuts(t *testing.T) {
 	t.Parallel()
-	for cut := 1; leaveWithCut(t, cut); cut++ {
+	cut := 1
+	for leaveWithCut(t, cut) {
+		cut++
 	}
+	require.Greater(t, cut, 12, "four groups are started, one is stopped and purged")
 }
 
 // leaveWithCut reports whether there was something to cut.
@@ -235,6 +238,17 @@ func leaveWithCut(t *testing.T, cut int) bool {
 	return fell
 }
 
+// happens waits for something that must come.
+func happens[T any](t *testing.T, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(2 * time.Minute):
+		t.Fatal("it does not happen")
+	}
+	return v
+}
+
 type ackedWrite struct {
 	shard shard.ID
 	key   string
@@ -246,12 +260,14 @@ func (c *testCluster) writeUntil(cut <-chan struct{}, done func() bool) []ackedW
 	var mu sync.Mutex
 	var acked []ackedWrite
 	var over atomic.Bool
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	var wg sync.WaitGroup
 	for s := shard.ID(1); s <= 4; s++ {
 		wg.Go(func() {
 			for i := 0; !over.Load(); i++ {
 				key := fmt.Sprint("k", i)
-				ok := c.tryWrite(1, s, key, "v")
+				ok := c.tryWrite(ctx, 1, s, key, "v")
 				select {
 				case <-cut:
 					return // nobody has seen an answer after that
@@ -270,6 +286,7 @@ func (c *testCluster) writeUntil(cut <-chan struct{}, done func() bool) []ackedW
 		select {
 		case <-cut:
 			over.Store(true)
+			stop()
 		case <-time.After(10 * time.Millisecond):
 			over.Store(done())
 		}
@@ -280,8 +297,8 @@ func (c *testCluster) writeUntil(cut <-chan struct{}, done func() bool) []ackedW
 }
 
 // tryWrite commits a row and reports whether that was acknowledged.
-func (c *testCluster) tryWrite(at int, s shard.ID, key, value string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+func (c *testCluster) tryWrite(ctx context.Context, at int, s shard.ID, key, value string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	node := c.node(at).node
 	r := node.Router()
@@ -319,7 +336,7 @@ func (c *testCluster) sameSums(a, b int) {
 // leave is in the log when the power goes, and was not applied: the next opening leaves.
 func TestTrunkIsLeftByItsLog(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 2)
+	c := newTestCluster(t, 1)
 	for s := shard.ID(1); s <= 4; s++ {
 		c.write(1, s, "k", fmt.Sprint("v", s))
 	}
@@ -335,8 +352,9 @@ func TestTrunkIsLeftByItsLog(t *testing.T) {
 			})
 		}
 	})
+	c.join()
 	require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
-	<-proposed
+	happens(t, proposed)
 	require.Eventually(t, func() bool { return c.network.Committed(trunkGroup) > before }, time.Minute, time.Millisecond)
 	c.network.Observe(nil)
 	n := c.crash(1)
@@ -384,11 +402,11 @@ func TestCloseWhileTheTrunkIsLeft(t *testing.T) {
 	h.stuck.Store(true)
 	c.join()
 	require.NoError(t, n.node.SetReplication(c.ctx(), 2))
-	<-h.tried
+	happens(t, h.tried)
 	done := make(chan bool)
-	go func() { done <- c.tryWrite(1, 1, "k", "w") }()
+	go func() { done <- c.tryWrite(context.Background(), 1, 1, "k", "w") }()
 	require.NoError(t, n.node.Close(c.ctx()))
-	acked := <-done
+	acked := happens(t, done)
 	require.NoError(t, n.host.Close())
 	require.NoError(t, n.engine.Close())
 	h.stuck.Store(false)

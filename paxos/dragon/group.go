@@ -259,7 +259,9 @@ func (g *group) cutLog() {
 		defer func() { <-g.cutting }()
 		// No entries stay behind: they may be large. A replica that lags gets
 		// the snapshot.
-		opt := dragonboat.SnapshotOption{OverrideCompactionOverhead: true, CompactionOverhead: 16}
+		// The first goes in any case: cutFirst could not cut at this very index again.
+		keepFrom := max(1, int64(g.Applied())-16)
+		opt := dragonboat.SnapshotOption{OverrideCompactionOverhead: true, CompactionIndex: uint64(keepFrom)}
 		rs, err := h.nh.RequestSnapshot(uint64(g.id), opt, paxos.DefaultTimeout)
 		if err != nil {
 			h.log.Debug("log not cut", "group", g.id, "error", err)
