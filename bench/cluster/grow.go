@@ -16,8 +16,8 @@ const spread = 0.1
 // growLimit bounds one change of the cluster.
 const growLimit = 5 * time.Minute
 
-// grow adds two nodes under load and removes them again; in the middle of the
-// moves a node is killed.
+// grow adds two nodes under load and removes them again, unless there was only one; in
+// the middle of the moves a node is killed.
 func (p *program) grow(ctx context.Context) error {
 	l := p.bank.start(ctx, p.sessions)
 	defer l.stop()
@@ -35,20 +35,28 @@ func (p *program) grow(ctx context.Context) error {
 	}
 	uneven := p.settle(ctx, p.cluster.Nodes)
 	fmt.Fprintf(p.out, "from %d to %d nodes: %v\n", first, len(p.cluster.Nodes), time.Since(begun).Round(time.Second))
-	begun = time.Now()
-	for _, n := range p.cluster.Nodes[first:] {
-		if _, err := p.cluster.Tool(ctx, "node", "remove", n.Name()); err != nil {
-			return errors.Join(uneven, err)
-		}
+	if first > 1 { // else the replicas of all nodes are compared
+		uneven = errors.Join(uneven, p.shrink(ctx, first))
 	}
-	uneven = errors.Join(uneven, p.settle(ctx, p.cluster.Nodes[:first]))
-	fmt.Fprintf(p.out, "and back: %v\n", time.Since(begun).Round(time.Second))
 	l.stop()
 	fmt.Fprintf(p.out, "errors of clients: %s\n", l.errors)
 	if strange := l.errors.strange(); len(strange) > 0 {
 		return fmt.Errorf("errors that clients are not told about: %q", strange)
 	}
 	return errors.Join(uneven, p.check(ctx))
+}
+
+// shrink removes all nodes but the first ones.
+func (p *program) shrink(ctx context.Context, first int) error {
+	begun := time.Now()
+	for _, n := range p.cluster.Nodes[first:] {
+		if _, err := p.cluster.Tool(ctx, "node", "remove", n.Name()); err != nil {
+			return err
+		}
+	}
+	err := p.settle(ctx, p.cluster.Nodes[:first])
+	fmt.Fprintf(p.out, "and back: %v\n", time.Since(begun).Round(time.Second))
+	return err
 }
 
 // settle waits until the replicas lie on these nodes alone, evenly, and prints
