@@ -13,9 +13,9 @@ import (
 )
 
 // trunkGroup is the group of the trunk, which no shard has. Groups are applied by the
-// worker that their number falls to, modulo a power of two as a rule: this one is even and
-// the system shard's odd, so that neither waits for the other.
-const trunkGroup = paxos.GroupID(TrunkSpace)
+// worker that their number falls to, modulo two, three or four: never the one of the system
+// shard, so that neither waits for the other.
+const trunkGroup = paxos.GroupID(TrunkSpace + 2)
 
 // trunkLife is a trunk that runs: the shards of a node that is alone share its log. They
 // leave it all together and for ever, before any of them gets a second member:

@@ -20,7 +20,7 @@ import (
 	"github.com/rowlockdb/rowlock/storage"
 )
 
-const trunkGroup = paxos.GroupID(shard.TrunkSpace)
+const trunkGroup = paxos.GroupID(shard.TrunkSpace + 2)
 
 // groups are those that are stored on a node.
 func (c *testCluster) groups(id int) []paxos.GroupID {
