@@ -116,15 +116,12 @@ func (s *Server) bundle(ctx context.Context, b *bundle) (*bundleAnswer, error) {
 func (s *Server) votes(ctx context.Context, b *bundle, requests []Message, votes []int, answer *bundleAnswer) {
 	all := make([]jointVote, len(votes))
 	for k, i := range votes {
-		all[k].replica, all[k].request = s.Replica(b.parts[i].shard), requests[i].(*PrepareRequest)
+		id := b.parts[i].shard
+		all[k] = jointVote{shard: id, replica: s.Replica(id), request: requests[i].(*PrepareRequest)}
 	}
 	castTogether(ctx, all)
 	for k, i := range votes {
-		v := &all[k]
-		if v.replica == nil {
-			v.err = &Error{Code: NotOwner, Shard: b.parts[i].shard, Detail: "no replica here"}
-		}
-		answer.answers[i] = encoded(v.response, v.err)
+		answer.answers[i] = encoded(all[k].response, all[k].err)
 	}
 }
 

@@ -375,13 +375,7 @@ func Greet(ctx context.Context, t Transport, at NodeAddr) error {
 // awaitOwners waits until every shard is served somewhere. In a cluster it gives
 // up after a while: shards without a majority must not keep the others away.
 func (n *Node) awaitOwners(ctx context.Context) error {
-	errs := make([]error, len(n.router.shards))
-	var wg sync.WaitGroup
-	for i, s := range n.router.shards {
-		wg.Go(func() { errs[i] = n.router.call(ctx, s, methodPing, &PingRequest{}, &Done{}) })
-	}
-	wg.Wait()
-	err := errors.Join(errs...)
+	err := atOnce(n.router.shards, func(s ID) error { return n.router.call(ctx, s, methodPing, &PingRequest{}, &Done{}) })
 	if err != nil && n.c.Transport != nil && ctx.Err() == nil {
 		n.c.Logger.Warn("not every shard is served yet", "error", err)
 		return nil

@@ -3,13 +3,12 @@ package shard
 import (
 	"context"
 	"sync"
-
-	"github.com/rowlockdb/rowlock/paxos"
 )
 
 // jointVote is a Prepare for a shard of this node that comes with others of its
 // transaction, and what came of it: response, or err, as of Replica.Prepare.
 type jointVote struct {
+	shard   ID
 	replica *Replica // nil: there is none here
 	request *PrepareRequest
 
@@ -63,7 +62,7 @@ func castTogether(ctx context.Context, votes []jointVote) {
 // begin takes a vote to where it is sent, or to its answer.
 func (v *jointVote) begin(ctx context.Context) {
 	if v.replica == nil {
-		v.err = &Error{Code: NotOwner, Detail: "no replica here"}
+		v.err = &Error{Code: NotOwner, Shard: v.shard, Detail: "no replica here"}
 		return
 	}
 	if v.tenure, v.vote, v.err = v.replica.admitPrepare(v.request); v.err != nil {
@@ -96,20 +95,5 @@ func sendTogether(ctx context.Context, votes []jointVote) {
 // send sends a vote alone.
 func (v *jointVote) send(ctx context.Context) {
 	v.replica.counters.proposals.Add(1)
-	group, command := v.replica.c.Group, v.begun.command
-	if submitter, ok := group.(paxos.Submitter); ok {
-		v.wait = submitter.Submit(ctx, command)
-		return
-	}
-	var result []byte
-	var err error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		result, err = group.Propose(ctx, command)
-	}()
-	v.wait = func() ([]byte, error) {
-		<-done
-		return result, err
-	}
+	v.wait = submit(ctx, v.replica.c.Group, v.begun.command)
 }

@@ -77,12 +77,22 @@ func (l *lane) Submit(ctx context.Context, command []byte) func() ([]byte, error
 	}
 }
 
-// submit sends a command to a group that may not know how to do that without waiting.
-func submit(ctx context.Context, g paxos.Group, command []byte) func() ([]byte, error) {
+// submit sends a command, also to a group that knows only how to do that and wait.
+func submit(ctx context.Context, g paxos.Group, command []byte) (wait func() ([]byte, error)) {
 	if s, ok := g.(paxos.Submitter); ok {
 		return s.Submit(ctx, command)
 	}
-	return func() ([]byte, error) { return g.Propose(ctx, command) }
+	var result []byte
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		result, err = g.Propose(ctx, command)
+	}()
+	return func() ([]byte, error) {
+		<-done
+		return result, err
+	}
 }
 
 // await waits for the shard's own group. The shards have left, or are about to.
@@ -106,37 +116,33 @@ func (l *lane) await(ctx context.Context) (paxos.Group, error) {
 	}
 }
 
-// closed tells whether a group that was asked is the trunk's, which is gone because the
-// shards have left it.
-func (l *lane) closed(g paxos.Group, err error) bool {
-	return errors.Is(err, paxos.ErrClosed) && g == l.life.group && l.life.trunk.Left()
+// ask asks the group that the shard is in; its own, where that was the trunk's and it is
+// gone because the shards have left it.
+func (l *lane) ask(ctx context.Context, question func(paxos.Group) error) error {
+	g := l.now()
+	err := question(g)
+	if !errors.Is(err, paxos.ErrClosed) || g != l.life.group || !l.life.trunk.Left() {
+		return err
+	}
+	if g, err = l.await(ctx); err != nil {
+		return err
+	}
+	return question(g)
 }
 
 // ReadBarrier implements paxos.Group.
 func (l *lane) ReadBarrier(ctx context.Context) error {
-	g := l.now()
-	err := g.ReadBarrier(ctx)
-	if !l.closed(g, err) {
-		return err
-	}
-	if g, err = l.await(ctx); err != nil {
-		return err
-	}
-	return g.ReadBarrier(ctx)
+	return l.ask(ctx, func(g paxos.Group) error { return g.ReadBarrier(ctx) })
 }
 
 // Membership implements paxos.Group. While the shard is in the trunk it has the trunk's:
 // this replica and no other. A group of its own begins with the same.
-func (l *lane) Membership(ctx context.Context) (paxos.Membership, error) {
-	g := l.now()
-	m, err := g.Membership(ctx)
-	if !l.closed(g, err) {
-		return m, err
-	}
-	if g, err = l.await(ctx); err != nil {
-		return m, err
-	}
-	return g.Membership(ctx)
+func (l *lane) Membership(ctx context.Context) (m paxos.Membership, err error) {
+	err = l.ask(ctx, func(g paxos.Group) error {
+		m, err = g.Membership(ctx)
+		return err
+	})
+	return m, err
 }
 
 // Leader implements paxos.Group.

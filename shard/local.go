@@ -79,13 +79,17 @@ func (n *Node) replica(s ID) *Replica { return n.local.get(s) }
 
 // startReplica starts this node's replica of a shard.
 func (n *Node) startReplica(s ID, spec paxos.GroupSpec) error {
-	machine := NewMachine(n.c.Engine.Space(uint64(s)), n.c.Engine.Sync, n.c.NodeID)
+	machine := n.newMachine(s)
 	g, err := n.c.Host.Start(spec, machine)
 	if err != nil {
 		return fmt.Errorf("start shard %d: %w", s, err)
 	}
 	n.addReplica(n.newReplica(s, machine, g))
 	return nil
+}
+
+func (n *Node) newMachine(s ID) *Machine {
+	return NewMachine(n.c.Engine.Space(uint64(s)), n.c.Engine.Sync, n.c.NodeID)
 }
 
 func (n *Node) newReplica(s ID, m *Machine, g paxos.Group) *Replica {

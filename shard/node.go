@@ -316,13 +316,7 @@ func (n *Node) found(ctx context.Context, trunk *paxos.Stored) error {
 		}
 		fresh = append(fresh, n.replica(s))
 	}
-	errs := make([]error, len(fresh))
-	var wg sync.WaitGroup
-	for i, r := range fresh {
-		wg.Go(func() { errs[i] = r.Own(ctx) })
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := atOnce(fresh, func(r *Replica) error { return r.Own(ctx) }); err != nil {
 		return err
 	}
 	_, err := n.replica(System).PutRecord(ctx, recordFounded, []byte{formatVersion}, false)

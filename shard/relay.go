@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -26,6 +27,17 @@ type relay struct {
 }
 
 type relayKey struct{}
+
+// atOnce calls f for all, each on a goroutine of its own, and returns what failed.
+func atOnce[T any](all []T, f func(T) error) error {
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, one := range all {
+		wg.Go(func() { errs[i] = f(one) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
 
 // inRelay runs do(0..n-1) and returns when all have ended. They begin in order.
 func inRelay(ctx context.Context, n int, do func(ctx context.Context, i int)) {

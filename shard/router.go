@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -245,19 +244,13 @@ func (r *Router) Sequence(ctx context.Context, q *SequenceRequest) (uint64, erro
 // shard, the system shard included (H11). When it returns nil, no transaction
 // that planned with an older version can vote any more.
 func (r *Router) RaiseSchema(ctx context.Context, table, version uint64) error {
-	shards := r.allShards()
-	errs := make([]error, len(shards))
-	var wait sync.WaitGroup
-	for i, s := range shards {
-		wait.Go(func() {
-			err := r.call(ctx, s, methodRaiseSchema, &SchemaRequest{Table: table, Version: version}, &Done{})
-			if err != nil {
-				errs[i] = fmt.Errorf("raise schema of table %d on shard %d: %w", table, s, err)
-			}
-		})
-	}
-	wait.Wait()
-	return errors.Join(errs...)
+	return atOnce(r.allShards(), func(s ID) error {
+		err := r.call(ctx, s, methodRaiseSchema, &SchemaRequest{Table: table, Version: version}, &Done{})
+		if err != nil {
+			return fmt.Errorf("raise schema of table %d on shard %d: %w", table, s, err)
+		}
+		return nil
+	})
 }
 
 func (r *Router) allShards() []ID { return append([]ID{System}, r.shards...) }

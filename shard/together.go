@@ -38,7 +38,7 @@ func (r *Router) Together(all []ShardVote) *Together {
 	here := make([]*ShardVote, 0, len(all))
 	for i := range all {
 		v := &all[i]
-		if r.local(v.Shard) != nil && !r.encode {
+		if r.Here(v.Shard) {
 			here = append(here, v)
 		} else if addr, ok := r.joinable(v.Shard); ok {
 			t.assign(addr, v)
@@ -90,7 +90,7 @@ func (t *Together) alone(ctx context.Context, v *ShardVote) {
 func (t *Together) here(ctx context.Context, votes []*ShardVote) {
 	all := make([]jointVote, len(votes))
 	for i, v := range votes {
-		all[i].replica, all[i].request = t.router.local(v.Shard), v.Request
+		all[i] = jointVote{shard: v.Shard, replica: t.router.local(v.Shard), request: v.Request}
 	}
 	castTogether(ctx, all)
 	var again sync.WaitGroup

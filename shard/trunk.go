@@ -44,7 +44,6 @@ type Trunk struct {
 	command  trunkCommand // memory of the entry that is applied
 	commands []Command    // its parts'
 	listed   []byte       // the result of one of them
-
 }
 
 // NewTrunk returns the trunk over a space of its own. sync makes everything committed to

@@ -61,9 +61,7 @@ func (l *trunkLife) submitJoint(ctx context.Context, parts []shardCommand) func(
 		if err != nil {
 			panic(fmt.Sprintf("shard: results of a joint entry: %v", err))
 		}
-		if len(results) > 0 {
-			l.passed(results[0], nil)
-		}
+		l.passed(results[0], nil)
 		return results, nil
 	}
 }
@@ -142,7 +140,7 @@ func (l *trunkLife) goOn(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := l.each(func(l *lane) error { return l.begin(ctx) }); err != nil {
+	if err := atOnce(l.lanes, func(l *lane) error { return l.begin(ctx) }); err != nil {
 		return err
 	}
 	// What was sent before the lanes went over is answered first. Who is too late for
@@ -156,30 +154,16 @@ func (l *trunkLife) goOn(ctx context.Context) error {
 	return l.node.dropTrunk(l.group.Replica())
 }
 
-// each calls f for all lanes at once.
-func (l *trunkLife) each(f func(*lane) error) error {
-	errs := make([]error, len(l.lanes))
-	var wg sync.WaitGroup
-	for i, lane := range l.lanes {
-		wg.Go(func() { errs[i] = f(lane) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
 // dropTrunk removes a trunk that does not run and that all its shards have left. The log
 // first: it says that there is a trunk.
 func (n *Node) dropTrunk(r paxos.ReplicaID) error {
 	if err := n.c.Host.Purge(trunkGroup, r); err != nil {
 		return fmt.Errorf("remove the log of the trunk: %w", err)
 	}
-	if err := n.c.Engine.Space(TrunkSpace).Destroy(); err != nil {
-		return fmt.Errorf("remove the records of the trunk: %w", err)
-	}
-	return nil
+	return n.dropRecords()
 }
 
-// dropRecords removes what a removal of the trunk has left that ended after the log.
+// dropRecords removes the records of a trunk whose log is gone.
 func (n *Node) dropRecords() error {
 	space := n.c.Engine.Space(TrunkSpace)
 	left, err := trunkLeft(space)
@@ -199,7 +183,7 @@ func (n *Node) startTrunk(r *ring.Ring, spec paxos.GroupSpec) error {
 		if n.replica(s) != nil {
 			return fmt.Errorf("%w: shard %d is in the trunk and has a log of its own", paxos.ErrForeign, s)
 		}
-		machine := NewMachine(n.c.Engine.Space(uint64(s)), n.c.Engine.Sync, n.c.NodeID)
+		machine := n.newMachine(s)
 		l.trunk.Carry(s, machine)
 		l.lanes = append(l.lanes, &lane{shard: s, life: l, machine: machine, left: make(chan struct{})})
 	}
@@ -259,13 +243,7 @@ func (n *Node) finishLeaving(ctx context.Context, r *ring.Ring, stored paxos.Sto
 			return err
 		}
 	}
-	errs := make([]error, len(r.Shards()))
-	var wg sync.WaitGroup
-	for i, s := range r.Shards() {
-		wg.Go(func() { errs[i] = firstEntry(ctx, n.replica(s).c.Group) })
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := atOnce(r.Shards(), func(s ID) error { return firstEntry(ctx, n.replica(s).c.Group) }); err != nil {
 		return fmt.Errorf("leave the trunk: %w", err)
 	}
 	return n.dropTrunk(stored.Replica)
@@ -274,6 +252,9 @@ func (n *Node) finishLeaving(ctx context.Context, r *ring.Ring, stored paxos.Sto
 // knownRing is the ring as far as this node knows it before it has asked anybody, nil if
 // it does not.
 func (n *Node) knownRing() (*ring.Ring, error) {
+	if n.ring != nil {
+		return n.ring, nil
+	}
 	b := n.state.Load().Ring
 	if system := n.replica(System); system != nil && len(b) == 0 {
 		var err error
@@ -281,8 +262,8 @@ func (n *Node) knownRing() (*ring.Ring, error) {
 			return nil, fmt.Errorf("read the ring: %w", err)
 		}
 	}
-	if n.ring != nil || len(b) == 0 {
-		return n.ring, nil
+	if len(b) == 0 {
+		return nil, nil
 	}
 	r, err := ring.Decode(b)
 	if err != nil {

@@ -116,25 +116,9 @@ func sum(of, to *sql.Column, v any, n int64, minus bool) (any, bool) {
 
 // signed is a whole number that a row holds.
 func signed(v any) (int64, bool) {
-	switch v := v.(type) {
-	case int8:
-		return int64(v), true
-	case int16:
-		return int64(v), true
-	case int32:
-		return int64(v), true
-	case int64:
-		return v, true
-	case uint8:
-		return int64(v), true
-	case uint16:
-		return int64(v), true
-	case uint32:
-		return int64(v), true
-	case uint64:
-		return int64(v), v <= math.MaxInt64
-	}
-	return 0, false
+	bits, ok := wholeBits(v)
+	_, unsigned := v.(uint64)
+	return int64(bits), ok && !(unsigned && bits > math.MaxInt64)
 }
 
 // sameValue compares what a column holds with what it is to hold, by the bytes of text

@@ -39,7 +39,7 @@ type rangedRun struct {
 func (f *fastPath) ranged(q *fastQuery, b *boundRead, scan txn.Scan) func(*sql.Context) error {
 	return func(ctx *sql.Context) error {
 		f.ranges.Add(1)
-		r := &rangedRun{fastRanged: b.ranged, q: q, b: b, most: scan.Limit}
+		r := &rangedRun{fastRanged: b.ranged, q: q, b: b, most: scan.Limit, states: make([]foldState, len(b.ranged.folds))}
 		set := ctx.GetCharacterSetResults()
 		r.direct = set == sql.CharacterSet_utf8mb4 || set == sql.CharacterSet_Unspecified || set == sql.CharacterSet_binary || mutated("0090.character-set")
 		result, err := r.read(ctx, scan)
@@ -248,9 +248,6 @@ func (r *rangedRun) signed(f *rangedFold) bool {
 
 // foldRow takes a row into the aggregates.
 func (r *rangedRun) foldRow(row []codec.Raw) {
-	if r.states == nil {
-		r.states = make([]foldState, len(r.folds))
-	}
 	for i := range r.folds {
 		f, s := &r.folds[i], &r.states[i]
 		if f.column < 0 {
@@ -284,9 +281,6 @@ func (r *rangedRun) foldRow(row []codec.Raw) {
 
 // fold is the only row of aggregates.
 func (r *rangedRun) fold(ctx *sql.Context, result *sqltypes.Result) error {
-	if r.states == nil {
-		r.states = make([]foldState, len(r.folds))
-	}
 	row := make([]sqltypes.Value, len(r.folds))
 	for i := range r.folds {
 		v := r.folded(&r.folds[i], &r.states[i])

@@ -11,11 +11,9 @@ import (
 // whole or not at all: no snapshot and no crash shows the changes of one space without
 // those of another. It belongs to one goroutine, and so do the spaces' other commits.
 type SharedBatch struct {
-	e      *Engine
-	b      *pebble.Batch
-	parts  []*Batch
-	hashes []uint64
-	in     []changed
+	e     *Engine
+	b     *pebble.Batch
+	parts []*Batch
 }
 
 // NewSharedBatch starts an empty batch. Close it, committed or not.
@@ -40,10 +38,11 @@ func (b *SharedBatch) Of(s *Space) *Batch {
 
 // Commit is that of a Batch, for all spaces.
 func (b *SharedBatch) Commit() error {
-	for _, p := range b.parts {
-		b.in = append(b.in, changed{space: p.space})
+	in := make([]changed, len(b.parts))
+	for i, p := range b.parts {
+		in[i].space = p.space
 	}
-	return wrap(b.e.commit(b.b, b.in, b.hashes), "commit batch to %d spaces", len(b.parts))
+	return wrap(b.e.commit(b.b, in, nil), "commit batch to %d spaces", len(b.parts))
 }
 
 // Size returns the bytes that the batch occupies.

@@ -54,47 +54,49 @@ func replicaMap(in map[uint64]string) map[paxos.ReplicaID]string {
 
 // AddReplica implements paxos.Group.
 func (g *group) AddReplica(ctx context.Context, r paxos.ReplicaID, target string, changeID uint64) error {
-	return g.change(ctx, "add", r, g.cutFirst, func(d time.Duration) (*dragonboat.RequestState, error) {
+	return g.add(ctx, "add", r, func(d time.Duration) (*dragonboat.RequestState, error) {
 		return g.host.nh.RequestAddReplica(uint64(g.id), uint64(r), target, changeID, d)
 	})
 }
 
 // AddLearner implements paxos.Group.
 func (g *group) AddLearner(ctx context.Context, r paxos.ReplicaID, target string, changeID uint64) error {
-	return g.change(ctx, "add learner", r, g.cutFirst, func(d time.Duration) (*dragonboat.RequestState, error) {
+	return g.add(ctx, "add learner", r, func(d time.Duration) (*dragonboat.RequestState, error) {
 		return g.host.nh.RequestAddNonVoting(uint64(g.id), uint64(r), target, changeID, d)
 	})
 }
 
 // RemoveReplica implements paxos.Group.
 func (g *group) RemoveReplica(ctx context.Context, r paxos.ReplicaID, changeID uint64) error {
-	return g.change(ctx, "remove", r, nothing, func(d time.Duration) (*dragonboat.RequestState, error) {
+	return g.change(ctx, "remove", r, func(d time.Duration) (*dragonboat.RequestState, error) {
 		return g.host.nh.RequestDeleteReplica(uint64(g.id), uint64(r), changeID, d)
 	})
 }
 
-// nothing has to be done before a change.
-func nothing(context.Context) error { return nil }
-
-// change requests a membership change, once what comes before it is done, and waits for
-// its end.
-func (g *group) change(ctx context.Context, what string, r paxos.ReplicaID, before func(context.Context) error,
+// add is change for a new member, which must not begin with the log's first entry.
+func (g *group) add(ctx context.Context, what string, r paxos.ReplicaID,
 	request func(time.Duration) (*dragonboat.RequestState, error)) error {
-	err := g.tryChange(ctx, before, request)
+	if err := g.cutFirst(ctx); err != nil {
+		return fmt.Errorf("dragon: %s replica %d of group %d: %w", what, r, g.id, err)
+	}
+	return g.change(ctx, what, r, request)
+}
+
+// change requests a membership change and waits for its end.
+func (g *group) change(ctx context.Context, what string, r paxos.ReplicaID,
+	request func(time.Duration) (*dragonboat.RequestState, error)) error {
+	err := g.tryChange(ctx, request)
 	if err != nil {
 		return fmt.Errorf("dragon: %s replica %d of group %d: %w", what, r, g.id, err)
 	}
 	return nil
 }
 
-func (g *group) tryChange(ctx context.Context, before func(context.Context) error, request func(time.Duration) (*dragonboat.RequestState, error)) error {
+func (g *group) tryChange(ctx context.Context, request func(time.Duration) (*dragonboat.RequestState, error)) error {
 	if isClosed(g.stopped) {
 		return paxos.ErrClosed
 	}
 	if err := g.await(ctx); err != nil {
-		return err
-	}
-	if err := before(ctx); err != nil {
 		return err
 	}
 	rs, err := request(g.ticks(remaining(ctx)))
