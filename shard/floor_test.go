@@ -13,13 +13,15 @@ import (
 // above the oracle, and a reader who begins afterwards would miss it.
 func TestFloorFromBeforeTheLatestVersion(t *testing.T) {
 	f := newFixture(t, nil)
-	for _, prepare := range []bool{false, true} {
+	for i := range 4 {
+		prepare, read := i%2 == 1, i < 2
 		id := f.begin()
 		floor := f.now()
 		f.commit(1, put("x", "1"))
-		token := f.lock(1, id, "x").Token
+		locked, err := f.node.Router().Lock(f.ctx(), 1, &shard.LockRequest{Txn: id, Mode: shard.LockExclusive, Keys: keys("x"), Read: read})
+		require.NoError(t, err)
+		token := locked.Token
 		q := shard.OnePCRequest{Txn: id, Token: token, Floor: floor, Writes: put("x", "2")}
-		var err error
 		if prepare {
 			_, err = f.node.Router().Prepare(f.ctx(), 1, &shard.PrepareRequest{OnePCRequest: q, Participants: []shard.ID{1, 2}})
 		} else {

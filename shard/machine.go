@@ -92,10 +92,12 @@ type Machine struct {
 	// is applied, hence before its batch is visible: a reader that opens a
 	// snapshot first and loads the fence afterwards never misses a fence whose
 	// consequences it can see.
-	owner      atomic.Pointer[ownership]
-	fence      atomic.Uint64
-	window     atomic.Uint64
-	lastCommit atomic.Uint64 // largest commit timestamp applied since Open
+	owner  atomic.Pointer[ownership]
+	fence  atomic.Uint64
+	window atomic.Uint64
+	// lastCommit is the largest commit timestamp that was applied since Open, or that a
+	// vote told of which was there or restored.
+	lastCommit atomic.Uint64
 	flushed    atomic.Pointer[flushHeader]
 	large      atomic.Bool // there has been a staged chunk since Open
 
@@ -158,8 +160,13 @@ func (m *Machine) load() (paxos.Index, error) {
 	prepared := make(map[storage.TxnID]*preparedVote)
 	err = snap.Votes(func(id storage.TxnID, v storage.Vote) error {
 		m.recent.raise(id)
-		if v.State == storage.VotePrepared {
+		switch v.State {
+		case storage.VotePrepared:
 			prepared[id] = &preparedVote{vote: v}
+		case storage.VoteCommitted:
+			if !mutated("0094.restored-unmet") {
+				m.committed(v.Commit)
+			}
 		}
 		return nil
 	})

@@ -489,7 +489,7 @@ func TestRestoreCarriesTheRegisters(t *testing.T) {
 	e := newTestEngine(t)
 	a, err := openTestMachine(e, 1)
 	require.NoError(t, err)
-	for _, line := range []string{"begin epoch=0 process=7", "prepare txn=10 at=20 put=a:1 with=1", "fence below=5", "window top=99", "schema table=1 version=3"} {
+	for _, line := range []string{"begin epoch=0 process=7", "prepare txn=10 at=20 put=a:1 with=1", "onepc txn=9 at=18 put=c:1", "fence below=5", "window top=99", "schema table=1 version=3"} {
 		_, err := a.do(parseCommand(t, line))
 		require.NoError(t, err)
 	}
@@ -503,6 +503,7 @@ func TestRestoreCarriesTheRegisters(t *testing.T) {
 	require.NoError(t, b.Restore(&stream, nil))
 	epoch, _, process, _ := b.Owner()
 	require.Equal(t, []uint64{1, 7, 5, 99}, []uint64{epoch, process, uint64(b.Fence()), uint64(b.Window())})
+	require.EqualValues(t, 18, b.lastCommit.Load(), "who locks without reading follows what others have committed")
 	b.index = a.index
 	r, err := b.do(parseCommand(t, "resolve commit=10@20"))
 	require.NoError(t, err)

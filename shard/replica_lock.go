@@ -47,6 +47,8 @@ func (r *Replica) Lock(ctx context.Context, q *LockRequest) (*LockResponse, erro
 		err = g.keys(ctx)
 	}
 	if err != nil {
+		g.unread = true // some of them, perhaps
+		g.see()
 		return nil, err
 	}
 	g.see()
@@ -176,7 +178,7 @@ func (g *grant) confirm(mode LockMode, spans []locks.Span, skipped []int) error 
 // looking, everything committed so far counts as met.
 func (g *grant) see() {
 	seen := g.response.MaxCommit
-	if g.unread {
+	if g.unread && !mutated("0094.unread-unmet") {
 		seen = max(seen, storage.Timestamp(g.r.c.Machine.lastCommit.Load()))
 	}
 	g.t.mu.Lock()
@@ -335,6 +337,7 @@ func (g *grant) span(ctx context.Context) error {
 	g.response.Rows = again.rows
 	if again.more { // more rows than before the lock: the page ends earlier than the lock
 		g.response.More, g.response.Resume = true, again.resume
+		g.unread = true
 	}
 	return g.r.prove(ctx, g.t)
 }

@@ -268,22 +268,23 @@ func (t *tenure) withdraw(p *proposal, err error) {
 // checkFloor answers NeedFloor if base+1 could lie at or below a version that
 // the transaction follows (R4), or, when it brought no floor, below anything it
 // read or anything that a reader before it has protected (H6).
+//
+// What it has met, it met when it got its locks, and nobody else has written under them
+// since. So where base is above that, the versions of what it writes need no look.
 func (r *Replica) checkFloor(t *tenure, q *voteRequest, base storage.Timestamp) error {
 	need := func() error { return &Error{Code: NeedFloor, Shard: r.c.Shard} }
+	t.mu.Lock()
+	h := t.mu.txns[q.Txn]
+	followed := h == nil || h.seen > base
+	release := t.mu.unwrittenRelease
+	t.mu.Unlock()
 	if q.Floor == 0 {
-		if q.participants != nil {
-			return need()
-		}
-		t.mu.Lock()
-		h := t.mu.txns[q.Txn]
-		low := h == nil || h.seen > base && !mutated("H6.seen-unchecked") ||
-			t.mu.unwrittenRelease > base && !mutated("H6.releases-unchecked")
-		t.mu.Unlock()
-		if low {
+		if q.participants != nil || h == nil || followed && !mutated("H6.seen-unchecked") ||
+			release > base && !mutated("H6.releases-unchecked") {
 			return need()
 		}
 	}
-	if r.c.Machine.lastCommit.Load() <= uint64(base) || mutated("R4.no-need-floor") {
+	if !followed || r.c.Machine.lastCommit.Load() <= uint64(base) || mutated("R4.no-need-floor") {
 		return nil
 	}
 	var snap *storage.Snapshot

@@ -207,6 +207,7 @@ type write struct {
 	index    *indexInfo
 	conflict bool // another row at this key is a duplicate
 	let      bool // it is one, and is let pass: nothing is written
+	unread   bool // it is known, or does not matter, what the key holds
 	value    []byte
 }
 
@@ -301,7 +302,7 @@ func (e *editor) writes(ctx *sql.Context, out []write, i int, row sql.Row) ([]wr
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, write{row: i, at: home, home: home, index: info.primary, conflict: true, value: value})
+		out = append(out, write{row: i, at: home, home: home, index: info.primary, conflict: true, value: value, unread: mutated("0094.rows-unread")})
 	}
 	for _, x := range info.indexes {
 		if e.only != nil && x.id != e.only.id || x.state == catalog.IndexDeleteOnly && !mutated("H11.delete-only-adds") {
@@ -315,20 +316,29 @@ func (e *editor) writes(ctx *sql.Context, out []write, i int, row sql.Row) ([]wr
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, write{row: i, at: at, home: home, index: x, conflict: conflict, value: value})
+		unread := (!conflict || mutated("0094.duplicates-unread")) && x.state == catalog.IndexPublic
+		out = append(out, write{row: i, at: at, home: home, index: x, conflict: conflict, value: value, unread: unread})
 	}
 	return out, nil
 }
 
-// lockWrites locks and reads keys that are to be written. Whether an entry of an
+// lockWrites locks keys that are to be written, and reads them. Whether an entry of an
 // index that is being built has changed since the transaction's snapshot does not
 // matter: nothing is read through it, and it comes when it is built.
+//
+// An entry of a complete index whose key has the row in it, or that goes with a row, is
+// locked alone. Nobody but its row's writers write it, all of whom write and lock the
+// row, except who filled the index: so the row, which is read, tells whether it has
+// changed since the snapshot, and whether it is there.
 func lockWrites(ctx *sql.Context, tx *txn.Txn, writes []write) ([]txn.Row, error) {
 	keys, building := make([]txn.Key, 0, len(writes)), make([]txn.Key, 0)
 	for _, w := range writes {
-		if w.index.state == catalog.IndexPublic {
+		switch {
+		case w.unread:
+			keys = append(keys, w.at.txn().LockOnly())
+		case w.index.state == catalog.IndexPublic:
 			keys = append(keys, w.at.txn())
-		} else {
+		default:
 			building = append(building, w.at.txn())
 		}
 	}

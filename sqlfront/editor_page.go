@@ -83,7 +83,8 @@ func (e *editor) apply(ctx *sql.Context, changes []change) error {
 
 // lockPage locks and reads the keys of a page. A row that the statement has found
 // under an exclusive lock is still there, unless the transaction has removed it
-// itself: nothing needs to be asked.
+// itself: nothing needs to be asked. Its entries are there, too, and go with its
+// change; a change that comes before, and would meet one, has asked for it to be read.
 func (e *editor) lockPage(ctx *sql.Context, tx *txn.Txn, changes []change) (*page, error) {
 	p := &page{tx: tx, rows: make(map[string]txn.Row, 2*len(changes))}
 	var asked []write
@@ -96,12 +97,14 @@ func (e *editor) lockPage(ctx *sql.Context, tx *txn.Txn, changes []change) (*pag
 	for i := range changes {
 		c := &changes[i]
 		home := c.before[0]
-		if row, held := tx.Held(home.at.txn()); held {
+		row, held := tx.Held(home.at.txn())
+		if held {
 			p.rows[string(home.at.key)] = row
 		} else {
 			ask(home)
 		}
 		for _, w := range c.before[1:] {
+			w.unread = held && row.Found && w.index.state == catalog.IndexPublic
 			ask(w)
 		}
 		for _, w := range c.after {

@@ -10,9 +10,10 @@ import (
 // Key names one row of the whole key space: the shard it lives on, by token or
 // by being the system shard, and the key inside that shard.
 type Key struct {
-	token  ring.Token
-	system bool
-	key    storage.Key
+	token    ring.Token
+	system   bool
+	lockOnly bool
+	key      storage.Key
 }
 
 // At is the key k on the data shard that owns token t. The caller keeps k
@@ -21,6 +22,16 @@ func At(t ring.Token, k storage.Key) Key { return Key{token: t, key: k} }
 
 // InSystem is the key k on the system shard.
 func InSystem(k storage.Key) Key { return Key{system: true, key: k} }
+
+// LockOnly is k for who wants the lock on it and knows, or need not know, what is
+// there: a row that GetMany has only locked says nothing of a value, and is not looked
+// at for changes since the snapshot. So that must be known from another row, which
+// changes whenever this one does. Keys of one shard go in one request: if any of them
+// is to be read, all of them are.
+func (k Key) LockOnly() Key {
+	k.lockOnly = true
+	return k
+}
 
 // Bytes is the key inside its shard.
 func (k Key) Bytes() storage.Key { return k.key }

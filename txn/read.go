@@ -72,7 +72,7 @@ func (t *Txn) Get(ctx context.Context, k Key, o ReadOptions) (Row, error) {
 		return Row{Key: k.key, Value: resp.Rows[0].Value, Found: resp.Rows[0].Found, from: s}, nil
 	}
 	rows := [1]Row{}
-	g := &group{shard: s, keys: []storage.Key{k.key}, at: []int{0}}
+	g := &group{shard: s, keys: []storage.Key{k.key}, at: []int{0}, read: !k.lockOnly}
 	if err := t.getLocked(ctx, []*group{g}, o, rows[:]); err != nil {
 		return Row{}, err
 	}
@@ -120,7 +120,8 @@ type group struct {
 	at    []int // place of each key in the answer
 	part  *participant
 	lock  *shard.LockRequest
-	limit int // rows that SKIP LOCKED wants of these; 0: all
+	limit int  // rows that SKIP LOCKED wants of these; 0: all
+	read  bool // any of the keys is not to be locked only
 }
 
 // group sorts keys by shard; those that the transaction has written are
@@ -140,7 +141,7 @@ func (t *Txn) group(keys []Key, rows []Row) []*group {
 			byShard[s] = g
 			groups = append(groups, g)
 		}
-		g.keys, g.at = append(g.keys, k.key), append(g.at, i)
+		g.keys, g.at, g.read = append(g.keys, k.key), append(g.at, i), g.read || !k.lockOnly
 	}
 	return groups
 }
@@ -178,6 +179,9 @@ func (t *Txn) getLocked(ctx context.Context, groups []*group, o ReadOptions, row
 		g.part = t.touch(g.shard)
 		g.lock = t.lockRequest(g.part, o)
 		g.lock.Keys, g.lock.Limit = g.keys, g.limit
+		if !g.read {
+			g.lock.Read, g.lock.Snapshot = false, 0
+		}
 	}
 	responses := make([]*shard.LockResponse, len(groups))
 	sent := requests{t: t}
@@ -222,6 +226,9 @@ func (c *Coordinator) near(groups []*group) bool {
 
 // takeLocked records a group's locks and copies its rows to their places.
 func (t *Txn) takeLocked(g *group, o ReadOptions, resp *shard.LockResponse, rows []Row) error {
+	if !g.lock.Read {
+		resp.Rows = make([]shard.Row, len(g.keys))
+	}
 	if tried := len(resp.Rows); tried != len(g.keys) {
 		if g.limit == 0 || tried == 0 || tried > len(g.keys) {
 			return shortAnswer(len(g.keys), tried)
@@ -301,7 +308,7 @@ func (t *Txn) LockRows(ctx context.Context, found []Row, o ReadOptions, limit in
 			byShard[f.from] = g
 			groups = append(groups, g)
 		}
-		g.keys, g.at = append(g.keys, f.Key), append(g.at, i)
+		g.keys, g.at, g.read = append(g.keys, f.Key), append(g.at, i), true
 	}
 	if len(groups) == 0 {
 		return rows, nil
