@@ -40,6 +40,9 @@ const (
 var errFailed = errors.New("failed")
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "start" {
+		widenTimerSlack() // before there is anything to lose
+	}
 	command := rootCommand()
 	command.SetArgs(clientArguments(os.Args[1:]))
 	if err := command.Execute(); err != nil {
