@@ -19,18 +19,24 @@ const (
 	garbageChunk = 1000
 )
 
-// garbage remembers which keys were written since the last collection. It is a
+// garbage remembers which keys were written and not yet collected. It is a
 // hint of the owner's; what is removed is decided by the state machine. When
 // keys are forgotten, because there are too many or because an earlier owner
 // knew them, the whole shard is walked instead, once everything forgotten lies
 // below the collection's timestamp.
 type garbage struct {
 	mu    sync.Mutex
-	dirty map[string]storage.Timestamp // key -> latest commit
-	last  storage.Timestamp            // latest commit noted
+	dirty map[string]writes
+	last  storage.Timestamp // latest commit noted
 	// walk is the latest commit among forgotten keys, 0 if none; next the same
 	// for keys forgotten while that walk is due.
 	walk, next storage.Timestamp
+}
+
+// writes are the commits to a key that no collection has seen.
+type writes struct {
+	due  storage.Timestamp // the key is looked at once this one lies below a collection's timestamp
+	last storage.Timestamp // the latest
 }
 
 // note records committed keys.
@@ -44,10 +50,15 @@ func (g *garbage) note(keys []storage.Key, commit storage.Timestamp) {
 		return
 	}
 	if g.dirty == nil {
-		g.dirty = make(map[string]storage.Timestamp)
+		g.dirty = make(map[string]writes)
 	}
 	for _, k := range keys {
-		g.dirty[string(k)] = commit
+		w, known := g.dirty[string(k)]
+		if !known || mutated("0093.latest-write-is-due") {
+			w.due = commit
+		}
+		w.last = max(w.last, commit)
+		g.dirty[string(k)] = w
 	}
 }
 
@@ -67,7 +78,9 @@ func (g *garbage) forgetLocked(upTo storage.Timestamp) {
 }
 
 // take returns what a collection below a timestamp has to look at: perhaps
-// everything, and the keys whose latest write lies below it.
+// everything, and the keys that are due. A key that was written later as well stays, and
+// is due when the latest of those writes lies below: what is written all the time is
+// looked at once in a retention, neither never nor in every round.
 func (g *garbage) take(below storage.Timestamp) (walk bool, keys []storage.Key) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -75,10 +88,15 @@ func (g *garbage) take(below storage.Timestamp) (walk bool, keys []storage.Key) 
 		walk = true
 		g.walk, g.next = g.next, 0
 	}
-	for k, commit := range g.dirty {
-		if commit <= below {
-			keys = append(keys, storage.Key(k))
+	for k, w := range g.dirty {
+		if w.due > below {
+			continue
+		}
+		keys = append(keys, storage.Key(k))
+		if w.last <= below || mutated("0093.later-writes-forgotten") {
 			delete(g.dirty, k)
+		} else {
+			g.dirty[k] = writes{due: w.last, last: w.last}
 		}
 	}
 	slices.SortFunc(keys, func(a, b storage.Key) int { return strings.Compare(string(a), string(b)) })
