@@ -59,8 +59,26 @@ const spareNames = 64
 
 type lockName struct {
 	holders map[*Holder]grant
+	modes   [Exclusive + 1]int // how many hold the name in each mode
 	waiting [waits]int
 	changed chan struct{} // closed when a waiter should look again; nil: nobody waits
+}
+
+// set notes that h has the name.
+func (n *lockName) set(h *Holder, g grant) {
+	if had, ok := n.holders[h]; ok {
+		n.modes[had.Mode]--
+	}
+	n.holders[h] = g
+	n.modes[g.Mode]++
+}
+
+// drop notes that h has the name no more.
+func (n *lockName) drop(h *Holder) {
+	if had, ok := n.holders[h]; ok {
+		n.modes[had.Mode]--
+		delete(n.holders, h)
+	}
 }
 
 // change is closed when who waits for the name should look again.
@@ -216,7 +234,7 @@ func (l *Locks) try(w *waiter) <-chan struct{} {
 		if had, ok := n.holders[w.holder]; ok {
 			number = had.number // it has been there since
 		}
-		n.holders[w.holder] = grant{r.Mode, number}
+		n.set(w.holder, grant{r.Mode, number})
 		w.holder.held[r.Name] = r.Mode
 	}
 	return nil
@@ -274,12 +292,25 @@ func (l *Locks) nameLocked(name string) *lockName {
 
 // free tells whether the request can be granted now.
 func (n *lockName) free(w *waiter, r Request) bool {
-	for h, g := range n.holders {
-		if !g.beside(r.Mode) && !h.together(w.holder) {
-			return false
+	if n.contested(r.Mode) {
+		for h, g := range n.holders {
+			if !g.beside(r.Mode) && !h.together(w.holder) {
+				return false
+			}
 		}
 	}
 	return r.Mode == Exclusive || !n.behind(w.holder, r)
+}
+
+// contested tells whether anybody has the name in a mode that mode does not go beside.
+// Nearly always nobody does, however many statements use a table at one time.
+func (n *lockName) contested(mode Mode) bool {
+	for m := SharedRead; m <= Exclusive; m++ {
+		if n.modes[m] > 0 && !m.beside(mode) {
+			return true
+		}
+	}
+	return false
 }
 
 // behind tells whether the request stands behind one that waits. A schema change
@@ -336,7 +367,7 @@ func (l *Locks) release(h *Holder, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.mu.names[name]
-	delete(n.holders, h)
+	n.drop(h)
 	n.wake()
 	l.forgetLocked(name)
 }
@@ -353,8 +384,8 @@ func (l *Locks) Pass(from, to *Holder, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.mu.names[name]
-	n.holders[to] = grant{mode, n.holders[from].number}
-	delete(n.holders, from)
+	n.set(to, grant{mode, n.holders[from].number})
+	n.drop(from)
 	delete(from.held, name)
 	if to.held == nil {
 		to.held = map[string]Mode{}
