@@ -106,6 +106,9 @@ func (o Options) pebbleOptions(cache *pebble.Cache, f *failure) *pebble.Options 
 		l.FilterPolicy = bloom.FilterPolicy(10)
 		l.FilterType = pebble.TableFilter
 	}
+	// What is written several times is compressed several times: the cheapest algorithm
+	// that the release of Pebble has for this processor (decision 0093).
+	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
 	p.EnsureDefaults()
 	return p
 }
