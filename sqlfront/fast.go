@@ -56,7 +56,7 @@ type fastQuery struct {
 	answer   wire.Answer
 	plain    bool // see fastPlan
 	values   []fastpath.Value
-	watched  func() // ends the watch for the client's disappearance; nil: none
+	watched  *clientWatch // for the client's disappearance; nil: none
 	room     encoding
 }
 

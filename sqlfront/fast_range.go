@@ -165,7 +165,7 @@ func (f *fastPath) execute(ctx context.Context, q *fastQuery, b *boundRead, verb
 	s := q.session
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	q.watched = q.watch(ctx, end)
+	q.watch(ctx, end)
 	defer q.unwatch()
 	query, err := f.begin(ctx, q)
 	if err != nil {

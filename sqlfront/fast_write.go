@@ -1,10 +1,8 @@
 package sqlfront
 
 import (
-	"context"
 	"io"
 	"math"
-	"time"
 
 	"github.com/dolthub/go-mysql-server/sql"
 	"github.com/dolthub/go-mysql-server/sql/expression"
@@ -206,35 +204,4 @@ func (q *fastQuery) write(ctx *sql.Context, build func(*sql.Context) (sql.RowIte
 	}
 	q.showState()
 	return q.send(result)
-}
-
-// watchAfter is how long a statement runs before anybody looks whether its client is
-// still there.
-const watchAfter = 50 * time.Millisecond
-
-// unwatch ends what watch has begun, if it goes on.
-func (q *fastQuery) unwatch() {
-	if q.watched != nil {
-		q.watched()
-		q.watched = nil
-	}
-}
-
-// watch ends a statement whose client has gone, once it has taken a while. stop must
-// be called before anybody reads from the connection again.
-func (q *fastQuery) watch(ctx context.Context, end context.CancelFunc) (stop func()) {
-	done := make(chan struct{})
-	watching, stopWatching := context.WithCancel(ctx)
-	timer := time.AfterFunc(watchAfter, func() {
-		defer close(done)
-		if q.conn.WaitForClientActivity(watching) != nil {
-			end()
-		}
-	})
-	return func() {
-		stopWatching()
-		if !timer.Stop() {
-			<-done
-		}
-	}
 }
