@@ -325,15 +325,22 @@ func (r *Replica) voteCommand(t *tenure, q *voteRequest, p *proposal) []byte {
 		if p.staged {
 			c.Locks = t.lockSetBeside(p)
 		} else {
-			c.Locks = t.lockSet(q)
+			c.Locks = t.lockSet(p, q)
 		}
 		size += 10*len(q.participants) + len(c.Locks)
 	}
 	return c.AppendBinary(make([]byte, 0, size))
 }
 
-// lockSet encodes the locks that the vote must keep besides those of its writes.
-func (t *tenure) lockSet(q *voteRequest) []byte {
+// lockSet encodes the locks that the vote must keep besides those of its writes. Mostly
+// there are none.
+func (t *tenure) lockSet(p *proposal, q *voteRequest) []byte {
+	t.mu.Lock()
+	none := t.allWrittenLocked(p)
+	t.mu.Unlock()
+	if none {
+		return nil
+	}
 	var refs []LockRef
 	written := make(map[string]struct{}, len(q.Writes))
 	for i := range q.Writes {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"slices"
 
-	"github.com/tidwall/btree"
-
 	"github.com/rowlockdb/rowlock/shard"
 	"github.com/rowlockdb/rowlock/storage"
 )
@@ -24,18 +22,18 @@ const keyOverhead = 64
 // that no cursor or savepoint can tell from its successor is overwritten in
 // place. Not safe for concurrent use.
 type WriteBuffer struct {
-	shards   map[shard.ID]*btree.BTreeG[*bufferedKey]
-	undo     []undoRecord // in order of sequence; what RollbackTo pops
-	sequence uint64       // of the last write
-	marked   uint64       // highest sequence that a cursor or savepoint refers to
+	shards   []shardWrites // few, in the order in which they came
+	undo     []undoRecord  // in order of sequence; what RollbackTo pops
+	sequence uint64        // of the last write
+	marked   uint64        // highest sequence that a cursor or savepoint refers to
 	bytes    int64
 	keys     int
-	probe    bufferedKey // search argument, so that a lookup allocates nothing
 }
 
 type bufferedKey struct {
 	key      storage.Key
-	versions []bufferedVersion // ascending by sequence, never empty inside a tree
+	versions []bufferedVersion // ascending by sequence, never empty while it is somewhere
+	first    [1]bufferedVersion
 }
 
 type bufferedVersion struct {
@@ -51,14 +49,13 @@ type undoRecord struct {
 
 // Put adds a write of k on shard s; a tombstone deletes. Both slices are copied.
 func (b *WriteBuffer) Put(s shard.ID, k storage.Key, value []byte, tombstone bool) {
-	tree := b.tree(s)
+	at := b.writesTo(s)
 	b.sequence++
 	v := bufferedVersion{sequence: b.sequence, tombstone: tombstone}
 	if !tombstone {
 		v.value = append(make([]byte, 0, len(value)), value...)
 	}
-	b.probe.key = k
-	e, ok := tree.Get(&b.probe)
+	e, ok := at.get(k)
 	if ok {
 		if last := &e.versions[len(e.versions)-1]; last.sequence > b.marked {
 			b.bytes += int64(len(v.value)) - int64(len(last.value))
@@ -68,7 +65,8 @@ func (b *WriteBuffer) Put(s shard.ID, k storage.Key, value []byte, tombstone boo
 		}
 	} else {
 		e = &bufferedKey{key: slices.Clone(k)}
-		tree.Set(e)
+		e.versions = e.first[:0]
+		at.add(e)
 		b.keys++
 	}
 	e.versions = append(e.versions, v)
@@ -98,7 +96,7 @@ func (b *WriteBuffer) RollbackTo(sequence uint64) {
 		u.entry.versions = u.entry.versions[:last]
 		b.bytes -= b.sizeOf(u.entry.key, v)
 		if last == 0 {
-			b.shards[u.shard].Delete(u.entry)
+			b.of(u.shard).remove(u.entry)
 			b.keys--
 		}
 	}
@@ -107,12 +105,11 @@ func (b *WriteBuffer) RollbackTo(sequence uint64) {
 
 // Get returns the newest own write of k on shard s; ok is false without one.
 func (b *WriteBuffer) Get(s shard.ID, k storage.Key) (value []byte, tombstone, ok bool) {
-	tree := b.shards[s]
-	if tree == nil {
+	at := b.of(s)
+	if at == nil {
 		return nil, false, false
 	}
-	b.probe.key = k
-	e, ok := tree.Get(&b.probe)
+	e, ok := at.get(k)
 	if !ok {
 		return nil, false, false
 	}
@@ -131,8 +128,8 @@ type overlayRow struct {
 // beyond `after` in the given direction and inside [lo, hi). A nil after starts
 // at the edge.
 func (b *WriteBuffer) next(s shard.ID, span keySpan, after storage.Key, sequence uint64) (row overlayRow, ok bool) {
-	tree := b.shards[s]
-	if tree == nil {
+	at := b.of(s)
+	if at == nil {
 		return overlayRow{}, false
 	}
 	visit := func(e *bufferedKey) bool {
@@ -158,28 +155,26 @@ func (b *WriteBuffer) next(s shard.ID, span keySpan, after storage.Key, sequence
 		if pivot == nil {
 			pivot = span.lo
 		}
-		b.probe.key = pivot
-		tree.Ascend(&b.probe, visit)
+		at.ascend(pivot, visit)
 	case pivot == nil && span.hi == nil:
-		tree.Reverse(visit)
+		at.reverse(visit)
 	default:
 		if pivot == nil {
 			pivot = span.hi
 		}
-		b.probe.key = pivot
-		tree.Descend(&b.probe, visit)
+		at.descend(pivot, visit)
 	}
 	return row, ok
 }
 
 // Writes returns the newest own write of every key on shard s, in key order.
 func (b *WriteBuffer) Writes(s shard.ID) []shard.Write {
-	tree := b.shards[s]
-	if tree == nil || tree.Len() == 0 {
+	at := b.of(s)
+	if at == nil || at.len() == 0 {
 		return nil
 	}
-	out := make([]shard.Write, 0, tree.Len())
-	tree.Scan(func(e *bufferedKey) bool {
+	out := make([]shard.Write, 0, at.len())
+	at.ascend(nil, func(e *bufferedKey) bool {
 		v := e.versions[len(e.versions)-1]
 		out = append(out, shard.Write{Key: e.key, Value: v.value, Tombstone: v.tombstone})
 		return true
@@ -195,28 +190,32 @@ func (b *WriteBuffer) Bytes() int64 { return b.bytes }
 
 // Has tells whether anything is written on shard s.
 func (b *WriteBuffer) Has(s shard.ID) bool {
-	tree := b.shards[s]
-	return tree != nil && tree.Len() > 0
+	at := b.of(s)
+	return at != nil && at.len() > 0
 }
 
-func (b *WriteBuffer) tree(s shard.ID) *btree.BTreeG[*bufferedKey] {
-	tree := b.shards[s]
-	if tree != nil {
-		return tree
+// of returns the writes to shard s, nil if there are none. They may move when another
+// shard gets its first.
+func (b *WriteBuffer) of(s shard.ID) *shardWrites {
+	for i := range b.shards {
+		if b.shards[i].shard == s {
+			return &b.shards[i]
+		}
 	}
-	if b.shards == nil {
-		b.shards = make(map[shard.ID]*btree.BTreeG[*bufferedKey], 1)
+	return nil
+}
+
+func (b *WriteBuffer) writesTo(s shard.ID) *shardWrites {
+	if at := b.of(s); at != nil {
+		return at
 	}
-	tree = btree.NewBTreeGOptions(lessKey, btree.Options{NoLocks: true, Degree: 16})
-	b.shards[s] = tree
-	return tree
+	b.shards = append(b.shards, shardWrites{shard: s})
+	return &b.shards[len(b.shards)-1]
 }
 
 func (b *WriteBuffer) sizeOf(k storage.Key, v bufferedVersion) int64 {
 	return int64(len(k)+len(v.value)) + keyOverhead
 }
-
-func lessKey(a, b *bufferedKey) bool { return bytes.Compare(a.key, b.key) < 0 }
 
 // asOf is the newest version at or before sequence, nil if there is none.
 func (e *bufferedKey) asOf(sequence uint64) *bufferedVersion {

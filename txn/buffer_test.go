@@ -78,6 +78,13 @@ func TestWriteBufferAgainstNaiveMap(t *testing.T) {
 			b.Put(s, storage.Key(k), []byte(v), v == "")
 			model.now[fullKey(s, k)] = v
 		}
+		if rapid.Bool().Draw(t, "many") { // so that a tree takes the place of the list
+			for i := range fewWrites - 2 {
+				k := fmt.Sprintf("b%02d", i)
+				b.Put(1, storage.Key(k), []byte("v"), false)
+				model.now[fullKey(1, k)] = "v"
+			}
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"put":   put,
 			"again": put, // writes are more frequent than marks

@@ -71,7 +71,7 @@ func (t *Txn) voters() []*participant {
 	}
 	locked := make([]*participant, 0, len(t.parts))
 	for _, p := range t.parts {
-		if len(p.rows)+len(p.ranges) > 0 {
+		if p.rows.len()+len(p.ranges) > 0 {
 			locked = append(locked, p)
 		}
 	}
@@ -119,17 +119,16 @@ func (t *Txn) commitRequests(voters []*participant) (requests []*shard.PrepareRe
 // is the second line.
 func (p *participant) lockRefs(b *WriteBuffer) []shard.LockRef {
 	var refs []shard.LockRef
-	for k, l := range p.rows {
-		key := storage.Key(k)
+	p.rows.each(func(key storage.Key, l rowLock) {
 		if _, _, written := b.Get(p.shard, key); written {
-			continue
+			return
 		}
 		ref := shard.LockRef{Mode: shard.LockShared, Lo: key}
 		if l.mode == LockExclusive {
 			ref.Mode = shard.LockExclusive
 		}
 		refs = append(refs, ref)
-	}
+	})
 	return append(refs, p.ranges...)
 }
 

@@ -32,7 +32,7 @@ func (t *Txn) giveBack(sources []*source) {
 	})
 	for i, s := range from {
 		for _, k := range keys[i] {
-			delete(s.part.rows, string(k))
+			s.part.rows.remove(k)
 		}
 		t.addLocks(-len(keys[i]))
 		s.mine = nil

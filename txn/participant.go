@@ -14,17 +14,8 @@ type participant struct {
 	shard   shard.ID
 	token   shard.LockToken // of the first grant (H2); zero before it
 	granted bool
-	rows    map[string]rowLock
+	rows    rowLocks
 	ranges  []shard.LockRef
-}
-
-// rowLock is the lock on one row and the statement that took it first; the
-// strength may have grown since.
-type rowLock struct {
-	mode      Lock
-	statement int
-	again     bool // it was asked for more than once
-	loose     bool // a scan that may let go of it took it
 }
 
 // find returns the participant of shard s, nil if nothing was locked there.
@@ -144,16 +135,13 @@ func (t *Txn) granted(p *participant, resp *shard.LockResponse) error {
 // holds records a row lock; it reports whether the row was not locked before.
 // Whoever asks for a lock that is there relies on it, too.
 func (p *participant) holds(k storage.Key, mode Lock, statement int, loose bool) bool {
-	if p.rows == nil {
-		p.rows = make(map[string]rowLock, 4)
-	}
-	l, known := p.rows[string(k)]
+	l, known := p.rows.get(k)
 	if !known {
 		l.statement, l.loose = statement, loose
 	}
 	if l.mode < mode || known && !l.again {
 		l.mode, l.again = max(l.mode, mode), known
-		p.rows[string(k)] = l
+		p.rows.set(k, l)
 	}
 	return !known
 }
@@ -161,7 +149,7 @@ func (p *participant) holds(k storage.Key, mode Lock, statement int, loose bool)
 // exclusive tells whether a key may be written: it is locked itself, or inside
 // an interval that is.
 func (p *participant) exclusive(k storage.Key) bool {
-	if p.rows[string(k)].mode == LockExclusive {
+	if l, _ := p.rows.get(k); l.mode == LockExclusive {
 		return true
 	}
 	for i := len(p.ranges) - 1; i >= 0; i-- {
@@ -225,7 +213,7 @@ func (t *Txn) UnlockRows(ctx context.Context, rows []Row) error {
 		if p == nil || !t.mayUnlock(p, r.Key) {
 			continue
 		}
-		delete(p.rows, string(r.Key))
+		p.rows.remove(r.Key)
 		t.addLocks(-1)
 		byShard[r.from] = append(byShard[r.from], r.Key)
 	}
@@ -254,7 +242,7 @@ func (t *Txn) letGo(ctx context.Context, s shard.ID, keys []storage.Key) error {
 }
 
 func (t *Txn) mayUnlock(p *participant, k storage.Key) bool {
-	l, held := p.rows[string(k)]
+	l, held := p.rows.get(k)
 	if held && mutated("2.2.unlock-all") {
 		return true
 	}

@@ -127,23 +127,50 @@ type group struct {
 // group sorts keys by shard; those that the transaction has written are
 // answered at once.
 func (t *Txn) group(keys []Key, rows []Row) []*group {
-	var groups []*group
-	byShard := make(map[shard.ID]*group)
+	var groups groups
 	for i, k := range keys {
 		s := t.shardOf(k)
 		if row, ok := t.own(s, k.key); ok {
 			rows[i] = row
 			continue
 		}
-		g := byShard[s]
-		if g == nil {
-			g = &group{shard: s}
-			byShard[s] = g
-			groups = append(groups, g)
-		}
+		g := groups.of(s)
 		g.keys, g.at, g.read = append(g.keys, k.key), append(g.at, i), g.read || !k.lockOnly
 	}
-	return groups
+	return groups.list
+}
+
+// groups are the parts of a request, one for each shard.
+type groups struct {
+	list    []*group
+	byShard map[shard.ID]*group // all of them; nil while they are few
+}
+
+// fewGroups are found faster one by one than by a map.
+const fewGroups = 8
+
+// of returns the part of a shard, which may be new.
+func (gs *groups) of(s shard.ID) *group {
+	if gs.byShard == nil {
+		for _, g := range gs.list {
+			if g.shard == s {
+				return g
+			}
+		}
+	} else if g := gs.byShard[s]; g != nil {
+		return g
+	}
+	g := &group{shard: s}
+	gs.list = append(gs.list, g)
+	if gs.byShard == nil && len(gs.list) > fewGroups {
+		gs.byShard = make(map[shard.ID]*group, 4*fewGroups)
+		for _, g := range gs.list {
+			gs.byShard[g.shard] = g
+		}
+	} else if gs.byShard != nil {
+		gs.byShard[s] = g
+	}
+	return g
 }
 
 // at is the timestamp of a read without a lock.
@@ -292,31 +319,25 @@ func (t *Txn) LockRows(ctx context.Context, found []Row, o ReadOptions, limit in
 		return nil, err
 	}
 	rows := make([]Row, len(found))
-	var groups []*group
-	byShard := make(map[shard.ID]*group)
+	var groups groups
 	for i, f := range found {
 		if row, ok := t.own(f.from, f.Key); ok {
 			rows[i] = row
 			continue
 		}
-		g := byShard[f.from]
-		if g == nil {
-			g = &group{shard: f.from}
-			if o.Wait == SkipLocked {
-				g.limit = limit
-			}
-			byShard[f.from] = g
-			groups = append(groups, g)
+		g := groups.of(f.from)
+		if o.Wait == SkipLocked {
+			g.limit = limit
 		}
 		g.keys, g.at, g.read = append(g.keys, f.Key), append(g.at, i), true
 	}
-	if len(groups) == 0 {
+	if len(groups.list) == 0 {
 		return rows, nil
 	}
 	if err := t.ready(ctx, o); err != nil {
 		return nil, err
 	}
-	if err := t.getLocked(ctx, groups, o, rows); err != nil {
+	if err := t.getLocked(ctx, groups.list, o, rows); err != nil {
 		return nil, err
 	}
 	return rows, nil

@@ -194,7 +194,7 @@ func (s *source) before(k storage.Key) storage.Key {
 func (s *source) unreturned() (keys []storage.Key) {
 	for _, k := range s.mine {
 		reached := s.last != nil && !s.c.before(s.last, k)
-		if l, held := s.part.rows[string(k)]; held && !l.again && !reached {
+		if l, held := s.part.rows.get(k); held && !l.again && !reached {
 			keys = append(keys, k)
 		}
 	}

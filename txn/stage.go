@@ -152,11 +152,11 @@ func (t *Txn) plan(p *participant, r *shard.PrepareRequest) (*stager, error) {
 // each calls f with the newest own write of every key on shard s, in key order,
 // until it returns false.
 func (b *WriteBuffer) each(s shard.ID, f func(shard.Write) bool) {
-	tree := b.shards[s]
-	if tree == nil {
+	at := b.of(s)
+	if at == nil {
 		return
 	}
-	tree.Scan(func(e *bufferedKey) bool {
+	at.ascend(nil, func(e *bufferedKey) bool {
 		v := e.versions[len(e.versions)-1]
 		return f(shard.Write{Key: storage.Key(e.key), Value: v.value, Tombstone: v.tombstone})
 	})
