@@ -25,8 +25,18 @@ type holder struct {
 	// seen is the largest commit timestamp among the versions that the
 	// transaction's locking requests met here (H6).
 	seen storage.Timestamp
+	// unread bounds the versions of the keys that it has locked here and not looked
+	// at. They may be much older.
+	unread storage.Timestamp
 	// durable is what is written down of its locks (H3).
 	durable durability
+}
+
+// writesAll reports that writes are of all keys that the transaction has locked here.
+// Each of them is locked, so that there are at least as many grants. When in doubt it
+// says no.
+func (h *holder) writesAll(writes []Write) bool {
+	return h.ranges == 0 && h.points == len(writes) || mutated("0094.unwritten-unmet")
 }
 
 // gateway is what an owner knows about one gateway: its lease, and what its last

@@ -175,16 +175,16 @@ func (g *grant) confirm(mode LockMode, spans []locks.Span, skipped []int) error 
 }
 
 // see records what the transaction has met (H6). Where it locked without
-// looking, everything committed so far counts as met.
+// looking, that is at most everything committed so far.
 func (g *grant) see() {
-	seen := g.response.MaxCommit
+	seen, unread := g.response.MaxCommit, storage.Timestamp(0)
 	if g.unread && !mutated("0094.unread-unmet") {
-		seen = max(seen, storage.Timestamp(g.r.c.Machine.lastCommit.Load()))
+		unread = storage.Timestamp(g.r.c.Machine.lastCommit.Load())
 	}
 	g.t.mu.Lock()
 	defer g.t.mu.Unlock()
 	if h := g.t.mu.txns[g.q.Txn]; h != nil {
-		h.seen = max(h.seen, seen)
+		h.seen, h.unread = max(h.seen, seen), max(h.unread, unread)
 	}
 }
 

@@ -271,15 +271,18 @@ func (t *tenure) withdraw(p *proposal, err error) {
 //
 // What it has met, it met when it got its locks, and nobody else has written under them
 // since. So where base is above that, the versions of what it writes need no look.
+// Of keys that it has locked without looking only a bound is known, which often lies above
+// base though the keys are old: where all of them are written, the look tells.
 func (r *Replica) checkFloor(t *tenure, q *voteRequest, base storage.Timestamp) error {
 	need := func() error { return &Error{Code: NeedFloor, Shard: r.c.Shard} }
 	t.mu.Lock()
 	h := t.mu.txns[q.Txn]
-	followed := h == nil || h.seen > base
+	followed := h == nil || max(h.seen, h.unread) > base
+	seen := h == nil || h.seen > base || h.unread > base && !h.writesAll(q.Writes)
 	release := t.mu.unwrittenRelease
 	t.mu.Unlock()
 	if q.Floor == 0 {
-		if q.participants != nil || h == nil || followed && !mutated("H6.seen-unchecked") ||
+		if q.participants != nil || h == nil || seen && !mutated("H6.seen-unchecked") ||
 			release > base && !mutated("H6.releases-unchecked") {
 			return need()
 		}
@@ -577,7 +580,7 @@ func (r *Replica) commitReadOnly(ctx context.Context, t *tenure, q *OnePCRequest
 	}
 	t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, ts)
 	if h := t.mu.txns[q.Txn]; h != nil {
-		t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, h.seen)
+		t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, h.seen, h.unread)
 	}
 	delete(t.mu.txns, q.Txn)
 	t.mu.inflight.remove(p)
@@ -644,6 +647,6 @@ func (r *Replica) forgetLocked(t *tenure, id storage.TxnID) {
 	if h == nil {
 		return // nothing was granted to it
 	}
-	t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, h.seen, id.Start, r.c.Times.Issued())
+	t.mu.unwrittenRelease = max(t.mu.unwrittenRelease, h.seen, h.unread, id.Start, r.c.Times.Issued())
 	delete(t.mu.txns, id)
 }

@@ -285,8 +285,9 @@ func (t *Txn) takeLocked(g *group, o ReadOptions, resp *shard.LockResponse, rows
 }
 
 // Held tells whether the transaction holds k exclusively or has written it. The
-// row is what it has written; else it is there without a value: who knows k to be
-// locked has read it.
+// row is what it has written; else it counts as there, without a value. Ask only for keys
+// that were read under their locks and found, as rows are whose change is asked for: what was
+// locked with LockOnly may not be there.
 func (t *Txn) Held(k Key) (Row, bool) {
 	s := t.shardOf(k)
 	if row, ok := t.own(s, k.key); ok {
