@@ -61,7 +61,11 @@ var readyLine = regexp.MustCompile(`ready for connections on (127\.\d+\.\d+\.\d+
 
 func startServer(t *testing.T, dir string, more ...string) *server {
 	t.Helper()
-	c := command(t, append([]string{"start", "--data", dir, "--listen", "127.0.0.1:0", "--shards", "2"}, more...)...)
+	return serverOf(t, command(t, append([]string{"start", "--data", dir, "--listen", "127.0.0.1:0", "--shards", "2"}, more...)...))
+}
+
+func serverOf(t *testing.T, c *exec.Cmd) *server {
+	t.Helper()
 	pipe, err := c.StdoutPipe()
 	require.NoError(t, err)
 	var errs bytes.Buffer

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"debug/buildinfo"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"syscall"
 )
@@ -26,6 +31,10 @@ const defaultTimerSlack = 50_000
 // startedAgain is in the environment of a program that runs for the second time.
 const startedAgain = "ROWLOCK_STARTED_AGAIN"
 
+// chosenSlack is the variable that says, with the value keep, that the slack is to stay
+// what it is.
+const chosenSlack = "ROWLOCK_TIMER_SLACK"
+
 // process is what widenTimerSlack asks of the system.
 type process struct {
 	threads  func() int // that run Go code at one time
@@ -40,6 +49,9 @@ type process struct {
 func widenTimerSlack() {
 	again := os.Getenv(startedAgain) != ""
 	os.Unsetenv(startedAgain)
+	if os.Getenv(chosenSlack) == "keep" && !mutated("0095.keep-unheard") {
+		return
+	}
 	runtime.LockOSThread() // the slack of this thread is what the program gets
 	defer runtime.UnlockOSThread()
 	_ = thisProcess.widen(again)
@@ -75,12 +87,51 @@ var thisProcess = process{
 	slack:    func() (int, error) { return prctl(syscall.PR_GET_TIMERSLACK, 0) },
 	setSlack: func(to int) error { _, err := prctl(syscall.PR_SET_TIMERSLACK, to); return err },
 	exec: func(environ []string) error {
-		path, err := os.Executable() // not /proc/self/exe: tools would call the process "exe"
+		path, err := programFile(os.Args[0])
 		if err != nil {
 			return err
 		}
 		return syscall.Exec(path, os.Args, environ)
 	},
+}
+
+// programFile returns the file to run for the same program again. The process is called
+// after it, so it is the one that the program was started by, perhaps a link; else the
+// one that the system names.
+func programFile(startedBy string) (string, error) {
+	running, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return "", err
+	}
+	if path, err := exec.LookPath(startedBy); err == nil {
+		file, err := os.Stat(path)
+		if err == nil && os.SameFile(file, running) && !mutated("0095.name-lost") {
+			return filepath.Abs(path)
+		}
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	return path, sameBuild(path)
+}
+
+// sameBuild returns why a file is not known to be this program. To the system a program
+// that was given to the dynamic loader to run is the loader, and one that was
+// replaced since it was started is the new one.
+func sameBuild(path string) error {
+	self, ok := debug.ReadBuildInfo()
+	file, err := buildinfo.ReadFile(path)
+	if mutated("0095.whatever-it-is") {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at what %s is: %w", path, err)
+	}
+	if !ok || file.String() != self.String() {
+		return fmt.Errorf("%s is another program", path)
+	}
+	return nil
 }
 
 func prctl(option, argument int) (int, error) {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -62,19 +64,76 @@ func TestTimerSlackIsWidenedOnce(t *testing.T) {
 // TestServerHasItsTimerSlack asks a running server's process, which is still the one
 // that was started.
 func TestServerHasItsTimerSlack(t *testing.T) {
-	path := fmt.Sprintf("/proc/%d/timerslack_ns", startServer(t, t.TempDir()).c.Process.Pid)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Skip("slacks of other processes cannot be read:", err)
-	}
-	slack, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	require.NoError(t, err)
+	require.Equal(t, timerSlack, slackOf(t, startServer(t, t.TempDir())))
+}
+
+// TestServerKeepsItsTimerSlack: the environment can say that the slack is to stay.
+func TestServerKeepsItsTimerSlack(t *testing.T) {
+	t.Setenv(chosenSlack, "keep")
+	require.Equal(t, defaultTimerSlack, slackOf(t, startServer(t, t.TempDir())))
+}
+
+func slackOf(t *testing.T, s *server) int {
+	t.Helper()
 	own, err := thisProcess.slack()
 	require.NoError(t, err)
 	if own != defaultTimerSlack || thisProcess.threads() < 2 {
 		t.Skip("tests run with another slack, or on one processor")
 	}
-	require.Equal(t, timerSlack, slack)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/timerslack_ns", s.c.Process.Pid))
+	if err != nil {
+		t.Skip("slacks of other processes cannot be read:", err)
+	}
+	slack, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	require.NoError(t, err)
+	return slack
+}
+
+// TestServerKeepsItsName: one that was started by a link is called as the link is.
+func TestServerKeepsItsName(t *testing.T) {
+	c := command(t, "start", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--shards", "2")
+	link := filepath.Join(t.TempDir(), "mydbd")
+	require.NoError(t, os.Symlink(c.Path, link))
+	c.Path, c.Args[0] = link, link
+	s := serverOf(t, c)
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", s.c.Process.Pid))
+	require.NoError(t, err)
+	require.Equal(t, "mydbd\n", string(name))
+}
+
+// TestProgramFile: what is run again is this program, by the name that it was started
+// by where that is known.
+func TestProgramFile(t *testing.T) {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	t.Chdir(filepath.Dir(self))
+	folder := t.TempDir()
+	link, wrong := filepath.Join(folder, "link"), filepath.Join(folder, "wrong")
+	require.NoError(t, os.Symlink(self, link))
+	require.NoError(t, os.Symlink("/bin/sh", wrong))
+	t.Setenv("PATH", folder)
+	for started, want := range map[string]string{
+		self:                        self,
+		"./" + filepath.Base(self):  self,
+		link:                        link,
+		"link":                      link, // found by the path
+		wrong:                       self,
+		"wrong":                     self,
+		"-rowlock":                  self, // as login shells are called
+		"":                          self,
+		filepath.Join(folder, "no"): self,
+	} {
+		got, err := programFile(started)
+		require.NoError(t, err, "%q", started)
+		require.Equal(t, want, got, "%q", started)
+	}
+	require.NoError(t, sameBuild(link))
+	require.Error(t, sameBuild("/bin/sh"), "what the system names may be a loader")
+	goTool := filepath.Join(runtime.GOROOT(), "bin", "go")
+	if _, err := os.Stat(goTool); err == nil {
+		require.ErrorContains(t, sameBuild(goTool), "another program")
+	}
+	require.Error(t, sameBuild(filepath.Join(folder, "no")))
 }
 
 // TestServerIsStartedAsItWas: arguments, environment and standard output are those of
