@@ -230,6 +230,26 @@ func TestLocksAcrossOwners(t *testing.T) {
 	w.checksumsAgree()
 }
 
+// An interval holds the key that is written in it: then one grant of a key and one write are
+// not the same key, and the vote lists its locks.
+func TestLocksOfIntervalsAcrossOwners(t *testing.T) {
+	w := newTrio(t)
+	a, b := w.shards[1][0], w.shards[1][1]
+	voted := w.begin()
+	token := w.lock(a, voted, "only read")
+	interval := &Span{Lo: storage.Key("j"), Hi: storage.Key("m")}
+	_, err := a.Lock(w.ctx(), &LockRequest{Txn: voted, Token: token, Mode: LockExclusive, Span: interval})
+	require.NoError(t, err)
+	_, err = a.Prepare(w.ctx(), &PrepareRequest{OnePCRequest: *w.request(voted, token, "k", "v"), Participants: []ID{1, 2}})
+	require.NoError(t, err)
+
+	require.NoError(t, b.BecomeOwner(w.ctx()))
+	for _, k := range []string{"j", "k", "l", "only read"} {
+		_, err = b.Lock(w.ctx(), &LockRequest{Txn: w.begin(), Mode: LockExclusive, Wait: WaitNone, Keys: []storage.Key{storage.Key(k)}})
+		require.Equal(t, WouldBlock, CodeOf(err), k)
+	}
+}
+
 // Whatever becomes of a proposal, the answer is the register's, and the write
 // is there once.
 func TestOutcomesOfProposals(t *testing.T) {

@@ -341,7 +341,7 @@ func (t *tenure) lockSet(p *proposal, q *voteRequest) []byte {
 	t.mu.Lock()
 	none := t.allWrittenLocked(p)
 	t.mu.Unlock()
-	if none {
+	if none && len(q.Locked) == 0 {
 		return nil
 	}
 	var refs []LockRef
@@ -517,7 +517,8 @@ func (r *Replica) finish(t *tenure, p *proposal, q *voteRequest, result Result) 
 
 // allWrittenLocked reports that every lock of the transaction is on a key that
 // it writes: as many grants as writes, each of a single key, and the writes'
-// keys are locked. When in doubt it says no.
+// keys are locked. When in doubt it says no. Keys that a request got before it failed are
+// not counted: nobody was told that they are locked.
 func (t *tenure) allWrittenLocked(p *proposal) bool {
 	h := t.mu.txns[p.txn]
 	return h != nil && h.ranges == 0 && h.points == len(p.keys)
