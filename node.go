@@ -171,7 +171,7 @@ func (n *Node) openHost(context.Context) error {
 func (n *Node) openShards(ctx context.Context) error {
 	c := shard.Config{
 		NodeID: n.ID(), Engine: n.engine, Host: n.host,
-		Shards: n.options.Shards, Retention: n.options.Retention, Logger: n.log,
+		Shards: n.options.Shards, Retention: n.options.Retention, Logger: n.log, Failed: n.fail,
 	}
 	c.Reducer = func(program []byte) (shard.Reduction, error) { return sqlfront.Reduce(program) }
 	c.Filters = func(program []byte) (shard.RowFilter, error) { return sqlfront.Filter(program) }

@@ -4,6 +4,7 @@
 // library; the implementations are
 //
 //   - paxos/dragon, replica groups on Dragonboat, the only importer of it,
+//   - paxos/alone, a group of one member that will never have another, and so no log,
 //   - paxos/logstore, the durable log of all groups of a node in one Pebble,
 //   - paxos/memory, groups in memory for tests and the simulator.
 //

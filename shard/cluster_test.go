@@ -44,6 +44,9 @@ type testNode struct {
 	host   paxos.Host
 	node   *shard.Node
 	notes  *notes
+	disk   vfs.FS // over fs, if set, until it is started again
+	// opening, if set, ends the next attempt to open it.
+	opening context.Context
 
 	versions shard.Versions // what its release speaks; zero is what this one does
 }
@@ -130,14 +133,22 @@ func (c *testCluster) start(n *testNode) {
 
 func (c *testCluster) tryStart(n *testNode) error {
 	var err error
-	n.engine, err = storage.Open(storage.Options{Dir: "data", FS: n.fs})
+	disk := vfs.FS(n.fs)
+	if n.disk != nil {
+		disk, n.disk = n.disk, nil
+	}
+	n.engine, err = storage.Open(storage.Options{Dir: "data", FS: disk})
 	require.NoError(c.t, err)
 	n.host = c.network.Host(fmt.Sprintf("host%d", n.id))
 	host := n.host
 	if wrap := c.hosts[n.id]; wrap != nil {
 		host = wrap(host)
 	}
-	node, err := shard.Open(c.ctx(), shard.Config{NodeID: n.id, Engine: n.engine, Host: host, Shards: 4, Transport: c,
+	ctx := c.ctx()
+	if n.opening != nil {
+		ctx, n.opening = n.opening, nil
+	}
+	node, err := shard.Open(ctx, shard.Config{NodeID: n.id, Engine: n.engine, Host: host, Shards: 4, Transport: c,
 		Logger:       slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.id),
 		Clock:        func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) },
 		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, Versions: n.versions, DeadAfter: 4 * time.Second, SurveyEvery: c.surveyEvery, Reducer: counting,

@@ -92,16 +92,18 @@
 // of a shard's replicas and of a node's openings ascend and are never used again; a
 // replica that was purged never runs again.
 //
-// # One log while alone
+// # One group while alone
 //
-// The data shards of a node that founds a cluster share one log, the trunk, until the
-// first of them is to have a second member. A Trunk applies it: what the machines that it
+// The data shards of a node that founds a cluster share one group, the trunk, until the
+// first of them is to have a second member. It has no log (paxos/alone): what is applied
+// can be seen a moment before it is durable, see appliedFirst for who waits. A Trunk
+// applies it: what the machines that it
 // carries write goes into one batch over their spaces, with one applied index for all. The
 // votes of a transaction come there as one entry, and if each of them would be PREPARED
 // the entry commits: it leaves what the Prepares and the Resolves that follow from them
 // would have left. A shard's way there is its lane, which goes over to a group of the
 // shard's own when all have left (trunkLife). Order: leave is applied and durable, own
-// groups are started with the machines as they are, lanes go over, the trunk is purged; a
+// groups are started with the machines as they are, lanes go over, the trunk is removed; a
 // member is added only after that, to a log whose first entry is gone.
 //
 // # Versions

@@ -145,6 +145,19 @@ func (l *lane) Membership(ctx context.Context) (m paxos.Membership, err error) {
 	return m, err
 }
 
+// lasting implements appliedFirst. Where there is a log it has everything; and what the
+// shards have left behind is durable.
+func (l *lane) lasting(ctx context.Context) error {
+	if l.own.Load() != nil || l.life.logless == nil {
+		return nil
+	}
+	err := l.life.logless.ReadBarrier(ctx)
+	if errors.Is(err, paxos.ErrClosed) && l.life.trunk.Left() {
+		return nil
+	}
+	return err
+}
+
 // Leader implements paxos.Group.
 func (l *lane) Leader() (paxos.ReplicaID, uint64, bool) { return l.now().Leader() }
 

@@ -147,6 +147,9 @@ func (n *Node) follow() {
 		defer n.sweeps.Done()
 		ticker := time.NewTicker(time.Second)
 		defer ticker.Stop()
+		for _, r := range n.local.all() {
+			n.reclaim(r) // where nobody is elected there is no hint
+		}
 		for {
 			select {
 			case e, ok := <-n.c.Host.Events():

@@ -37,8 +37,12 @@ func (r *Replica) LookVote(ctx context.Context, q *LookVoteRequest) (*LookVoteRe
 	if err != nil {
 		return nil, fmt.Errorf("read the vote of transaction %s: %w", q.Txn, err)
 	}
+	fenced := !found && q.Txn.Start < r.c.Machine.Fence()
+	if err := r.lasting(ctx); err != nil { // the asker decides by it
+		return nil, &Error{Code: Unavailable, Shard: r.c.Shard, Other: q.Txn, Detail: err.Error()}
+	}
 	if !found {
-		return &LookVoteResponse{Fenced: q.Txn.Start < r.c.Machine.Fence()}, nil
+		return &LookVoteResponse{Fenced: fenced}, nil
 	}
 	return &LookVoteResponse{State: v.State, Prepare: v.Prepare, Commit: v.Commit, Participants: shardIDs(v.Participants)}, nil
 }

@@ -70,6 +70,9 @@ type Config struct {
 	// Memory keeps what the node must know to start when no other node answers;
 	// nil keeps nothing.
 	Memory Memory
+	// Failed, if set, is told that a state machine without a log cannot go on; it must not
+	// block. nil panics. Host tells of the others.
+	Failed func(error)
 	// Changed, if set, is told every picture of the cluster; it must not block.
 	Changed func(*ClusterState)
 	// Serve, if set, is given what answers the requests of other nodes, before this
@@ -213,7 +216,10 @@ func (n *Node) open(ctx context.Context) error {
 	if founding {
 		stored = []paxos.Stored{{Group: groupOf(System), Replica: paxos.ReplicaID(n.c.NodeID)}}
 	}
-	trunk, stored := splitTrunk(stored)
+	trunk, stored, err := n.splitTrunk(stored)
+	if err != nil {
+		return err
+	}
 	for _, s := range stored {
 		err := n.startReplica(shardOf(s.Group), n.spec(s, founding))
 		if errors.Is(err, paxos.ErrRemoved) { // the last opening ended before it could be purged
@@ -223,15 +229,7 @@ func (n *Node) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if trunk != nil {
-		resumed, err := n.resume(ctx, *trunk)
-		if err != nil {
-			return err
-		}
-		if resumed {
-			trunk = nil
-		}
-	} else if err := n.dropRecords(); err != nil {
+	if trunk, err = n.resume(ctx, trunk); err != nil {
 		return err
 	}
 	n.follow()
@@ -290,9 +288,9 @@ func (n *Node) founder(g paxos.GroupID) paxos.GroupSpec {
 // or the trunk in their place. A start that was cut short is finished by the next one;
 // what is stored tells which of the two it had begun with. trunk is one that is stored
 // and does not run yet, or nil.
-func (n *Node) found(ctx context.Context, trunk *paxos.Stored) error {
+func (n *Node) found(ctx context.Context, trunk *storedTrunk) error {
 	if trunk != nil { // nobody knew its shards before
-		if err := n.startTrunk(n.ring, n.spec(*trunk, false)); err != nil {
+		if err := n.bringUp(ctx, n.ring, trunk); err != nil {
 			return err
 		}
 	}
@@ -303,7 +301,7 @@ func (n *Node) found(ctx context.Context, trunk *paxos.Stored) error {
 		return err
 	}
 	if len(n.local.all()) == 1 && !n.c.OwnLogs && n.Active(VersionTrunk) {
-		if err := n.startTrunk(n.ring, n.founder(trunkGroup)); err != nil {
+		if err := n.foundTrunk(); err != nil {
 			return err
 		}
 	}
@@ -407,19 +405,16 @@ func (n *Node) Close(ctx context.Context) error {
 	for _, r := range replicas {
 		r.Close()
 	}
-	groups := make([]paxos.GroupID, 0, len(replicas)+1)
-	for _, r := range replicas {
-		groups = append(groups, groupOf(r.c.Shard))
-	}
-	if trunk != nil {
-		groups = append(groups, trunkGroup)
-	}
 	var first error
-	for _, g := range groups {
+	for _, r := range replicas {
+		g := groupOf(r.c.Shard)
 		err := n.c.Host.Stop(g)
 		if err != nil && !errors.Is(err, paxos.ErrNotRunning) && first == nil {
 			first = fmt.Errorf("stop group %d: %w", g, err)
 		}
+	}
+	if trunk != nil {
+		first = errors.Join(first, trunk.stop())
 	}
 	for _, r := range replicas {
 		n.local.remove(r)

@@ -325,6 +325,10 @@ func (g *grant) span(ctx context.Context) error {
 		}
 	}
 	if g.q.RowsOnly || g.q.Wait == locks.WaitSkip {
+		// No lock is waited for on a row that was not found.
+		if err := g.r.lasting(ctx); err != nil {
+			return g.r.failed(err)
+		}
 		return g.rows(ctx, locked, page.rows)
 	}
 	if _, err := g.acquire(ctx, g.q.Mode, []locks.Span{{Lo: locked.Lo, Hi: end(locked.Hi)}}); err != nil {

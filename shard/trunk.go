@@ -10,8 +10,12 @@ import (
 	"github.com/rowlockdb/rowlock/storage"
 )
 
-// metaLeft is there, in the trunk's space, once the shards have left.
-const metaLeft = "left"
+// The names of the meta records in the trunk's space.
+const (
+	metaLeft       = "left"       // the shards have left
+	metaAlone      = "alone"      // there is a trunk, and it has no log
+	metaUnfinished = "unfinished" // the command of which a part is stored
+)
 
 // TrunkSpace is the space of a trunk's own records. No shard has its number.
 const TrunkSpace = 1 << 62
@@ -26,11 +30,16 @@ const TrunkSpace = 1 << 62
 // prefix of the trunk's log, in all spaces the same. The applied record of a carried
 // shard's own space says nothing, until leave sets it to 0: the shard's own log begins
 // then.
+//
+// A trunk without a log (WithoutLog) has nobody who would apply the rest of an entry after
+// a power cut in the middle of it. So it keeps that command itself until the entry is
+// whole, and Open finishes it.
 type Trunk struct {
 	space    *storage.Space
 	sync     func() error
 	replica  uint64
 	machines map[ID]*Machine
+	logless  bool
 	left     atomic.Bool
 
 	// The rest belongs to the goroutine that applies.
@@ -38,6 +47,8 @@ type Trunk struct {
 	own     *storage.Batch // the trunk's part of batch
 	touched []*Machine     // that have a part of batch
 	last    paxos.Index    // last entry that is wholly in batch, or before it
+	divided []byte         // command of the entry that is applied, if it may take several batches
+	kept    bool           // it is stored
 	result  []byte         // arena of the results of one Apply
 	failed  error          // of an Apply: there is no further one
 
@@ -52,6 +63,9 @@ func NewTrunk(space *storage.Space, sync func() error, replica uint64) *Trunk {
 	return &Trunk{space: space, sync: sync, replica: replica, machines: make(map[ID]*Machine)}
 }
 
+// WithoutLog says, before the trunk is opened, that what it has not applied is nowhere.
+func (t *Trunk) WithoutLog() { t.logless = true }
+
 // Carry makes a machine part of the trunk, before it is opened. Whoever carries a shard
 // carries all that ever had an entry here.
 func (t *Trunk) Carry(s ID, m *Machine) {
@@ -64,7 +78,8 @@ func (t *Trunk) Carry(s ID, m *Machine) {
 func (t *Trunk) Left() bool { return t.left.Load() }
 
 // Open loads the registers of all shards and returns the applied index of all. If the
-// shards have left it lets them go, as leave does.
+// shards have left it lets them go, as leave does. An entry of which only a part is stored
+// is finished.
 func (t *Trunk) Open() (paxos.Index, error) {
 	snap := t.space.Snapshot()
 	defer snap.Close()
@@ -72,7 +87,7 @@ func (t *Trunk) Open() (paxos.Index, error) {
 	if err != nil {
 		return 0, fmt.Errorf("load applied record of the trunk: %w", err)
 	}
-	left, err := leftIn(snap)
+	left, err := hasMeta(snap, metaLeft)
 	if err != nil {
 		return 0, err
 	}
@@ -85,22 +100,24 @@ func (t *Trunk) Open() (paxos.Index, error) {
 		t.release()
 	}
 	t.last = paxos.Index(applied.Index)
+	if err := t.finish(snap); err != nil {
+		return 0, err
+	}
 	return t.last, nil
 }
 
-// trunkLeft reports, from the trunk's space, that its shards have left.
-func trunkLeft(space *storage.Space) (bool, error) {
-	snap := space.Snapshot()
-	defer snap.Close()
-	return leftIn(snap)
-}
-
-func leftIn(snap *storage.Snapshot) (bool, error) {
-	_, left, err := snap.Meta(metaLeft)
-	if err != nil {
-		err = fmt.Errorf("load the records of the trunk: %w", err)
+// finish applies what is kept of an entry whose batches a crash has cut. The entry finds
+// what is left to do, as it would if a log brought it again.
+func (t *Trunk) finish(snap *storage.Snapshot) error {
+	command, ok, err := snap.Meta(metaUnfinished)
+	if err != nil || !ok || mutated("0092.half-an-entry") {
+		return err
 	}
-	return left, err
+	t.kept = true
+	if err := t.Apply([]paxos.Entry{{Index: t.last + 1, Command: command}}); err != nil {
+		return fmt.Errorf("finish an entry: %w", err)
+	}
+	return t.sync()
 }
 
 // release lets the machines go: they have spaces, and from now on logs, of their own.
@@ -116,7 +133,21 @@ func (t *Trunk) Apply(entries []paxos.Entry) error {
 	if t.failed == nil {
 		t.failed = t.applyAll(entries)
 	}
+	if t.failed == nil {
+		t.failed = t.flush()
+	}
 	return t.failed
+}
+
+// ApplyDurably implements alone.Machine.
+func (t *Trunk) ApplyDurably(entries []paxos.Entry) (durable func() error, err error) {
+	if t.failed == nil {
+		t.failed = t.applyAll(entries)
+	}
+	if t.failed == nil {
+		durable, t.failed = t.flushDurably()
+	}
+	return durable, t.failed
 }
 
 func (t *Trunk) applyAll(entries []paxos.Entry) error {
@@ -130,8 +161,9 @@ func (t *Trunk) applyAll(entries []paxos.Entry) error {
 		e.Result = t.result[start:len(t.result):len(t.result)]
 		t.last = e.Index
 		t.begin() // even a refused command moves the applied index
+		t.whole()
 	}
-	return t.flush()
+	return nil
 }
 
 // applyEntry applies one entry and appends its result.
@@ -152,7 +184,7 @@ func (t *Trunk) applyEntry(e *paxos.Entry) error {
 	case len(c.parts) > 1:
 		return t.applyJoint(c.parts)
 	}
-	return t.applyPart(c.parts[0], e.Index)
+	return t.applyPart(c.parts[0], e)
 }
 
 // answer appends the result of a part, with its length if it is one of several.
@@ -166,7 +198,7 @@ func (t *Trunk) answer(r Result, listed bool) {
 }
 
 // applyPart applies the command of one shard.
-func (t *Trunk) applyPart(p shardCommand, index paxos.Index) error {
+func (t *Trunk) applyPart(p shardCommand, e *paxos.Entry) error {
 	m, err := t.machine(p.shard)
 	if err != nil {
 		return err
@@ -175,7 +207,10 @@ func (t *Trunk) applyPart(p shardCommand, index paxos.Index) error {
 	if err := c.Decode(p.command); err != nil {
 		return fmt.Errorf("shard %d: %w", p.shard, err)
 	}
-	r, err := m.apply(&c, index)
+	if c.Kind == KindResolve {
+		t.divided = e.Command
+	}
+	r, err := m.apply(&c, e.Index)
 	if err != nil {
 		return fmt.Errorf("shard %d, kind %d: %w", p.shard, c.Kind, err)
 	}
@@ -243,10 +278,42 @@ func (t *Trunk) flush() error {
 	if t.batch == nil {
 		return nil
 	}
+	b := t.complete()
+	err := b.Commit()
+	b.Close()
+	return t.flushed(err)
+}
+
+// flushDurably is flush of a batch that there is. The function that it returns waits until
+// that is durable.
+func (t *Trunk) flushDurably() (durable func() error, err error) {
+	if mutated("0092.not-awaited") {
+		return func() error { return nil }, t.flush()
+	}
+	b := t.complete()
+	if err := t.flushed(b.CommitDurably()); err != nil {
+		return nil, err
+	}
+	return func() error {
+		defer b.Close()
+		return b.AwaitDisk()
+	}, nil
+}
+
+// complete takes the open batch, with what belongs in every one.
+func (t *Trunk) complete() *storage.SharedBatch {
+	if t.divided != nil && t.logless {
+		t.own.PutMeta(metaUnfinished, t.divided)
+		t.kept = true
+	}
 	t.own.SetApplied(storage.Applied{Replica: t.replica, Index: uint64(t.last)})
-	err := t.batch.Commit()
-	t.batch.Close()
+	b := t.batch
 	t.batch, t.own = nil, nil
+	return b
+}
+
+// flushed ends the batch that was taken, for all whose part was in it.
+func (t *Trunk) flushed(err error) error {
 	if err != nil {
 		return fmt.Errorf("commit the trunk's batch at index %d: %w", t.last, err)
 	}
@@ -256,6 +323,15 @@ func (t *Trunk) flush() error {
 	}
 	t.touched = t.touched[:0]
 	return nil
+}
+
+// whole says that all of an entry is in the open batch, or before it.
+func (t *Trunk) whole() {
+	t.divided = nil
+	if t.kept {
+		t.own.DeleteMeta(metaUnfinished)
+		t.kept = false
+	}
 }
 
 // boundBatch is that of a Machine.

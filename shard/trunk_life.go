@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/rowlockdb/rowlock/paxos"
-	"github.com/rowlockdb/rowlock/ring"
+	"github.com/rowlockdb/rowlock/paxos/alone"
 )
 
 // trunkGroup is the group of the trunk, which no shard has. Groups are applied by the
@@ -25,16 +24,19 @@ const trunkGroup = paxos.GroupID(TrunkSpace + 2)
 //  2. Each shard is given a group of its own, in which it is the only voter, with the
 //     machine as it is.
 //  3. The shards go over to them, each when its own group has applied an entry.
-//  4. The trunk is stopped, its log is removed, and then its space.
+//  4. The trunk is stopped, and its space is removed.
 //
 // A node that ends between any two of these steps goes on where it was (Node.resume): the
-// trunk's space says whether the shards have left, the stored groups which of them have
-// one of their own, and as long as the trunk's log is stored there are no other members.
+// trunk's space says that there is a trunk and whether the shards have left it, the stored
+// groups which of them have one of their own, and as long as the space is there, there are
+// no other members.
 type trunkLife struct {
-	node  *Node
-	trunk *Trunk
-	group paxos.Group // of the trunk; set before a lane is used
-	lanes []*lane     // by shard
+	node    *Node
+	trunk   *Trunk
+	stored  storedTrunk
+	group   paxos.Group  // of the trunk; set before a lane is used
+	logless *alone.Group // the same; nil: it has a log
+	lanes   []*lane      // by shard
 
 	mu struct {
 		sync.Mutex
@@ -148,128 +150,39 @@ func (l *trunkLife) goOn(ctx context.Context) error {
 	if err := l.group.ReadBarrier(ctx); err != nil && !errors.Is(err, paxos.ErrClosed) {
 		return err
 	}
-	if err := l.node.c.Host.Stop(trunkGroup); err != nil && !errors.Is(err, paxos.ErrNotRunning) {
+	if err := l.stop(); err != nil {
+		return err
+	}
+	return l.node.dropTrunk(l.stored)
+}
+
+// start starts the trunk as what is stored of it.
+func (l *trunkLife) start() (err error) {
+	n := l.node
+	if l.stored.log != nil {
+		l.group, err = n.c.Host.Start(n.spec(*l.stored.log, l.stored.fresh), l.trunk)
+		return err
+	}
+	l.trunk.WithoutLog()
+	o := alone.Options{Target: n.c.Host.ID(), Stopped: n.c.Engine.Stopped(), Failed: n.c.Failed}
+	if l.logless, err = alone.Start(n.founder(trunkGroup), l.trunk, o); err == nil {
+		l.group = l.logless
+	}
+	return err
+}
+
+// stop stops the trunk. It may be called twice.
+func (l *trunkLife) stop() error {
+	var err error
+	if l.logless != nil {
+		err = l.logless.Stop()
+	} else {
+		err = l.node.c.Host.Stop(trunkGroup)
+	}
+	if err != nil && !errors.Is(err, paxos.ErrNotRunning) {
 		return fmt.Errorf("stop the trunk: %w", err)
 	}
-	return l.node.dropTrunk(l.group.Replica())
-}
-
-// dropTrunk removes a trunk that does not run and that all its shards have left. The log
-// first: it says that there is a trunk.
-func (n *Node) dropTrunk(r paxos.ReplicaID) error {
-	if err := n.c.Host.Purge(trunkGroup, r); err != nil {
-		return fmt.Errorf("remove the log of the trunk: %w", err)
-	}
-	return n.dropRecords()
-}
-
-// dropRecords removes the records of a trunk whose log is gone.
-func (n *Node) dropRecords() error {
-	space := n.c.Engine.Space(TrunkSpace)
-	left, err := trunkLeft(space)
-	if err == nil && left {
-		err = space.Destroy()
-	}
-	if err != nil {
-		return fmt.Errorf("remove the records of the trunk: %w", err)
-	}
 	return nil
-}
-
-// startTrunk starts the trunk of the ring's shards, and their replicas in it.
-func (n *Node) startTrunk(r *ring.Ring, spec paxos.GroupSpec) error {
-	l := &trunkLife{node: n, trunk: NewTrunk(n.c.Engine.Space(TrunkSpace), n.c.Engine.Sync, n.c.NodeID)}
-	for _, s := range sortedIDs(r.Shards()) {
-		if n.replica(s) != nil {
-			return fmt.Errorf("%w: shard %d is in the trunk and has a log of its own", paxos.ErrForeign, s)
-		}
-		machine := n.newMachine(s)
-		l.trunk.Carry(s, machine)
-		l.lanes = append(l.lanes, &lane{shard: s, life: l, machine: machine, left: make(chan struct{})})
-	}
-	g, err := n.c.Host.Start(spec, l.trunk)
-	if err != nil {
-		return fmt.Errorf("start the trunk: %w", err)
-	}
-	l.group = g
-	for _, lane := range l.lanes {
-		lane.replica = n.newReplica(lane.shard, lane.machine, lane)
-	}
-	n.trunk.Store(l)
-	for _, lane := range l.lanes {
-		n.addReplica(lane.replica)
-	}
-	return nil
-}
-
-// splitTrunk takes the trunk out of the stored replicas, nil if there is none.
-func splitTrunk(stored []paxos.Stored) (*paxos.Stored, []paxos.Stored) {
-	for i := range stored {
-		if stored[i].Group == trunkGroup {
-			trunk := stored[i]
-			return &trunk, slices.Delete(stored, i, i+1)
-		}
-	}
-	return nil, stored
-}
-
-// resume brings the stored trunk up before anything is served, or ends it if its shards
-// have left: whatever came between is finished. Which shards they are the ring says; it
-// does nothing where that is not known yet, because the founding was cut short.
-func (n *Node) resume(ctx context.Context, stored paxos.Stored) (done bool, err error) {
-	r, err := n.knownRing()
-	if err != nil || r == nil {
-		return false, err
-	}
-	left, err := trunkLeft(n.c.Engine.Space(TrunkSpace))
-	switch {
-	case err != nil:
-	case left:
-		err = n.finishLeaving(ctx, r, stored)
-	default:
-		err = n.startTrunk(r, n.spec(stored, false))
-	}
-	return err == nil, err
-}
-
-// finishLeaving gives the shards that have left the trunk the groups that they have not
-// been given yet, and removes the trunk.
-func (n *Node) finishLeaving(ctx context.Context, r *ring.Ring, stored paxos.Stored) error {
-	for _, s := range sortedIDs(r.Shards()) {
-		if n.replica(s) != nil {
-			continue
-		}
-		if err := n.startReplica(s, n.founder(groupOf(s))); err != nil {
-			return err
-		}
-	}
-	if err := atOnce(r.Shards(), func(s ID) error { return firstEntry(ctx, n.replica(s).c.Group) }); err != nil {
-		return fmt.Errorf("leave the trunk: %w", err)
-	}
-	return n.dropTrunk(stored.Replica)
-}
-
-// knownRing is the ring as far as this node knows it before it has asked anybody, nil if
-// it does not.
-func (n *Node) knownRing() (*ring.Ring, error) {
-	if n.ring != nil {
-		return n.ring, nil
-	}
-	b := n.state.Load().Ring
-	if system := n.replica(System); system != nil && len(b) == 0 {
-		var err error
-		if b, _, err = system.c.Machine.Record(recordRing); err != nil {
-			return nil, fmt.Errorf("read the ring: %w", err)
-		}
-	}
-	if len(b) == 0 {
-		return nil, nil
-	}
-	r, err := ring.Decode(b)
-	if err != nil {
-		return nil, fmt.Errorf("decode the ring: %w", err)
-	}
-	return r, nil
 }
 
 // settleTrunk ends a trunk that was left by the last entries of its log, which are applied

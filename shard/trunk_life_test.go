@@ -45,12 +45,85 @@ type cutHost struct {
 	step string
 	dead bool
 	cut  chan struct{}
+	rng  *rand.Rand
+
+	fs   *vfs.MemFS // of its node
+	disk *vfs.MemFS // what the cut leaves of it
 }
 
 var errCut = errors.New("the power is gone")
 
-func (c *testCluster) newCutHost(h paxos.Host, after int) *cutHost {
-	return &cutHost{Host: h, fell: sync.OnceFunc(func() { c.network.Crash("host1") }), left: after, cut: make(chan struct{})}
+// newCutHost comes over the host of a node when that is started. The cut is the n-th
+// moment.
+func (c *testCluster) newCutHost(n *testNode, cut int) *cutHost {
+	ctx, gone := context.WithCancel(c.ctx())
+	n.opening = ctx
+	h := &cutHost{fell: sync.OnceFunc(func() {
+		c.network.Crash("host1")
+		gone()
+	}), left: cut, cut: make(chan struct{}), fs: n.fs,
+		rng: rand.New(rand.NewPCG(7, uint64(cut)))}
+	c.hosts = map[uint64]func(paxos.Host) paxos.Host{n.id: func(host paxos.Host) paxos.Host {
+		h.Host = host
+		return h
+	}}
+	return h
+}
+
+// never ends the time in which the power can go.
+func (h *cutHost) never() (fell bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.left = -1
+	return h.dead
+}
+
+// cutDisk is the disk of a cutHost's node: each fsync is a moment, once the host is there.
+type cutDisk struct {
+	vfs.FS
+	host *cutHost
+}
+
+func (d cutDisk) file(f vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return cutFile{f, d.host}, nil
+}
+
+func (d cutDisk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return d.file(d.FS.Create(name, c))
+}
+
+func (d cutDisk) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	return d.file(d.FS.OpenReadWrite(name, c, o...))
+}
+
+func (d cutDisk) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return d.file(d.FS.ReuseForWrite(old, name, c))
+}
+
+func (d cutDisk) OpenDir(name string) (vfs.File, error) { return d.file(d.FS.OpenDir(name)) }
+func (d cutDisk) Unwrap() vfs.FS                        { return d.FS }
+
+type cutFile struct {
+	vfs.File
+	host *cutHost
+}
+
+func (f cutFile) Sync() error {
+	f.host.moment("before an fsync")
+	return f.File.Sync()
+}
+
+func (f cutFile) SyncData() error {
+	f.host.moment("before an fsync")
+	return f.File.SyncData()
+}
+
+func (f cutFile) SyncTo(length int64) (bool, error) {
+	f.host.moment("before an fsync")
+	return f.File.SyncTo(length)
 }
 
 // do does one thing, if there is power, with a moment before and one after at which it may
@@ -75,14 +148,15 @@ func (h *cutHost) do(step string, f func() error) error {
 func (h *cutHost) moment(step string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.dead {
-		return true
+	if h.dead || h.Host == nil {
+		return h.dead
 	}
 	if h.left--; h.left != 0 {
 		return false
 	}
 	h.step = step
 	h.dead = true
+	h.disk = h.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: h.rng.IntN(101), RNG: h.rng})
 	go h.fell()
 	close(h.cut)
 	return true
@@ -108,13 +182,11 @@ func (h *cutHost) Purge(g paxos.GroupID, r paxos.ReplicaID) error {
 }
 
 // fell ends a node whose power was cut and gives it the disk that it had then.
-func (c *testCluster) fell(n *testNode, h *cutHost, cut int) {
+func (c *testCluster) fell(n *testNode, h *cutHost) {
 	h.fell() // has ended when this returns
-	rng := rand.New(rand.NewPCG(7, uint64(cut)))
-	disk := n.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
 	c.mu.Lock()
 	node := n.node
-	n.node, n.fs, c.hosts = nil, disk, nil
+	n.node, n.fs, c.hosts = nil, h.disk, nil
 	c.mu.Unlock()
 	if node != nil {
 		_ = node.Close(c.ctx()) // the host says that there is no power
@@ -122,60 +194,93 @@ func (c *testCluster) fell(n *testNode, h *cutHost, cut int) {
 	}
 }
 
-// A new key space whose node is alone has one log for its data shards, across restarts;
-// one that has peers to be told apart by their versions does as they all can.
+// trunk tells how the data shards of a node are stored.
+func (c *testCluster) trunk(id int) string {
+	snap := c.node(id).engine.Space(shard.TrunkSpace).Snapshot()
+	defer snap.Close()
+	_, alone, err := snap.Meta("alone")
+	require.NoError(c.t, err)
+	groups := c.groups(id)
+	switch {
+	case alone && slices.Equal(groups, []paxos.GroupID{1}):
+		return "a trunk without a log"
+	case !alone && slices.Equal(groups, []paxos.GroupID{1, trunkGroup}):
+		return "a trunk with a log"
+	case !alone && slices.Equal(groups, []paxos.GroupID{1, 2, 3, 4, 5}):
+		return "logs of their own"
+	}
+	return fmt.Sprint("groups ", groups, ", alone ", alone)
+}
+
+// A new key space whose node is alone has a trunk for its data shards, across restarts,
+// which has a log where a release may have to read it that knows no other. That log goes
+// with the first start at which the cluster's version says that there is no such release.
 func TestTrunkIsFounded(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		name     string
-		versions shard.Versions
-		groups   []paxos.GroupID
+		name                string
+		versions            shard.Versions
+		first, second, then string
 	}{
-		{"this release", shard.Versions{}, []paxos.GroupID{1, trunkGroup}},
-		{"a release from before", shard.Versions{Oldest: 1, Newest: shard.VersionTrunk - 1}, []paxos.GroupID{1, 2, 3, 4, 5}},
+		{"this release", shard.Versions{}, "a trunk without a log", "a trunk without a log", "a trunk without a log"},
+		{"with a log", shard.Versions{Oldest: 1, Newest: shard.VersionTrunk}, "a trunk with a log", "a trunk with a log", "a trunk without a log"},
+		{"before trunks", shard.Versions{Oldest: 1, Newest: shard.VersionTrunk - 1}, "logs of their own", "logs of their own", "logs of their own"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newTestClusterOf(t, 1, tc.versions)
 			for s := shard.ID(1); s <= 4; s++ {
 				c.write(1, s, "k", fmt.Sprint("v", s))
 			}
-			require.Equal(t, tc.groups, c.groups(1))
-			n := c.crash(1)
-			n.versions = shard.Versions{}
-			c.start(n)
-			for s := shard.ID(1); s <= 4; s++ {
-				require.Equal(t, fmt.Sprint("v", s), c.read(1, s, "k"))
+			require.Equal(t, tc.first, c.trunk(1))
+			again := func(now string) {
+				n := c.crash(1)
+				n.versions, c.versions = shard.Versions{}, shard.Versions{}
+				c.start(n)
+				for s := shard.ID(1); s <= 4; s++ {
+					require.Equal(t, fmt.Sprint("v", s), c.read(1, s, "k"))
+				}
+				require.Equal(t, now, c.trunk(1))
 			}
-			require.Equal(t, tc.groups, c.groups(1), "an old directory stays as it is")
+			again(tc.second)
+			c.newest(1)
+			again(tc.then)
+			again(tc.then)
+			c.join()
+			require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
+			c.settle(1, 2)
+			for s := shard.ID(1); s <= 4; s++ {
+				require.Equal(t, fmt.Sprint("v", s), c.read(2, s, "k"))
+			}
+			require.Equal(t, "logs of their own", c.trunk(1))
+			c.sameSums(1, 2)
 		})
 	}
 }
 
-// The power goes at every step of founding: the next opening finishes it.
+// newest waits until a node has noted the newest version.
+func (c *testCluster) newest(id int) {
+	require.Eventually(c.t, func() bool { return c.node(id).node.Active(shard.NewestVersion) }, time.Minute, 10*time.Millisecond)
+}
+
+// The power goes at every step and every fsync of founding: the next opening finishes it.
 func TestTrunkIsFoundedDespiteCuts(t *testing.T) {
 	t.Parallel()
 	for cut := 1; ; cut++ {
 		c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: -1}
 		n := &testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}}
-		var h *cutHost
-		c.hosts = map[uint64]func(paxos.Host) paxos.Host{1: func(host paxos.Host) paxos.Host {
-			h = c.newCutHost(host, cut)
-			return h
-		}}
+		h := c.newCutHost(n, cut)
+		n.disk = cutDisk{n.fs, h}
 		err := c.tryStart(n)
-		if err == nil {
-			h.mu.Lock()
-			h.left = -1
-			h.mu.Unlock()
+		if fell := h.never(); !fell {
+			require.NoError(t, err)
 			c.close()
-			require.Greater(t, cut, 4, "two groups are started")
+			require.Greater(t, cut, 4, "a group is started, and there are fsyncs")
 			return
 		}
-		require.ErrorIs(t, err, errCut)
-		t.Log("cut ", h.step)
-		c.fell(n, h, cut)
+		t.Log("cut", cut, h.step, err)
+		c.fell(n, h)
 		c.start(n)
-		require.Equal(t, []paxos.GroupID{1, trunkGroup}, c.groups(1))
+		require.Equal(t, "a trunk without a log", c.trunk(1))
 		for s := shard.ID(1); s <= 4; s++ {
 			c.write(1, s, "k", "v")
 		}
@@ -183,65 +288,130 @@ func TestTrunkIsFoundedDespiteCuts(t *testing.T) {
 	}
 }
 
-// The power goes at every step of leaving, with commits under way: the next opening
-// finishes it, nothing that was acknowledged is lost, and the second replica of each shard
-// has what the first has.
-func TestTrunkIsLeftDespiteCuts(t *testing.T) {
+// The power goes at every step and every fsync of the start that does without the trunk's
+// log: the next one finishes it, and nothing is lost.
+func TestTrunkLosesItsLogDespiteCuts(t *testing.T) {
 	t.Parallel()
-	const together = 7 // they wait more than they work
-	cuts := 0
-	for more := true; more; {
-		var fell [together]bool
-		var wg sync.WaitGroup
-		for i := range fell {
-			cut := cuts + i + 1
-			wg.Go(func() {
-				t.Run(fmt.Sprint(cut), func(t *testing.T) { fell[i] = leaveWithCut(t, cut) })
-			})
+	for cut := 1; ; cut++ {
+		c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: -1}
+		n := &testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}, versions: shard.Versions{Oldest: 1, Newest: shard.VersionTrunk}}
+		c.start(n)
+		for s := shard.ID(1); s <= 4; s++ {
+			c.write(1, s, "k", fmt.Sprint("v", s))
 		}
-		wg.Wait()
-		for _, f := range fell {
-			if more = more && f && !t.Failed(); more {
-				cuts++
-			}
+		c.crash(1)
+		n.versions = shard.Versions{}
+		c.start(n)
+		c.newest(1)
+		for s := shard.ID(1); s <= 4; s++ {
+			c.write(1, s, "later", fmt.Sprint("w", s))
+		}
+		require.Equal(t, "a trunk with a log", c.trunk(1))
+		c.network.Crash("host1")
+		require.NoError(t, n.node.Close(c.ctx()))
+		require.NoError(t, n.engine.Close())
+		n.fs = n.fs.CrashClone(vfs.CrashCloneCfg{}) // the log has it all
+		h := c.newCutHost(n, cut)
+		n.disk = cutDisk{n.fs, h}
+		n.node = nil
+		err := c.tryStart(n)
+		fell := h.never()
+		if fell {
+			t.Log("cut", cut, h.step, err)
+			c.fell(n, h)
+			c.start(n)
+		} else {
+			require.NoError(t, err)
+		}
+		require.Equal(t, "a trunk without a log", c.trunk(1))
+		for s := shard.ID(1); s <= 4; s++ {
+			require.Equal(t, fmt.Sprint("v", s), c.read(1, s, "k"))
+			require.Equal(t, fmt.Sprint("w", s), c.read(1, s, "later"))
+			c.write(1, s, "k", "x")
+		}
+		c.close()
+		if !fell {
+			require.Greater(t, cut, 8, "two groups are started, one is stopped and purged, and there are fsyncs")
+			return
 		}
 	}
-	require.GreaterOrEqual(t, cuts, 12, "four groups are started, one is stopped and purged")
+}
+
+// The power goes at every step of leaving, with commits under way, and at every fsync of
+// it, without: the next opening finishes it, nothing that was acknowledged is lost, and
+// the second replica of each shard has what the first has.
+func TestTrunkIsLeftDespiteCuts(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(t *testing.T, cut int) bool{
+		"steps":  func(t *testing.T, cut int) bool { return leaveWithCut(t, cut, false) },
+		"fsyncs": func(t *testing.T, cut int) bool { return leaveWithCut(t, cut, true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const together = 7 // they wait more than they work
+			cuts := 0
+			for more := true; more; {
+				var fell [together]bool
+				var wg sync.WaitGroup
+				for i := range fell {
+					cut := cuts + i + 1
+					wg.Go(func() {
+						t.Run(fmt.Sprint(cut), func(t *testing.T) { fell[i] = leave(t, cut) })
+					})
+				}
+				wg.Wait()
+				for _, f := range fell {
+					if more = more && f && !t.Failed(); more {
+						cuts++
+					}
+				}
+			}
+			require.GreaterOrEqual(t, cuts, 4)
+		})
+	}
 }
 
 // leaveWithCut reports whether there was something to cut.
-func leaveWithCut(t *testing.T, cut int) bool {
+func leaveWithCut(t *testing.T, cut int, fsyncs bool) bool {
 	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: -1}
 	defer c.close()
 	n := &testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}}
-	var h *cutHost
-	c.hosts = map[uint64]func(paxos.Host) paxos.Host{1: func(host paxos.Host) paxos.Host {
-		h = c.newCutHost(host, -1)
-		return h
-	}}
+	h := c.newCutHost(n, -1)
+	h.rng = rand.New(rand.NewPCG(7, uint64(cut)))
+	if fsyncs {
+		n.disk = cutDisk{n.fs, h}
+	}
 	c.start(n)
 	for s := shard.ID(1); s <= 4; s++ {
 		c.write(1, s, "before", fmt.Sprint("v", s))
 	}
 	gate := make(chan struct{})
-	h.mu.Lock()
-	h.left, h.gate = cut, gate
-	h.mu.Unlock()
-	c.join()
-	require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
+	h.set(gate, -1)
+	c.join() // some shards are to move there: the shards begin to leave
+	h.set(gate, cut)
+	asked := c.node(1).node.SetReplication(c.ctx(), 2)
 	close(gate)
-	acked := c.writeUntil(h.cut, func() bool { return settled(c.node(1).node.State(), 2) })
-	h.mu.Lock()
-	fell := h.dead
-	h.left = -1
-	h.mu.Unlock()
+	if !h.isDead() { // an fsync may be nobody's
+		require.NoError(t, asked)
+	}
+	done := func() bool { return settled(c.node(1).node.State(), 2) }
+	var acked []ackedWrite
+	if fsyncs {
+		require.Eventually(t, func() bool { return done() || h.isDead() }, 2*time.Minute, 10*time.Millisecond)
+	} else {
+		acked = c.writeUntil(h.cut, done)
+	}
+	fell := h.never()
 	if fell {
 		t.Log("cut ", h.step)
-		c.fell(n, h, cut)
+		c.fell(n, h)
 		c.start(n)
 	}
+	if asked != nil {
+		require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
+	}
 	c.settle(1, 2)
-	require.NotContains(t, c.groups(1), trunkGroup)
+	require.Equal(t, "logs of their own", c.trunk(1))
 	for s := shard.ID(1); s <= 4; s++ {
 		require.Equal(t, fmt.Sprint("v", s), c.read(2, s, "before"))
 	}
@@ -250,6 +420,44 @@ func leaveWithCut(t *testing.T, cut int) bool {
 	}
 	c.sameSums(1, 2)
 	return fell
+}
+
+// set says what the steps wait for, and when the cut comes.
+func (h *cutHost) set(gate chan struct{}, cut int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gate, h.left = gate, cut
+}
+
+func (h *cutHost) isDead() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.dead
+}
+
+// The power goes under commits, again and again: what was acknowledged is there.
+func TestTrunkUnderPowerCuts(t *testing.T) {
+	t.Parallel()
+	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: -1}
+	defer c.close()
+	n := &testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}}
+	var acked []ackedWrite
+	for round := range 10 {
+		h := c.newCutHost(n, -1)
+		h.rng = rand.New(rand.NewPCG(8, uint64(round)))
+		n.disk = cutDisk{n.fs, h}
+		c.start(n)
+		for _, w := range acked {
+			require.Equal(t, "v", c.read(1, w.shard, w.key), "an acknowledged commit of shard %d, round %d", w.shard, round)
+		}
+		h.mu.Lock()
+		h.left = 1 + h.rng.IntN(60)
+		h.mu.Unlock()
+		acked = append(acked, c.writeUntil(h.cut, func() bool { return false })...)
+		c.fell(n, h)
+	}
+	c.start(n)
+	require.NotEmpty(t, acked)
 }
 
 // happens waits for something that must come.
@@ -350,7 +558,7 @@ func (c *testCluster) sameSums(a, b int) {
 // leave is in the log when the power goes, and was not applied: the next opening leaves.
 func TestTrunkIsLeftByItsLog(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 1)
+	c := newTestClusterOf(t, 1, shard.Versions{Oldest: 1, Newest: shard.VersionTrunk})
 	for s := shard.ID(1); s <= 4; s++ {
 		c.write(1, s, "k", fmt.Sprint("v", s))
 	}

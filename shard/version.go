@@ -33,6 +33,8 @@ const (
 	VersionBundle Version = 7
 	// VersionTrunk is a log that the shards of a node that is alone share.
 	VersionTrunk Version = 8
+	// VersionAlone is such a node without that log.
+	VersionAlone Version = 9
 )
 
 // What this release speaks. OldestVersion rises when code for an old version is
@@ -41,7 +43,7 @@ const (
 // state, has the form of its oldest version.
 const (
 	OldestVersion = VersionFirst
-	NewestVersion = VersionTrunk
+	NewestVersion = VersionAlone
 )
 
 // Versions is a range of versions, both ends in it.

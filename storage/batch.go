@@ -95,7 +95,7 @@ func (b *Batch) SetApplied(a Applied) {
 func (b *Batch) Commit() error {
 	b.mustBeWhole()
 	in := [1]changed{{space: b.space}}
-	return wrap(b.space.e.commit(b.b, in[:], b.hashes[:0]), "commit batch to space %d", b.space.id)
+	return wrap(b.space.e.commit(b.b, in[:], b.hashes[:0], noSync), "commit batch to space %d", b.space.id)
 }
 
 // mustBeWhole panics on the part of a batch: what belongs together goes together.

@@ -42,7 +42,7 @@ type Engine struct {
 // unknown format, ErrCorrupt if its files are damaged.
 func Open(o Options) (*Engine, error) {
 	o = o.withDefaults()
-	e := &Engine{opts: o, failure: failure{report: o.Failed}}
+	e := &Engine{opts: o, failure: failure{report: o.Failed, done: make(chan struct{})}}
 	disk := NewStopFS(o.FS, func(err error) { e.failure.hear(wrap(err, "data store")) })
 	if o.Failed != nil {
 		e.opts.FS = disk
@@ -187,6 +187,10 @@ func (e *Engine) Sync() error {
 	}
 	return wrap(e.flusher.wait(), "sync write-ahead log")
 }
+
+// Stopped is closed when the store cannot go on, before Options.Failed is called: what
+// waits for the disk then waits for ever. Without Options.Failed it never is.
+func (e *Engine) Stopped() <-chan struct{} { return e.failure.done }
 
 // Close closes the store. No snapshot, stream, iterator or batch may be in use.
 // It does not sync: what was not synced may be lost in a power cut after it.

@@ -55,7 +55,8 @@ func fatalCause(message string, args []any) error {
 type failure struct {
 	report func(error) // Options.Failed
 	heard  atomic.Bool
-	closed atomic.Bool // Close was called: what breaks off then is no failure
+	done   chan struct{} // closed before it is reported
+	closed atomic.Bool   // Close was called: what breaks off then is no failure
 }
 
 // hear reports the first error, and returns false if nobody listens.
@@ -64,6 +65,7 @@ func (f *failure) hear(err error) bool {
 		return false
 	}
 	if !f.closed.Load() && f.heard.CompareAndSwap(false, true) {
+		close(f.done)
 		f.report(err)
 	}
 	return true

@@ -37,12 +37,26 @@ func (b *SharedBatch) Of(s *Space) *Batch {
 }
 
 // Commit is that of a Batch, for all spaces.
-func (b *SharedBatch) Commit() error {
+func (b *SharedBatch) Commit() error { return b.commit(noSync) }
+
+// CommitDurably is Commit that has the disk asked at once: it does not wait for that
+// either, but AwaitDisk does. It is one pass through the store, where Commit and
+// Engine.Sync are two.
+func (b *SharedBatch) CommitDurably() error { return b.commit(b.e.syncLater) }
+
+// AwaitDisk returns once the batch and everything that was committed to the engine
+// before it survive a power cut. It follows a CommitDurably, on any goroutine, beside
+// later commits; the batch is closed after it.
+func (b *SharedBatch) AwaitDisk() error {
+	return wrap(b.b.SyncWait(), "sync a batch to %d spaces", len(b.parts))
+}
+
+func (b *SharedBatch) commit(take func(*pebble.Batch) error) error {
 	in := make([]changed, len(b.parts))
 	for i, p := range b.parts {
 		in[i].space = p.space
 	}
-	return wrap(b.e.commit(b.b, in, nil), "commit batch to %d spaces", len(b.parts))
+	return wrap(b.e.commit(b.b, in, nil, take), "commit batch to %d spaces", len(b.parts))
 }
 
 // Size returns the bytes that the batch occupies.
@@ -72,12 +86,18 @@ func changedBy(in []changed, key []byte) *changed {
 	panic(fmt.Sprintf("storage: a key of space %d in a batch without it", id))
 }
 
+// noSync has the store take a batch, syncLater have it synced too; neither waits for the
+// disk.
+func noSync(b *pebble.Batch) error { return b.Commit(pebble.NoSync) }
+
+func (e *Engine) syncLater(b *pebble.Batch) error { return e.db.ApplyNoSyncWait(b, pebble.Sync) }
+
 // commit has the store take a batch that changes the spaces of in and no others. If one
 // of them is followed all keys are marked: a mark that nobody asked for does no harm.
-func (e *Engine) commit(b *pebble.Batch, in []changed, hashes []uint64) error {
+func (e *Engine) commit(b *pebble.Batch, in []changed, hashes []uint64, take func(*pebble.Batch) error) error {
 	c := e.rows
 	if c == nil {
-		return b.Commit(pebble.NoSync)
+		return take(b)
 	}
 	tell := false
 	for i := range in {
@@ -85,7 +105,7 @@ func (e *Engine) commit(b *pebble.Batch, in []changed, hashes []uint64) error {
 		tell = tell || in[i].tells && (i == 0 || !mutated("0089.first-space-tells"))
 	}
 	if !tell {
-		err := b.Commit(pebble.NoSync)
+		err := take(b)
 		if err == nil {
 			endUntold(in)
 		}
@@ -93,10 +113,10 @@ func (e *Engine) commit(b *pebble.Batch, in []changed, hashes []uint64) error {
 	}
 	// The store may let go of the batch's memory when it has taken it, not of the bytes.
 	repr := b.Repr()
-	late := mutated("0084.marked-after-the-store") && b.Commit(pebble.NoSync) == nil
+	late := mutated("0084.marked-after-the-store") && take(b) == nil
 	hashes, known := c.begin(repr, in, hashes)
 	if !late {
-		if err := b.Commit(pebble.NoSync); err != nil {
+		if err := take(b); err != nil {
 			return err // the keys stay busy: who knows what the store has of them
 		}
 	}

@@ -58,8 +58,10 @@ func (c *cluster) start() {
 	c.engine, err = storage.Open(storage.Options{Dir: "data", FS: c.fs, Logger: c.logger})
 	require.NoError(c.t, err)
 	c.host = c.network.Host("n1")
+	// Where proposals get lost there is a log: the network's faults are on their way to it.
+	versions := shard.Versions{Oldest: shard.OldestVersion, Newest: shard.VersionTrunk}
 	c.node, err = shard.Open(context.Background(), shard.Config{
-		NodeID: 1, Engine: c.engine, Host: c.host, Shards: cmp.Or(c.shards, testShards), Logger: c.logger, AlwaysEncode: !c.direct})
+		NodeID: 1, Engine: c.engine, Host: c.host, Shards: cmp.Or(c.shards, testShards), Logger: c.logger, AlwaysEncode: !c.direct, Versions: versions})
 	require.NoError(c.t, err)
 	c.tokens = make(map[shard.ID]ring.Token)
 	for i := 0; len(c.tokens) < cmp.Or(c.shards, testShards); i++ {

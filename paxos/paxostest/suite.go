@@ -39,6 +39,25 @@ func RunAlone(t *testing.T, newCluster func(t *testing.T) Cluster) {
 	}
 }
 
+// RunWithoutLog runs the part of the suite that needs one host, and no log that the state
+// machine could be compared with, nor elections.
+func RunWithoutLog(t *testing.T, newCluster func(t *testing.T) Cluster) {
+	for _, c := range cases {
+		if c.hosts > 1 || needLog[c.name] {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			c.run(newWorld(t, newCluster(t), 1, 1))
+		})
+	}
+}
+
+var needLog = map[string]bool{
+	"a state machine that lost synced data is refused": true,
+	"a state machine of another replica is refused":    true,
+	"the leader is announced":                          true,
+}
+
 var cases = []struct {
 	name          string
 	hosts, voters int
