@@ -41,6 +41,7 @@ func TestDiskFailure(t *testing.T) {
 		{"write of the log", "log", isWrite, syscall.EIO, ErrDisk},
 		{"log on a full disk", "log", isWrite, syscall.ENOSPC, ErrDiskFull},
 		{"write of the data", "data", isWrite, syscall.EIO, ErrDisk},
+		{"fsync of the data", "data", isSync, syscall.EIO, ErrDisk},
 		{"data on a full disk", "data", isWrite, syscall.ENOSPC, ErrDiskFull},
 	} {
 		t.Run(c.what, func(t *testing.T) {
