@@ -31,11 +31,9 @@ func (r *Replica) LookVote(ctx context.Context, q *LookVoteRequest) (*LookVoteRe
 	if err := r.prove(ctx, t); err != nil {
 		return nil, err
 	}
-	snap := r.c.Space.Snapshot()
-	defer snap.Close()
-	v, found, err := snap.Vote(q.Txn)
+	v, found, err := r.vote(q.Txn)
 	if err != nil {
-		return nil, fmt.Errorf("read the vote of transaction %s: %w", q.Txn, err)
+		return nil, err
 	}
 	fenced := !found && q.Txn.Start < r.c.Machine.Fence()
 	if err := r.lasting(ctx); err != nil { // the asker decides by it
@@ -45,6 +43,17 @@ func (r *Replica) LookVote(ctx context.Context, q *LookVoteRequest) (*LookVoteRe
 		return &LookVoteResponse{Fenced: fenced}, nil
 	}
 	return &LookVoteResponse{State: v.State, Prepare: v.Prepare, Commit: v.Commit, Participants: shardIDs(v.Participants)}, nil
+}
+
+// vote reads a register from the store.
+func (r *Replica) vote(id storage.TxnID) (storage.Vote, bool, error) {
+	snap := r.c.Space.Snapshot()
+	defer snap.Close()
+	v, found, err := snap.Vote(id)
+	if err != nil {
+		err = fmt.Errorf("read the vote of transaction %s: %w", id, err)
+	}
+	return v, found, err
 }
 
 // LookVote reads a vote register and changes nothing. It may be repeated.
