@@ -37,13 +37,15 @@ func (c *testCluster) groups(id int) []paxos.GroupID {
 // host's groups: nothing is done after that.
 type cutHost struct {
 	paxos.Host
-	fell func() // the power is cut
+	network *memory.Network
+	fell    func() // returns when what came after the cut has ended
 
 	mu   sync.Mutex
 	left int           // moments before the cut; negative: there is none
 	gate chan struct{} // nothing is done before it is closed, if it is there
 	step string
 	dead bool
+	over func() // of the cut, see memory.Network.Cut
 	cut  chan struct{}
 	rng  *rand.Rand
 
@@ -58,11 +60,11 @@ var errCut = errors.New("the power is gone")
 func (c *testCluster) newCutHost(n *testNode, cut int) *cutHost {
 	ctx, gone := context.WithCancel(c.ctx())
 	n.opening = ctx
-	h := &cutHost{fell: sync.OnceFunc(func() {
-		c.network.Crash("host1")
+	h := &cutHost{network: c.network, left: cut, cut: make(chan struct{}), fs: n.fs, rng: rand.New(rand.NewPCG(7, uint64(cut)))}
+	h.fell = sync.OnceFunc(func() {
+		h.over()
 		gone()
-	}), left: cut, cut: make(chan struct{}), fs: n.fs,
-		rng: rand.New(rand.NewPCG(7, uint64(cut)))}
+	})
 	c.hosts = map[uint64]func(paxos.Host) paxos.Host{n.id: func(host paxos.Host) paxos.Host {
 		h.Host = host
 		return h
@@ -156,9 +158,11 @@ func (h *cutHost) moment(step string) bool {
 	}
 	h.step = step
 	h.dead = true
-	h.disk = h.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: h.rng.IntN(101), RNG: h.rng})
+	close(h.cut)                             // before the moment: what was acknowledged until now has to be there
+	h.over = h.network.Cut("host1", func() { // the logs and the disk stop at once
+		h.disk = h.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: h.rng.IntN(101), RNG: h.rng})
+	})
 	go h.fell()
-	close(h.cut)
 	return true
 }
 

@@ -190,6 +190,9 @@ func (h *host) Stop(id paxos.GroupID) error {
 func (h *host) Purge(id paxos.GroupID, r paxos.ReplicaID) error {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
+	if !h.up {
+		return fmt.Errorf("memory: purge group %d: %w", id, paxos.ErrClosed)
+	}
 	g := h.net.mu.groups[id]
 	if g == nil {
 		return nil
@@ -209,19 +212,27 @@ func (h *host) Close() error { return h.shutdown(false) }
 // closed or, after a crash, just left.
 func (h *host) shutdown(crash bool) error {
 	h.net.mu.Lock()
+	rs := h.departLocked()
+	h.net.mu.Unlock()
+	return h.end(rs, crash)
+}
+
+// departLocked ends the host's life, once, and returns the replicas that are to be ended.
+func (h *host) departLocked() (rs []*replica) {
 	if !h.up {
-		h.net.mu.Unlock()
 		return nil
 	}
 	h.up = false
 	close(h.events)
-	var rs []*replica
 	for _, id := range slices.Sorted(maps.Keys(h.groups)) {
 		if r := h.groups[id]; r != nil {
 			rs = append(rs, r)
 		}
 	}
-	h.net.mu.Unlock()
+	return rs
+}
+
+func (h *host) end(rs []*replica, crash bool) error {
 	var first error
 	for _, r := range rs {
 		if err := r.stop(crash); err != nil && first == nil {

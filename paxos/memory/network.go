@@ -64,6 +64,24 @@ func (n *Network) Crash(id string) {
 	}
 }
 
+// Cut is a Crash with something that happens at the same moment, as all of a machine loses
+// its power at once: nothing that the host's replicas were told or have promised after it
+// counts. moment must not use the network. The crash is over when wait returns.
+func (n *Network) Cut(id string, moment func()) (wait func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	moment()
+	h := n.mu.hosts[id]
+	if h == nil {
+		return func() {}
+	}
+	rs := h.departLocked()
+	for _, r := range rs {
+		r.leaveLocked()
+	}
+	return func() { _ = h.end(rs, true) } // it closes nothing
+}
+
 // Partition splits the network: hosts in different sides cannot talk to each
 // other. Hosts that are not named form one more side. Each call replaces the
 // partition before it.
@@ -149,6 +167,9 @@ func (n *Network) Compact(g paxos.GroupID) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if donor.stopping { // what it lost since it must not count on
+		return fmt.Errorf("memory: compact group %d: replica %d: %w", g, donor.id, paxos.ErrClosed)
+	}
 	gr.compactLocked(donor.id, snap)
 	return nil
 }

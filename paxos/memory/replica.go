@@ -157,6 +157,9 @@ func (r *replica) restore(s snapshot) error {
 	mu := &r.host.net.mu
 	mu.Lock()
 	defer mu.Unlock()
+	if r.stopping { // the power may have gone before the sync
+		return nil
+	}
 	r.group.floor[r.id] = max(r.group.floor[r.id], s.index)
 	r.host.notifyLocked(paxos.Event{Kind: paxos.Restored, Group: r.group.id})
 	return nil
