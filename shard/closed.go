@@ -95,8 +95,8 @@ func (r *Replica) awaitUnsettled(ctx context.Context, t *tenure, at storage.Time
 		switch {
 		case p == nil:
 			return nil
-		case p == last: // it was given up, and nobody will learn its outcome
-			return &Error{Code: Unavailable, Shard: r.c.Shard, Other: p.txn, Detail: "a vote without an outcome is in the way"}
+		case p == last:
+			return r.withoutOutcome(p)
 		}
 		select {
 		case <-p.done:
@@ -110,6 +110,12 @@ func (r *Replica) awaitUnsettled(ctx context.Context, t *tenure, at storage.Time
 			return r.notOwner()
 		}
 	}
+}
+
+// withoutOutcome is the answer to who waited for a proposal that has ended and still is in
+// the way: it was given up, and nobody will learn its outcome.
+func (r *Replica) withoutOutcome(p *proposal) error {
+	return &Error{Code: Unavailable, Shard: r.c.Shard, Other: p.txn, Detail: "a vote without an outcome is in the way"}
 }
 
 // errNotClosed is why a replica cannot answer a read by itself.

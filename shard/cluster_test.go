@@ -44,7 +44,8 @@ type testNode struct {
 	host   paxos.Host
 	node   *shard.Node
 	notes  *notes
-	disk   vfs.FS // over fs, if set, until it is started again
+	disk   vfs.FS      // over fs, if set, until it is started again
+	failed func(error) // of its store, if set
 	// opening, if set, ends the next attempt to open it.
 	opening context.Context
 
@@ -137,7 +138,7 @@ func (c *testCluster) tryStart(n *testNode) error {
 	if n.disk != nil {
 		disk, n.disk = n.disk, nil
 	}
-	n.engine, err = storage.Open(storage.Options{Dir: "data", FS: disk})
+	n.engine, err = storage.Open(storage.Options{Dir: "data", FS: disk, Failed: n.failed})
 	require.NoError(c.t, err)
 	n.host = c.network.Host(fmt.Sprintf("host%d", n.id))
 	host := n.host

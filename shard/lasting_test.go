@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +23,13 @@ type heldDisk struct {
 	vfs.FS
 	mu   sync.Mutex
 	held chan struct{} // closed when it goes on; nil: it is not held
+	err  error         // of every fsync from now on
+}
+
+func (d *heldDisk) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err = err
 }
 
 func (d *heldDisk) hold() (release func()) {
@@ -37,13 +45,17 @@ func (d *heldDisk) hold() (release func()) {
 	})
 }
 
-func (d *heldDisk) wait() {
+func (d *heldDisk) sync(f func() error) error {
 	d.mu.Lock()
-	held := d.held
+	held, err := d.held, d.err
 	d.mu.Unlock()
 	if held != nil {
 		<-held
 	}
+	if err != nil {
+		return err
+	}
+	return f()
 }
 
 func (d *heldDisk) Unwrap() vfs.FS { return d.FS }
@@ -70,11 +82,11 @@ type heldFile struct {
 	disk *heldDisk
 }
 
-func (f heldFile) Sync() error     { f.disk.wait(); return f.File.Sync() }
-func (f heldFile) SyncData() error { f.disk.wait(); return f.File.SyncData() }
-func (f heldFile) SyncTo(n int64) (bool, error) {
-	f.disk.wait()
-	return f.File.SyncTo(n)
+func (f heldFile) Sync() error     { return f.disk.sync(f.File.Sync) }
+func (f heldFile) SyncData() error { return f.disk.sync(f.File.SyncData) }
+func (f heldFile) SyncTo(n int64) (full bool, err error) {
+	err = f.disk.sync(func() error { full, err = f.File.SyncTo(n); return err })
+	return full, err
 }
 
 // begin draws a transaction.
@@ -214,4 +226,29 @@ func (c *testCluster) seen(s shard.ID, id storage.TxnID) bool {
 	v, ok, err := snap.Vote(id)
 	require.NoError(c.t, err)
 	return ok && v.State == storage.VoteCommitted
+}
+
+// The disk fails under a commit, whose outcome is unknown then. Who reads the row is told
+// so, at once: there is nothing to wait for.
+func TestReadersOfAFailedDisk(t *testing.T) {
+	t.Parallel()
+	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: -1}
+	failed := make(chan struct{})
+	n := &testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}, failed: func(error) { close(failed) }}
+	disk := &heldDisk{FS: n.fs}
+	n.disk = disk
+	c.start(n)
+	c.write(1, 1, "k", "v")
+	commit := c.deletion(c.begin(), 1)
+	disk.fail(syscall.EIO)
+	require.Equal(t, shard.Unknown, shard.CodeOf(commit()))
+	happens(t, failed)
+	for _, q := range []shard.ReadRequest{{Keys: keys("k")}, {Span: &shard.Span{}}} {
+		at, err := n.node.Router().Timestamp(c.ctx())
+		require.NoError(t, err)
+		q.At = at
+		_, err = n.node.Router().Read(c.ctx(), 1, &q)
+		require.Equal(t, shard.Unavailable, shard.CodeOf(err), "%v", err)
+		require.ErrorContains(t, err, "without an outcome")
+	}
 }

@@ -104,7 +104,7 @@ func (r *Replica) awaitProposals(ctx context.Context, t *tenure, q *ReadRequest)
 			return false, &Error{Code: Undecided, Shard: r.c.Shard, Other: id, Participants: []ID{r.c.Shard}}
 		}
 	}
-	for t.pending.Load() != 0 {
+	for last := (*proposal)(nil); t.pending.Load() != 0; {
 		t.mu.Lock()
 		p := t.blocker(q)
 		var id storage.TxnID
@@ -121,12 +121,16 @@ func (r *Replica) awaitProposals(ctx context.Context, t *tenure, q *ReadRequest)
 			}
 			continue
 		}
-		if p == nil {
+		switch {
+		case p == nil:
 			return undecided, nil
+		case p == last && !mutated("0092.readers-spin"):
+			return false, r.withoutOutcome(p)
 		}
 		aboutToWait(ctx)
 		select {
 		case <-p.done:
+			last = p
 		case <-ctx.Done():
 			return false, ctx.Err()
 		case <-r.life.Done():
