@@ -297,8 +297,10 @@ func (n *Node) found(ctx context.Context, trunk *storedTrunk) error {
 	if members := n.state.Load().Members; len(members) != 1 || members[0].ID != n.c.NodeID || n.replica(System) == nil {
 		return nil
 	}
-	if _, ok, err := n.replica(System).c.Machine.Record(recordFounded); err != nil || ok {
+	if _, ok, err := n.replica(System).c.Machine.Record(recordFounded); err != nil {
 		return err
+	} else if ok {
+		return n.checkRows()
 	}
 	if len(n.local.all()) == 1 && !n.c.OwnLogs && n.Active(VersionTrunk) {
 		if err := n.foundTrunk(); err != nil {
@@ -319,6 +321,16 @@ func (n *Node) found(ctx context.Context, trunk *storedTrunk) error {
 	}
 	_, err := n.replica(System).PutRecord(ctx, recordFounded, []byte{formatVersion}, false)
 	return err
+}
+
+// checkRows refuses to go on where nothing is left of the data shards, which have been
+// made and which nobody else can have: the only member has neither a trunk nor replicas of
+// them. Without a log of the trunk, only the store said that there was one.
+func (n *Node) checkRows() error {
+	if len(n.local.all()) > 1 || n.trunk.Load() != nil || mutated("0092.rows-missing") {
+		return nil
+	}
+	return fmt.Errorf("%w: the rows' data is missing: no data shard has a replica here, and there is no other node", paxos.ErrBehind)
 }
 
 // unrecorded reports that this may be a key space whose records have not been made yet:

@@ -261,6 +261,23 @@ func TestTrunkIsFounded(t *testing.T) {
 	}
 }
 
+// The data is lost, the log and the notes are there: the start says so. Where the data is
+// back, the next one finds it.
+func TestRowsAreMissing(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, 0)
+	c.write(1, 1, "k", "v")
+	n := c.crash(1)
+	whole := n.fs
+	n.fs = vfs.NewCrashableMem()
+	err := c.tryStart(n)
+	require.ErrorIs(t, err, paxos.ErrBehind)
+	require.ErrorContains(t, err, "the rows' data is missing")
+	n.fs = whole
+	c.start(n)
+	require.Equal(t, "v", c.read(1, 1, "k"))
+}
+
 // newest waits until a node has noted the newest version.
 func (c *testCluster) newest(id int) {
 	require.Eventually(c.t, func() bool { return c.node(id).node.Active(shard.NewestVersion) }, time.Minute, 10*time.Millisecond)
