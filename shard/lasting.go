@@ -26,7 +26,10 @@ import "context"
 //     timestamps higher, than they need be, and nothing else. So do figures for operators.
 //
 // The system shard has a log: records, advisory locks, sequences, the window. Those who
-// are left call lasting.
+// are left call lasting: looks at vote registers, and locks of the rows that an interval
+// has (LockRequest.RowsOnly, WaitSkip). The latter only older gateways ask for: SQL finds
+// such rows by a read at a timestamp. They wait for every commit of the node, where those
+// on the interval would be enough.
 type appliedFirst interface {
 	// lasting returns when all that could be seen before the call survives a power cut.
 	lasting(ctx context.Context) error
