@@ -147,7 +147,7 @@ func (l *cutLog) source() *rand.Rand { return rand.New(rand.NewPCG(l.rng.Uint64(
 
 // run applies the log and returns cuts in its large outcome.
 func (l *cutLog) run() []powerCut {
-	w := &writeCuts{fs: vfs.NewCrashableMem(), rng: l.source(), most: 24}
+	w := &writeCuts{fs: vfs.NewCrashableMem(), rng: l.source(), most: 10}
 	e := w.open(l.t)
 	b, err := openLogless(e, 2)
 	require.NoError(l.t, err)

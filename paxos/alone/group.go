@@ -254,16 +254,21 @@ func (g *Group) barrier(ctx context.Context) error {
 		defer timer.Stop()
 		late = timer.C
 	}
+	var err error
 	select {
 	case <-b.done: // also when the group is stopped: what is under way comes to its end
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
+		err = fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
 	case <-late:
-		return fmt.Errorf("%w: the disk takes long", paxos.ErrNotSent)
+		err = fmt.Errorf("%w: the disk takes long", paxos.ErrNotSent)
 	case <-g.broken:
-		return fmt.Errorf("%w: %w", paxos.ErrClosed, errBroken)
+		err = fmt.Errorf("%w: %w", paxos.ErrClosed, errBroken)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mu.barriers = slices.DeleteFunc(g.mu.barriers, func(other barrier) bool { return other == b })
+	return err
 }
 
 // Leader implements paxos.Group.
