@@ -134,7 +134,7 @@ func TestJudge(t *testing.T) {
 		{"node without a cluster", self, other(Identity{Node: 3}, kindRequests, 0), otherCluster},
 		{"other cluster", self, other(Identity{clusterB, 3}, kindRequests, 2), otherCluster},
 		{"other node wanted", self, other(Identity{clusterA, 3}, kindRequests, 4), wrongNode},
-		{"other version", self, hello{versions: shard.Versions{Oldest: 9, Newest: 10}}, otherVersion},
+		{"other version", self, hello{versions: shard.Versions{Oldest: shard.NewestVersion + 1, Newest: shard.NewestVersion + 2}}, otherVersion},
 		{"at one that joins", Identity{}, other(Identity{clusterA, 3}, kindRequests, 0), notMember},
 		{"both join", Identity{}, other(Identity{}, kindRequests, 0), notMember},
 	} {
