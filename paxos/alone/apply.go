@@ -64,11 +64,8 @@ func (g *Group) takeLocked() *batch {
 		return nil
 	}
 	b := &batch{proposals: g.mu.queue[:n:n], entries: make([]paxos.Entry, n)}
-	g.mu.queue = g.mu.queue[n:]
-	if len(g.mu.queue) == 0 {
+	if g.mu.queue = g.mu.queue[n:]; len(g.mu.queue) == 0 {
 		g.mu.queue = nil
-	} else {
-		g.signal()
 	}
 	for i, p := range b.proposals {
 		b.entries[i] = paxos.Entry{Index: paxos.Index(g.applied.Load() + uint64(i) + 1), Command: p.command}

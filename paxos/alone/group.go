@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/rowlockdb/rowlock/paxos"
 )
@@ -181,6 +180,14 @@ func (g *Group) signal() {
 	}
 }
 
+// bounded gives a context an end that has none.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, paxos.DefaultTimeout)
+}
+
 // await waits for what becomes of a proposal.
 func (g *Group) await(ctx context.Context, p *proposal) error {
 	select {
@@ -188,20 +195,14 @@ func (g *Group) await(ctx context.Context, p *proposal) error {
 		return p.err
 	default:
 	}
-	var late <-chan time.Time
-	if _, ok := ctx.Deadline(); !ok {
-		timer := time.NewTimer(paxos.DefaultTimeout)
-		defer timer.Stop()
-		late = timer.C
-	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	var why error
 	select {
 	case <-p.done:
 		return p.err
 	case <-ctx.Done():
 		why = ctx.Err()
-	case <-late:
-		why = context.DeadlineExceeded
 	case <-g.broken:
 		why = errBroken
 	}
@@ -248,20 +249,14 @@ func (g *Group) barrier(ctx context.Context) error {
 	b := barrier{upTo, make(chan struct{})}
 	g.mu.barriers = append(g.mu.barriers, b)
 	g.mu.Unlock()
-	var late <-chan time.Time
-	if _, ok := ctx.Deadline(); !ok {
-		timer := time.NewTimer(paxos.DefaultTimeout)
-		defer timer.Stop()
-		late = timer.C
-	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	var err error
 	select {
 	case <-b.done: // also when the group is stopped: what is under way comes to its end
 		return nil
 	case <-ctx.Done():
 		err = fmt.Errorf("%w: %w", paxos.ErrNotSent, ctx.Err())
-	case <-late:
-		err = fmt.Errorf("%w: the disk takes long", paxos.ErrNotSent)
 	case <-g.broken:
 		err = fmt.Errorf("%w: %w", paxos.ErrClosed, errBroken)
 	}
