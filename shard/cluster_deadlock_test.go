@@ -22,8 +22,8 @@ func (c *testCluster) lockIn(node int, id storage.TxnID, s shard.ID, key string)
 // Cycles of waits whose shards have owners on different nodes end with one victim,
 // whichever node owns the system shard, and also when it has just changed.
 func TestDeadlocksOverNodes(t *testing.T) {
-	c := newTestCluster(t, 3)
-	c.settle(1, 3, 1, 2, 3)
+	c := newTestCluster(t, 4)
+	c.spread(1, 2, 3, 4)
 	seq := uint64(0)
 	begin := func(node int) storage.TxnID {
 		n := c.node(node).node
@@ -41,7 +41,7 @@ func TestDeadlocksOverNodes(t *testing.T) {
 		if round >= 2 { // another node finds them from here on
 			require.Eventually(t, func() bool { // the picture of node 1 may be a beat old
 				from := system().Owner
-				return c.node(int(from)).node.HandOver(c.ctx(), shard.System, shard.NodeAddr(fmt.Sprint(from%3+1))) == nil
+				return c.node(int(from)).node.HandOver(c.ctx(), shard.System, shard.NodeAddr(fmt.Sprint(from%4+1))) == nil
 			}, 2*time.Minute, 20*time.Millisecond)
 		}
 		var shards []shard.ID
@@ -58,13 +58,13 @@ func TestDeadlocksOverNodes(t *testing.T) {
 		key := fmt.Sprint("row ", round)
 		for i, s := range shards {
 			ids[i] = begin(i%3 + 1)
-			require.NoError(t, c.lockIn(i%3+1, ids[i], s, key))
+			require.NoError(t, c.lockIn(i%4+1, ids[i], s, key))
 		}
 		began := time.Now()
 		ended := make(chan error, len(shards))
 		for i := range shards {
 			go func() {
-				err := c.lockIn(i%3+1, ids[i], shards[(i+1)%len(shards)], key)
+				err := c.lockIn(i%4+1, ids[i], shards[(i+1)%len(shards)], key)
 				for _, s := range shards { // whoever ends lets the others go on
 					_ = c.node(1).node.Router().Release(c.ctx(), s, &shard.ReleaseRequest{Txn: ids[i]})
 				}

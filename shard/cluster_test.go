@@ -1,6 +1,7 @@
 package shard_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,7 @@ type testCluster struct {
 
 	surveyEvery time.Duration  // negative: owners do not follow the load
 	versions    shard.Versions // of new nodes
+	shards      int            // besides the system shard; 0: 4
 }
 
 type testNode struct {
@@ -109,11 +111,11 @@ func newTestCluster(t testing.TB, nodes int) *testCluster {
 }
 
 func newTestClusterOf(t testing.TB, nodes int, v shard.Versions) *testCluster {
-	return openTestCluster(t, nodes, v, -1)
+	return openTestCluster(t, nodes, 4, v, -1)
 }
 
-func openTestCluster(t testing.TB, nodes int, v shard.Versions, surveyEvery time.Duration) *testCluster {
-	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: surveyEvery, versions: v}
+func openTestCluster(t testing.TB, nodes, shards int, v shard.Versions, surveyEvery time.Duration) *testCluster {
+	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: surveyEvery, versions: v, shards: shards}
 	t.Cleanup(c.close)
 	c.start(&testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}, versions: v})
 	for i := 2; i <= nodes; i++ {
@@ -149,7 +151,7 @@ func (c *testCluster) tryStart(n *testNode) error {
 	if n.opening != nil {
 		ctx, n.opening = n.opening, nil
 	}
-	node, err := shard.Open(ctx, shard.Config{NodeID: n.id, Engine: n.engine, Host: host, Shards: 4, Transport: c,
+	node, err := shard.Open(ctx, shard.Config{NodeID: n.id, Engine: n.engine, Host: host, Shards: cmp.Or(c.shards, 4), Transport: c,
 		Logger:       slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.id),
 		Clock:        func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) },
 		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, Versions: n.versions, DeadAfter: 4 * time.Second, SurveyEvery: c.surveyEvery, Reducer: counting,
@@ -209,9 +211,16 @@ func (c *testCluster) close() {
 }
 
 // settled reports whether every shard has want voters, no learner and an owner,
-// and every node of owners owns its share.
+// and every node of owners owns its share. Where every node is to have a replica of
+// every shard, there is one owner.
 func settled(s *shard.ClusterState, want int, owners ...uint64) bool {
 	owned := map[uint64]int{}
+	nodes := 0
+	for _, m := range s.Members {
+		if m.State == shard.MemberActive || m.State == shard.MemberDraining {
+			nodes++
+		}
+	}
 	for _, p := range s.Shards {
 		if len(p.Voters) != want || len(p.Learners) > 0 || p.Owner == 0 {
 			return false
@@ -223,7 +232,26 @@ func settled(s *shard.ClusterState, want int, owners ...uint64) bool {
 			return false
 		}
 	}
-	return len(s.Shards) == 5
+	if want == nodes && want > 1 && len(owned) != 1 {
+		return false
+	}
+	return len(s.Shards) >= 5
+}
+
+// owners are the nodes that own shards, as node 1 has heard.
+func (c *testCluster) owners() map[uint64]bool {
+	owners := map[uint64]bool{}
+	for _, p := range c.node(1).node.State().Shards {
+		owners[p.Owner] = true
+	}
+	return owners
+}
+
+// spread makes the replicas of a shard fewer than the nodes, so that owners are spread.
+func (c *testCluster) spread(nodes ...uint64) {
+	c.t.Helper()
+	require.NoError(c.t, c.node(1).node.SetReplication(c.ctx(), uint64(len(nodes)-1)))
+	c.settle(1, len(nodes)-1, nodes...)
 }
 
 func (c *testCluster) settle(at int, want int, owners ...uint64) {
@@ -270,13 +298,13 @@ func (c *testCluster) look(ctx context.Context, at int, s shard.ID, key string) 
 	return string(response.Rows[0].Value), nil
 }
 
-// Three nodes form a cluster: every shard gets three voters, everybody owns a
-// part, and what one node writes all nodes read.
+// Three nodes form a cluster: every shard gets three voters, one node owns all, and what
+// one node writes all nodes read.
 func TestClusterForms(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
 	c.write(1, 1, "before", "1")
-	c.settle(1, 3, 1, 2, 3)
+	c.settle(1, 3)
 	for at := 1; at <= 3; at++ {
 		for s := shard.ID(1); s <= 4; s++ {
 			c.write(at, s, fmt.Sprint("k", at), fmt.Sprint(at, s))
@@ -292,12 +320,12 @@ func TestClusterForms(t *testing.T) {
 	}
 }
 
-// A node dies: the others own its shards, nothing is lost; it comes back and is
-// given its share again. Then all die and come back.
+// A node dies: another one owns its shards, all of them, nothing is lost; it comes back.
+// Then all die and come back.
 func TestClusterSurvives(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
-	c.settle(1, 3, 1, 2, 3)
+	c.settle(1, 3)
 	for dead := 1; dead <= 3; dead++ {
 		at := dead%3 + 1
 		n := c.crash(dead)
@@ -305,7 +333,7 @@ func TestClusterSurvives(t *testing.T) {
 			c.write(at, s, "k", fmt.Sprint(dead, s))
 		}
 		c.start(n)
-		c.settle(at, 3, 1, 2, 3)
+		c.settle(at, 3)
 		for s := shard.ID(1); s <= 4; s++ {
 			require.Equal(t, fmt.Sprint(dead, s), c.read(dead, s, "k"))
 		}
@@ -324,12 +352,12 @@ func TestClusterSurvives(t *testing.T) {
 	}
 }
 
-// A fourth node takes its part; one that leaves gives its part away and is
-// removed; one that is silent for long is replaced.
+// A fourth node takes its part, also of what was one node's to own; one that leaves gives
+// its part away and is removed; one that is silent for long is replaced.
 func TestClusterGrowsAndShrinks(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
-	c.settle(1, 3, 1, 2, 3)
+	c.settle(1, 3)
 	c.write(2, 3, "k", "v")
 	c.join()
 	held := func(id uint64) (n int) {
@@ -344,7 +372,7 @@ func TestClusterGrowsAndShrinks(t *testing.T) {
 		}
 		return n
 	}
-	require.Eventually(t, func() bool { return held(4) >= 3 && settled(c.node(1).node.State(), 3) }, 2*time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return held(4) >= 3 && settled(c.node(1).node.State(), 3, 1, 2, 3, 4) }, 2*time.Minute, 20*time.Millisecond)
 	require.Error(t, c.node(1).node.SetState(c.ctx(), 2, shard.MemberRemoved), "it has replicas")
 	require.NoError(t, c.node(1).node.SetState(c.ctx(), 2, shard.MemberLeaving))
 	require.Eventually(t, func() bool { return held(2) == 0 && settled(c.node(1).node.State(), 3) }, 2*time.Minute, 20*time.Millisecond)
@@ -361,7 +389,7 @@ func TestClusterGrowsAndShrinks(t *testing.T) {
 	c.join()
 	c.settle(1, 3, 1, 3, 4, 5)
 	c.crash(5)
-	require.Eventually(t, func() bool { return held(5) == 0 && settled(c.node(1).node.State(), 3) }, 2*time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return held(5) == 0 && settled(c.node(1).node.State(), 3) && len(c.owners()) == 1 }, 2*time.Minute, 20*time.Millisecond)
 	require.Equal(t, "v", c.read(4, 3, "k"))
 }
 
@@ -411,7 +439,7 @@ func TestOpenThoughAnAnswerIsLost(t *testing.T) {
 func TestClusterTakesNodesInLate(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
-	c.settle(1, 3, 1, 2, 3)
+	c.settle(1, 3)
 	n := c.crash(2)
 	first := uint64(0)
 	c.mu.Lock()
@@ -498,7 +526,7 @@ func TestStuckMoveHoldsUpItsOwnShard(t *testing.T) {
 func TestSettingIsSeenWhereItWasMade(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
-	c.settle(1, 3, 1, 2, 3)
+	c.settle(1, 3)
 	for i, to := range []shard.MemberState{shard.MemberDraining, shard.MemberActive, shard.MemberDraining, shard.MemberActive} {
 		at := c.node(1 + i%3).node
 		require.NoError(t, at.SetState(c.ctx(), 2, to))
@@ -512,7 +540,7 @@ func TestSettingIsSeenWhereItWasMade(t *testing.T) {
 func TestTimeRunsOutElsewhere(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
-	c.settle(1, 3, 1, 2, 3)
+	c.settle(1, 3)
 	c.write(1, 2, "k", "v")
 	place, _ := c.node(1).node.State().Place(2)
 	r := c.node(int(place.Owner%3 + 1)).node.Router() // not the owner's

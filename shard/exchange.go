@@ -27,10 +27,11 @@ type exchange map[ID]uint64 // node by shard
 // planExchange looks for an exchange of owners between a node that does much work, the
 // busiest that can give any, and the one that does the least. Replicas stay where they
 // are. Rates are requests a second, of every shard; nothing happens while one is not
-// known, or while anything else moves: who was asked to leave, a member that is down, a shard without an owner.
+// known, or while anything else moves: who was asked to leave, a member that is down, a shard without an owner;
+// nor where one node is to own all shards.
 func planExchange(s *ClusterState, rates map[ID]float64) exchange {
 	work, ok := workOf(s, rates)
-	if !ok {
+	if p := (&planner{s: s, dead: func(uint64) bool { return false }}); !ok || !p.place() || p.together {
 		return nil
 	}
 	nodes := slices.Sorted(maps.Keys(work))

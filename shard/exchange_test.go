@@ -22,28 +22,33 @@ func describeExchange(x exchange) string {
 
 // Shards are numbered from 0, the system shard, on; each with its replicas and its rate.
 func TestPlanExchange(t *testing.T) {
-	const even = "1* 2 3 =0, 1* 2 3 =%d, 1* 2 3 =%d, 2* 1 3 =%d, 2* 1 3 =%d, 3* 1 2 =%d, 3* 1 2 =%d"
-	for _, c := range []struct{ name, members, shards, want string }{
-		{"nothing to do", "1 2 3", fmt.Sprintf(even, 100, 100, 100, 100, 100, 100), ""},
-		{"two hot shards on one node", "1 2 3", fmt.Sprintf(even, 1000, 900, 100, 100, 10, 10), "2 to 3"},
-		{"one hot shard is hot anywhere", "1 2 3", fmt.Sprintf(even, 1000, 0, 0, 0, 0, 0), ""},
-		{"but what is beside it goes", "1 2 3", fmt.Sprintf(even, 1000, 900, 100, 10, 300, 300), "1 to 2, 3 to 1"},
-		{"an idle cluster stays", "1 2 3", fmt.Sprintf(even, 50, 40, 0, 0, 0, 0), ""},
-		{"a small difference stays", "1 2 3", fmt.Sprintf(even, 1100, 1100, 1000, 1000, 1000, 1000), ""},
-		{"not while a node is down", "1 2 3x", fmt.Sprintf(even, 1000, 900, 100, 100, 10, 10), ""},
-		{"not while one drains", "1 2 3d", fmt.Sprintf(even, 1000, 900, 100, 100, 10, 10), ""},
-		{"not while replicas are added", "1 2 3", "1* 2 3 =0, 1* 2 3 =1000, 1* 2 3 =900, 2* 1 +3 =0", ""},
-		{"not without an owner", "1 2 3", "1* 2 3 =0, 1* 2 3 =1000, 1* 2 3 =900, 2 1 3 =0", ""},
-		{"not without all rates", "1 2 3", "1* 2 3 =0, 1* 2 3 =1000, 1* 2 3 =900, 2* 1 3, 3* 1 2 =0", ""},
-		{"the system shard stays", "1 2 3", "1* 2 3 =900, 2* 1 3 =0, 3* 1 2 =0", ""},
-		{"one alone where the numbers allow it", "1 2 3", "1* 2 3 =0, 1* 2 3 =1000, 2* 1 3 =900, 2* 1 3 =900, 3* 1 2 =10", "2 to 3"},
-		{"only to a node with a replica", "1 2 3 4", "1* 2 3 =0, 1* 2 3 =1000, 1* 2 3 =900, 2* 1 4 =500, 3* 2 4 =500, 4* 2 3 =0", ""},
-		{"a hot shard that stays hot hides no others", "1 2 3", fmt.Sprintf(even, 3000, 0, 1400, 1400, 10, 10), "3 to 3, 5 to 2"},
-		{"nor does a hot system shard", "1 2 3", "1* 2 3 =3000, 1* 2 3 =0, 1* 2 3 =0, 2* 1 3 =1400, 2* 1 3 =1400, 3* 1 2 =10, 3* 1 2 =10", "3 to 3, 5 to 2"},
-		{"one node", "1", "1* =0, 1* =5000", ""},
+	const even = "1* 2 =0, 1* 3 =%d, 1* 3 =%d, 2* 1 =%d, 2* 3 =%d, 3* 1 =%d, 3* 2 =%d"
+	for _, c := range []struct {
+		name, members, shards, want string
+		more                        int // replicas than there are where owners are spread
+	}{
+		{"nothing to do", "1 2 3", fmt.Sprintf(even, 100, 100, 100, 100, 100, 100), "", 0},
+		{"two hot shards on one node", "1 2 3", fmt.Sprintf(even, 1000, 900, 100, 100, 10, 10), "2 to 3", 0},
+		{"one hot shard is hot anywhere", "1 2 3", fmt.Sprintf(even, 1000, 0, 0, 0, 0, 0), "", 0},
+		{"but what is beside it goes", "1 2 3", fmt.Sprintf(even, 1000, 900, 300, 300, 100, 10), "1 to 3, 5 to 1", 0},
+		{"an idle cluster stays", "1 2 3", fmt.Sprintf(even, 50, 40, 0, 0, 0, 0), "", 0},
+		{"a small difference stays", "1 2 3", fmt.Sprintf(even, 1100, 1100, 1000, 1000, 1000, 1000), "", 0},
+		{"not while a node is down", "1 2 3x", fmt.Sprintf(even, 1000, 900, 100, 100, 10, 10), "", 0},
+		{"not while one drains", "1 2 3d", fmt.Sprintf(even, 1000, 900, 100, 100, 10, 10), "", 0},
+		{"not while replicas are added", "1 2 3", "1* 2 =0, 1* 3 =1000, 1* 3 =900, 2* 1 =100, 2* +3 =100, 3* 1 =10, 3* 2 =10", "", 0},
+		{"not without an owner", "1 2 3", "1* 2 =0, 1* 3 =1000, 1* 3 =900, 2* 1 =100, 2 3 =100, 3* 1 =10, 3* 2 =10", "", 0},
+		{"not without all rates", "1 2 3", "1* 2 =0, 1* 3 =1000, 1* 3 =900, 2* 1 =100, 2* 3, 3* 1 =10, 3* 2 =10", "", 0},
+		{"the system shard stays", "1 2 3", "1* 3 =900, 2* 1 =0, 3* 2 =0", "", 0},
+		{"one alone where the numbers allow it", "1 2 3", "1* 2 =0, 1* 3 =1000, 2* 3 =900, 2* 1 =900, 3* 1 =10", "2 to 3", 0},
+		{"only to a node with a replica", "1 2 3 4", "1* 2 3 =0, 1* 2 3 =1000, 1* 2 3 =900, 2* 1 4 =500, 3* 2 4 =500, 4* 2 3 =0", "", 0},
+		{"a hot shard that stays hot hides no others", "1 2 3", fmt.Sprintf(even, 3000, 0, 1400, 1400, 10, 10), "4 to 3, 6 to 2", 0},
+		{"nor does a hot system shard", "1 2 3", "1* 2 =3000, 1* 3 =0, 1* 3 =0, 2* 1 =1400, 2* 3 =1400, 3* 1 =10, 3* 2 =10", "4 to 3, 6 to 2", 0},
+		{"not where one node is to own all", "1 2 3", fmt.Sprintf(even, 1000, 900, 100, 100, 10, 10), "", 1},
+		{"one node", "1", "1* =0, 1* =5000", "", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, _ := plannedMembers(c.members)
+			s.Replication = uint64(len(s.Members) - 1 + c.more)
 			rates := map[ID]float64{}
 			for i, text := range strings.Split(c.shards, ", ") {
 				place, rate, known := strings.Cut(text, "=")
@@ -64,7 +69,7 @@ func TestPlanExchange(t *testing.T) {
 func TestExchangesEnd(t *testing.T) {
 	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
-		nodes := "1 2 3 4 5"[:2*(3+rnd.IntN(3))-1]
+		nodes := "1 2 3 4 5 6"[:2*(4+rnd.IntN(3))-1] // more than replicas
 		s, _ := plannedMembers(nodes)
 		rates := map[ID]float64{}
 		for id := range ID(17) {

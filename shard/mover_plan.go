@@ -37,7 +37,7 @@ type moveStep struct {
 // free; with them they count against what may happen at a time.
 //
 // Aims are the nodes that should own some of the shards, for their load: the plan is made
-// as if they did.
+// as if they did, unless one node is to own all.
 func movePlan(s *ClusterState, dead func(node uint64) bool, busy map[ID]moveStep, free func(ID) bool, aims map[ID]uint64) []moveStep {
 	p := &planner{s: s, dead: dead, aims: aims}
 	if !p.place() {
@@ -75,9 +75,14 @@ type planner struct {
 	s      *ClusterState
 	dead   func(uint64) bool
 	aims   map[ID]uint64
+	nodes  []ring.NodeID // that may have replicas, without the dead if there are enough others
 	wanted ring.Placement
-	adding int  // shards with learners
-	handed bool // a hand-over is planned already
+	// together says that each of the nodes is wanted to have a replica of every shard, so
+	// that one of them owns all.
+	together bool
+	waits    bool // nothing changes hands only for being together
+	adding   int  // shards with learners
+	handed   bool // a hand-over is planned already
 }
 
 // place computes where every replica should be.
@@ -100,8 +105,17 @@ func (p *planner) place() bool {
 		previous[place.Shard] = p.presentNodes(&place)
 	}
 	wanted, err := ring.Place(shards, nodes, rf, previous)
+	if err != nil || len(shards) == 0 {
+		return false
+	}
 	p.wanted = wanted
-	return err == nil && len(shards) > 0
+	for _, n := range nodes {
+		p.nodes = append(p.nodes, n.ID)
+	}
+	if p.together = rf > 1 && len(nodes) == rf; p.together {
+		p.gather()
+	}
+	return true
 }
 
 // presentNodes lists the nodes of a shard, the owner first.
@@ -236,15 +250,16 @@ func (p *planner) reachable(place *ShardPlace, wanted []ring.NodeID) bool {
 // balance hands a shard to the node that should own it.
 func (p *planner) balance(place *ShardPlace, wanted []ring.NodeID) *moveStep {
 	owner, ok := p.s.Member(place.Owner)
-	if ok && uint64(wanted[0]) == place.Owner && owner.State == MemberActive {
+	if ok && owner.State == MemberActive && (p.waits || uint64(wanted[0]) == place.Owner) {
 		return nil
 	}
 	return p.handOver(place, wanted)
 }
 
-// handOver plans one hand-over a round: to the first wanted node that can own.
+// handOver plans one hand-over a round: to the first wanted node that can own. An owner
+// that is down hands nothing over.
 func (p *planner) handOver(place *ShardPlace, wanted []ring.NodeID) *moveStep {
-	if p.handed {
+	if owner, ok := p.s.Member(place.Owner); p.handed || !ok || !owner.Up {
 		return nil
 	}
 	for _, node := range wanted {

@@ -29,7 +29,7 @@ func (c *testCluster) nearbyRead(at int, staleness time.Duration, key string) (v
 func TestFollowerReadsAskNobody(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, 3)
-	c.settle(1, 3, 1, 2, 3)
+	c.settle(1, 3)
 	for s := shard.ID(1); s <= 4; s++ {
 		c.write(1, s, "k", fmt.Sprint("old", s))
 	}

@@ -112,17 +112,17 @@ func (c *testCluster) fill() map[shard.ID]string {
 // or are gone.
 func TestReadManyAsksEachNodeOnce(t *testing.T) {
 	t.Parallel()
-	c := newTestCluster(t, 3)
-	c.settle(1, 3, 1, 2, 3)
+	c := newTestCluster(t, 4)
+	c.spread(1, 2, 3, 4)
 	want := c.fill()
 	w := c.watchReads()
 	c.until(func() bool { // owners may still move, and not everybody knows at once
 		sent := 0
-		for at := 1; at <= 3; at++ {
+		for at := 1; at <= 4; at++ {
 			w.sent()
 			require.Equal(t, want, c.everywhere(at))
 			single, many := w.sent()
-			if single+many > 2 { // there are two other nodes
+			if single+many > 3 { // there are three other nodes
 				return false
 			}
 			sent += many
@@ -132,17 +132,17 @@ func TestReadManyAsksEachNodeOnce(t *testing.T) {
 
 	moved := c.node(1).node.State()
 	for _, p := range moved.Shards {
-		for at := 1; at <= 3; at++ {
-			c.node(at).node.Router().Mislead(p.Shard, p.Owner%3+1) // who has a replica and is no owner
+		for at := 1; at <= 4; at++ {
+			c.node(at).node.Router().Mislead(p.Shard, p.Owner%4+1) // who is no owner
 		}
 	}
-	for at := 1; at <= 3; at++ {
+	for at := 1; at <= 4; at++ {
 		require.Equal(t, want, c.everywhere(at))
 		require.Equal(t, want, c.everywhere(at))
 	}
 
 	dead := c.crash(3)
-	for at := 1; at <= 2; at++ {
+	for _, at := range []int{1, 2, 4} {
 		require.Equal(t, want, c.everywhere(at))
 	}
 	c.start(dead)
@@ -155,7 +155,7 @@ func TestReadManyWaitsForItsVersion(t *testing.T) {
 	before := shard.Versions{Oldest: 1, Newest: shard.VersionReadMany - 1}
 	c := newTestClusterOf(t, 2, before)
 	require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
-	c.settle(1, 2, 1, 2)
+	c.settle(1, 2)
 	want := c.fill()
 	require.NoError(t, c.replace(1, shard.Supported()))
 	c.hears(1, 1, shard.Supported())
@@ -169,7 +169,7 @@ func TestReadManyWaitsForItsVersion(t *testing.T) {
 
 	require.NoError(t, c.replace(2, shard.Supported()))
 	c.reaches(shard.VersionReadMany, 1, 2)
-	c.settle(1, 2, 1, 2)
+	c.settle(1, 2)
 	c.until(func() bool {
 		for at := 1; at <= 2; at++ {
 			require.Equal(t, want, c.everywhere(at))
@@ -222,7 +222,7 @@ func TestReduceWaitsForItsVersion(t *testing.T) {
 	before := shard.Versions{Oldest: 1, Newest: shard.VersionReduce - 1}
 	c := newTestClusterOf(t, 2, before)
 	require.NoError(t, c.node(1).node.SetReplication(c.ctx(), 2))
-	c.settle(1, 2, 1, 2)
+	c.settle(1, 2)
 	c.fill()
 	require.NoError(t, c.replace(1, shard.Supported()))
 	c.hears(1, 1, shard.Supported())

@@ -3,6 +3,7 @@ package shard_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,8 +17,8 @@ import (
 // written on the way is there.
 func TestOwnersFollowTheLoad(t *testing.T) {
 	t.Parallel()
-	c := openTestCluster(t, 3, shard.Versions{}, 300*time.Millisecond)
-	c.settle(1, 3, 1, 2, 3)
+	c := openTestCluster(t, 4, 8, shard.Versions{}, 300*time.Millisecond)
+	c.spread(1, 2, 3, 4)
 	hot := c.twoOfOneOwner()
 
 	ctx, stop := context.WithCancel(c.ctx())
@@ -48,19 +49,23 @@ func TestOwnersFollowTheLoad(t *testing.T) {
 	}
 }
 
-// twoOfOneOwner returns two data shards that one node owns: of four shards on three
-// nodes there are two.
+// twoOfOneOwner returns two data shards that one node owns, and one of which each other
+// node could own.
 func (c *testCluster) twoOfOneOwner() [2]shard.ID {
 	var found [2]shard.ID
 	require.Eventually(c.t, func() bool {
-		first := map[uint64]shard.ID{}
-		for s := shard.ID(1); s <= 4; s++ {
-			place, _ := c.node(1).node.State().Place(s)
-			if other := first[place.Owner]; other != 0 && place.Owner != 0 {
-				found = [2]shard.ID{other, s}
-				return true
+		places := c.node(1).node.State().Shards
+		for i, p := range places {
+			for _, q := range places[:i] {
+				hosts := map[string]bool{}
+				for _, seat := range slices.Concat(p.Voters, q.Voters) {
+					hosts[seat.Host] = true
+				}
+				if q.Shard != shard.System && p.Owner == q.Owner && p.Owner != 0 && len(hosts) == 4 {
+					found = [2]shard.ID{q.Shard, p.Shard}
+					return true
+				}
 			}
-			first[place.Owner] = s
 		}
 		return false
 	}, time.Minute, 20*time.Millisecond)

@@ -19,8 +19,8 @@ const (
 	restartMax  = 15 * time.Second
 )
 
-// failover kills one node after the other and measures how long until each of
-// its shards takes a write again.
+// failover kills the node that owns most, and each fourth time one of the nodes in turn, and
+// measures how long until each of its shards takes a write again.
 func (p *program) failover(ctx context.Context) error {
 	probes, err := newProbes(ctx, p.cluster, p.shards)
 	if err != nil {
@@ -32,10 +32,13 @@ func (p *program) failover(ctx context.Context) error {
 	var wrong []error
 	rounds := cmp.Or(p.rounds, 50)
 	for round := range rounds {
-		victim := p.cluster.Nodes[round%len(p.cluster.Nodes)]
 		owners, err := p.owners(ctx)
 		if err != nil {
 			return err
+		}
+		victim := p.busiest(owners)
+		if round%4 == 3 {
+			victim = p.cluster.Nodes[round/4%len(p.cluster.Nodes)]
 		}
 		owned, others := split(owners, victim.ID)
 		probes.spare(victim.ID)
@@ -81,15 +84,25 @@ func (p *program) failover(ctx context.Context) error {
 	return firstOf(wrong)
 }
 
-// mend starts a node again and waits until it owns something, or gives up on that
-// soon: owners spread by and by.
+// busiest is the node that owns most data shards.
+func (p *program) busiest(owners map[int]int) *process.Node {
+	return slices.MaxFunc(p.cluster.Nodes, func(a, b *process.Node) int {
+		first, _ := split(owners, a.ID)
+		second, _ := split(owners, b.ID)
+		return cmp.Compare(len(first), len(second))
+	})
+}
+
+// mend starts a node again and waits until it owns something, or one node owns all, or gives
+// up on that soon: owners spread, or come together, by and by.
 func (p *program) mend(ctx context.Context, n *process.Node) error {
 	if err := n.Start(ctx); err != nil {
 		return err
 	}
 	for begun := time.Now(); time.Since(begun) < 15*time.Second; {
 		if owners, err := p.owners(ctx); err == nil {
-			if owned, _ := split(owners, n.ID); len(owned) >= p.shards/(2*len(p.cluster.Nodes)) {
+			all, _ := split(owners, p.busiest(owners).ID)
+			if owned, _ := split(owners, n.ID); len(all) == p.shards || len(owned) >= p.shards/(2*len(p.cluster.Nodes)) {
 				return nil
 			}
 		}
