@@ -15,7 +15,8 @@
 // [Space.Restore] and [Space.Destroy] replace or remove a whole space in one
 // edit of Pebble's manifest: after a crash the old or the new content is there,
 // never a mixture. The applied record lies inside the space, so it switches
-// with the data.
+// with the data. A [Range] is several neighbouring spaces: its Restore replaces all of
+// them in one such edit.
 //
 // A [Snapshot] is one point in time for versions, intents, votes, lock
 // records and meta records alike, so an intent is always judged with the vote that belonged to

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,18 +13,20 @@ import (
 
 // A snapshot stream is a header, data blocks and an end block:
 //
-//	header  "RWLKSNAP", version (1 byte)
+//	header  "RWLKSNAP", version (1 byte); of several spaces: the first and the last (8 bytes each)
 //	block   raw size, stored size (4 bytes each), checksum (8 bytes), stored bytes
 //
 // Numbers are big endian. The stored bytes are the raw ones compressed with
 // Snappy's block format; the checksum is the xxh64 of the two sizes and the
 // stored bytes. A raw block is a sequence of pairs: key and value, each with its
-// length in front (uvarint). Keys come without their space, in ascending order.
+// length in front (uvarint), in ascending order of keys. Keys come without their space
+// in a stream of one, and with it in a stream of several.
 // The end block has raw size 0; its stored bytes are the number of pairs and the
 // xxh64 of all raw blocks (8 bytes each). A stream without it is incomplete.
 const (
 	streamMagic       = "RWLKSNAP"
-	streamVersion     = 2
+	streamVersion     = 2 // of one space
+	rangeVersion      = 3 // of several spaces
 	frameHeaderSize   = 4 + 4 + 8
 	frameTrailerSize  = 8 + 8
 	frameTarget       = 128 << 10 // a block is closed once it has this many raw bytes
@@ -43,8 +46,8 @@ type frameWriter struct {
 }
 
 // newFrameWriter writes the stream's header.
-func newFrameWriter(w io.Writer) (*frameWriter, error) {
-	_, err := w.Write(append([]byte(streamMagic), streamVersion))
+func newFrameWriter(w io.Writer, header []byte) (*frameWriter, error) {
+	_, err := w.Write(header)
 	return &frameWriter{w: w, content: xxhash.New()}, err
 }
 
@@ -123,18 +126,24 @@ type frameReader struct {
 	content *xxhash.Digest
 }
 
-// newFrameReader reads the stream's header.
-func newFrameReader(r io.Reader) (*frameReader, error) {
-	var header [len(streamMagic) + 1]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
+// newFrameReader reads the stream's header, which must be the one that is wanted.
+func newFrameReader(r io.Reader, wanted []byte) (*frameReader, error) {
+	const fixed = len(streamMagic) + 1
+	header := make([]byte, len(wanted))
+	if _, err := io.ReadFull(r, header[:fixed]); err != nil {
 		return nil, truncated(err)
 	}
 	if string(header[:len(streamMagic)]) != streamMagic {
 		return nil, fmt.Errorf("%w: not a snapshot stream", ErrFormat)
 	}
-	if v := header[len(streamMagic)]; v != streamVersion {
-		return nil, fmt.Errorf("%w: snapshot stream version %d, this program reads version %d",
-			ErrFormat, v, streamVersion)
+	if v, known := header[fixed-1], wanted[fixed-1]; v != known {
+		return nil, fmt.Errorf("%w: snapshot stream version %d, what is read here is version %d", ErrFormat, v, known)
+	}
+	if _, err := io.ReadFull(r, header[fixed:]); err != nil {
+		return nil, truncated(err)
+	}
+	if !bytes.Equal(header, wanted) {
+		return nil, fmt.Errorf("%w: snapshot stream of the spaces %x, not %x", ErrFormat, header[fixed:], wanted[fixed:])
 	}
 	return &frameReader{r: r, content: xxhash.New()}, nil
 }

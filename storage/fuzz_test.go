@@ -124,7 +124,7 @@ func FuzzStream(f *testing.F) {
 	f.Add(good[:len(good)-3])
 	f.Add(append([]byte(streamMagic), streamVersion))
 	var huge bytes.Buffer
-	w, err := newFrameWriter(&huge)
+	w, err := newFrameWriter(&huge, oneSpace)
 	require.NoError(f, err)
 	require.NoError(f, w.block(frameMaxRaw, []byte{0x80, 0x80, 0x80, 0x80, 0x04}))
 	f.Add(huge.Bytes())
@@ -145,9 +145,56 @@ func FuzzStream(f *testing.F) {
 	})
 }
 
+// FuzzRangeStream is FuzzStream of several spaces. No other space is touched, and what is
+// refused changes nothing.
+func FuzzRangeStream(f *testing.F) {
+	good := goldenRange(f)
+	f.Add(good)
+	f.Add(good[:len(good)-3])
+	f.Add(threeSpaces)
+	f.Add((&extent{first: 1, last: 4, several: true}).header())
+	for _, k := range [][]byte{
+		appendRecordKey(nil, 0, kindMeta, "m"), appendRecordKey(nil, 4, kindMeta, "m"), {0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 2},
+	} {
+		var out bytes.Buffer
+		w, err := newFrameWriter(&out, threeSpaces)
+		require.NoError(f, err)
+		_, err = w.add(k, nil)
+		require.NoError(f, err)
+		require.NoError(f, w.end())
+		f.Add(out.Bytes())
+	}
+	e, err := Open(Options{Dir: "fuzz", FS: vfs.NewMem()})
+	require.NoError(f, err)
+	f.Cleanup(func() { _ = e.Close() })
+	before := goldenRange(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := e.Range(1, 3)
+		require.NoError(t, r.Restore(bytes.NewReader(before)))
+		want := pairsOf(t, before, threeSpaces)
+		if err := r.Restore(bytes.NewReader(b)); err != nil {
+			refuse(t, err)
+		} else {
+			want = pairsOf(t, b, threeSpaces)
+		}
+		st := r.StreamSnapshot()
+		var out bytes.Buffer
+		require.NoError(t, st.WriteTo(&out, nil))
+		require.NoError(t, st.Close())
+		require.Equal(t, want, pairsOf(t, out.Bytes(), threeSpaces))
+		spaces, err := e.Spaces()
+		require.NoError(t, err)
+		for _, s := range spaces {
+			require.True(t, 1 <= s && s <= 3, "space %d", s)
+		}
+	})
+}
+
 // pairs lists what a complete stream carries.
-func pairs(t *testing.T, b []byte) (out []string) {
-	f, err := newFrameReader(bytes.NewReader(b))
+func pairs(t *testing.T, b []byte) []string { return pairsOf(t, b, oneSpace) }
+
+func pairsOf(t *testing.T, b, header []byte) (out []string) {
+	f, err := newFrameReader(bytes.NewReader(b), header)
 	require.NoError(t, err)
 	for {
 		k, v, err := f.next()

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -74,6 +75,11 @@ func TestGolden(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, pairs(t, stored), pairs(t, goldenStream(t)))
 			return fmt.Sprintf("%q\n", pairs(t, stored))
+		case "range-stream":
+			stored, err := hex.DecodeString(strings.Join(strings.Fields(d.Input), ""))
+			require.NoError(t, err)
+			require.Equal(t, pairsOf(t, stored, threeSpaces), pairsOf(t, goldenRange(t), threeSpaces))
+			return fmt.Sprintf("%q\n", pairsOf(t, stored, threeSpaces))
 		}
 		d.Fatalf(t, "unknown command")
 		return ""
@@ -83,7 +89,7 @@ func TestGolden(t *testing.T) {
 // goldenStream is a small stream of every kind of record.
 func goldenStream(t testing.TB) []byte {
 	var out strings.Builder
-	f, err := newFrameWriter(&out)
+	f, err := newFrameWriter(&out, oneSpace)
 	require.NoError(t, err)
 	add := func(k, v []byte) {
 		_, err := f.add(k[spaceSize:], v)
@@ -96,6 +102,30 @@ func goldenStream(t testing.TB) []byte {
 	add(appendSuffix(appendRecordKey(nil, 1, kindVersion, "key"), 20), appendVersion(nil, versionTombstone, 19, nil))
 	require.NoError(t, f.end())
 	return []byte(out.String())
+}
+
+// The headers of the streams in tests.
+var (
+	oneSpace    = (&extent{first: 1, last: 1}).header()
+	threeSpaces = (&extent{first: 1, last: 3, several: true}).header()
+)
+
+// goldenRange is a small stream of the spaces 1 to 3, of which the second is empty.
+func goldenRange(t testing.TB) []byte {
+	var out bytes.Buffer
+	f, err := newFrameWriter(&out, threeSpaces)
+	require.NoError(t, err)
+	for space := uint64(1); space <= 3; space += 2 {
+		for _, p := range [][2][]byte{
+			{appendRecordKey(nil, space, kindApplied, ""), Applied{Replica: 3, Index: space}.AppendBinary(nil)},
+			{appendSuffix(appendRecordKey(nil, space, kindVersion, "key"), 20), appendVersion(nil, versionTombstone, 19, nil)},
+		} {
+			_, err := f.add(p[0], p[1])
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, f.end())
+	return out.Bytes()
 }
 
 // TestGoldenDecodes reads the golden bytes back.

@@ -21,35 +21,51 @@ const restoreTableBytes = 64 << 20
 // way, the old content is there unchanged, or, if the crash came at the very
 // end, the new one.
 func (s *Space) Restore(r io.Reader) error {
-	t := &tableBuilder{e: s.e, key: s.start[:spaceSize:spaceSize]}
-	t.dir = s.e.opts.FS.PathJoin(s.e.restorePath(), fmt.Sprint(s.e.restores.Add(1)))
-	err := s.restore(r, t)
-	err = errors.Join(err, t.discard())
-	return wrap(err, "restore space %d", s.id)
+	x := s.extent()
+	return x.restore(r, &x)
 }
 
-// restore turns the stream into tables and swaps them in.
-func (s *Space) restore(r io.Reader, t *tableBuilder) error {
-	if err := s.e.opts.FS.MkdirAll(t.dir, 0o755); err != nil {
+// restore replaces all of the extent by a stream of sent, which lies in it.
+func (x *extent) restore(r io.Reader, sent *extent) error {
+	t := &tableBuilder{e: x.e, of: sent}
+	t.dir = x.e.opts.FS.PathJoin(x.e.restorePath(), fmt.Sprint(x.e.restores.Add(1)))
+	err := x.swapIn(r, t)
+	err = errors.Join(err, t.discard())
+	return wrap(err, "restore %s", x)
+}
+
+// swapIn turns the stream into tables and swaps them in.
+func (x *extent) swapIn(r io.Reader, t *tableBuilder) error {
+	if err := x.e.opts.FS.MkdirAll(t.dir, 0o755); err != nil {
 		return err
 	}
 	if err := t.readAll(r); err != nil {
 		return err
 	}
-	if err := s.take(t.paths); err != nil {
+	if err := x.take(t.paths); err != nil {
 		return err
 	}
-	return s.e.Sync()
+	return x.e.Sync()
 }
 
 // take swaps the tables in. Readers that open meanwhile wait.
-func (s *Space) take(paths []string) error {
-	s.swap.begin()
-	defer s.swap.end()
-	if len(paths) == 0 {
-		return s.e.db.Excise(context.Background(), s.keyRange())
+func (x *extent) take(paths []string) error {
+	for i, w := range x.swaps {
+		if i == 0 || !mutated("0097.readers-of-one-space-wait") {
+			w.begin()
+			defer w.end()
+		}
 	}
-	_, err := s.e.db.IngestAndExcise(context.Background(), paths, nil, nil, s.keyRange())
+	ctx := context.Background()
+	if mutated("0097.old-spaces-go-first") {
+		if err := x.e.db.Excise(ctx, x.keyRange()); err != nil {
+			return err
+		}
+	}
+	if len(paths) == 0 {
+		return x.e.db.Excise(ctx, x.keyRange())
+	}
+	_, err := x.e.db.IngestAndExcise(ctx, paths, nil, nil, x.keyRange())
 	return err
 }
 
@@ -57,18 +73,19 @@ func (s *Space) take(paths []string) error {
 // own format. The tables are synced as they are closed.
 type tableBuilder struct {
 	e     *Engine
+	of    *extent // that the stream carries
 	dir   string
 	paths []string
 
 	w    *sstable.Writer // the table being written; nil: none
 	size int             // bytes of pairs in it
-	key  []byte          // physical; the first bytes, the space, stay
-	last []byte          // key of the previous pair, without space
+	key  []byte          // physical
+	last []byte          // key of the previous pair, physical
 }
 
 // readAll reads the stream to its end.
 func (t *tableBuilder) readAll(r io.Reader) error {
-	f, err := newFrameReader(r)
+	f, err := newFrameReader(r, t.of.header())
 	if err != nil {
 		return err
 	}
@@ -86,18 +103,18 @@ func (t *tableBuilder) readAll(r io.Reader) error {
 	}
 }
 
-// add writes one pair after checking that it may stand in a space, here.
-func (t *tableBuilder) add(k, v []byte) error {
-	if err := validateKey(k); err != nil {
+// add writes one pair after checking that it may stand here.
+func (t *tableBuilder) add(k, v []byte) (err error) {
+	if t.key, err = t.of.physical(t.key[:0], k); err != nil {
 		return err
 	}
-	if kind(k[0]) == kindIntent && blank(v) {
+	if kind(t.key[spaceSize]) == kindIntent && blank(v) {
 		return corruptf("snapshot stream has an empty intent at key %x", k)
 	}
-	if t.last != nil && compareKeys(t.last, k) >= 0 {
+	if t.last != nil && compareKeys(t.last, t.key) >= 0 {
 		return corruptf("snapshot stream is out of order at key %x", k)
 	}
-	t.last = append(t.last[:0], k...)
+	t.last = append(t.last[:0], t.key...)
 	if t.w != nil && t.size >= restoreTableBytes {
 		if err := t.closeTable(); err != nil {
 			return err
@@ -108,7 +125,6 @@ func (t *tableBuilder) add(k, v []byte) error {
 			return err
 		}
 	}
-	t.key = append(t.key[:spaceSize], k...)
 	t.size += len(t.key) + len(v)
 	return t.w.Set(t.key, v)
 }

@@ -122,16 +122,13 @@ func (s *Space) Size() (bytes uint64, err error) {
 // snapshots keep seeing what they saw. Like Restore it must not run beside commits to
 // the space, nor twice at once, nor beside Restore.
 func (s *Space) Destroy() error {
-	err := s.take(nil)
+	x := s.extent()
+	err := x.take(nil)
 	if err == nil {
 		err = s.e.Sync()
 	}
 	return wrap(err, "destroy space %d", s.id)
 }
-
-// keyRange spans the space. Both ends are keys without a timestamp, as excise
-// demands.
-func (s *Space) keyRange() pebble.KeyRange { return pebble.KeyRange{Start: s.start, End: s.end} }
 
 // checksum hashes all pairs that an iterator over one space yields. Lengths go
 // into the hash, so that no two different spaces hash the same bytes.

@@ -185,7 +185,7 @@ func TestBlanksAreLocal(t *testing.T) {
 	require.Empty(t, pairs(t, out.Bytes()))
 	require.NoError(t, s.Restore(&out))
 
-	f, err := newFrameWriter(&out)
+	f, err := newFrameWriter(&out, oneSpace)
 	require.NoError(t, err)
 	_, err = f.add(appendRecordKey(nil, 1, kindIntent, "k")[spaceSize:], nil)
 	require.NoError(t, err)

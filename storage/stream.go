@@ -7,38 +7,44 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Stream is a point in time of a space, for sending all of it elsewhere. Unlike
-// a [Snapshot] it may stay open for long: once what it needs is on the disk, it
-// holds files only. It must not be open across a Restore or Destroy of its
-// space; it then fails, and never yields the new content.
+// Stream is a point in time of a space, or of a Range, for sending all of it elsewhere.
+// Unlike a [Snapshot] it may stay open for long: once what it needs is on the disk, it
+// holds files only. It must not be open across a Restore or Destroy of any of
+// its spaces; it then fails or yields the old content, never the new.
 type Stream struct {
-	space *Space
-	snap  *pebble.EventuallyFileOnlySnapshot
-	err   error // why snap could not be had
+	of   extent
+	snap *pebble.EventuallyFileOnlySnapshot
+	err  error // why snap could not be had
 }
 
 // StreamSnapshot fixes a point in time for sending. Close it.
 func (s *Space) StreamSnapshot() *Stream {
-	snap, _, err := outside(s.swap, func() (*pebble.EventuallyFileOnlySnapshot, error) {
-		return s.e.db.NewEventuallyFileOnlySnapshot([]pebble.KeyRange{s.keyRange()}), nil
-	})
-	return &Stream{space: s, snap: snap, err: err}
+	x := s.extent()
+	return x.stream()
 }
 
-// WriteTo writes the whole space in the format that Space.Restore reads. Equal
+func (x *extent) stream() *Stream {
+	snap, err := outsideAll(x.swaps, func() (*pebble.EventuallyFileOnlySnapshot, error) {
+		return x.e.db.NewEventuallyFileOnlySnapshot([]pebble.KeyRange{x.keyRange()}), nil
+	})
+	return &Stream{of: *x, snap: snap, err: err}
+}
+
+// WriteTo writes everything in the format that Restore reads. Equal
 // contents give equal bytes, from the same build of the program. It returns
 // ErrStopped soon after stop is closed (nil: never). It may be called more than
 // once.
 func (st *Stream) WriteTo(w io.Writer, stop <-chan struct{}) error {
 	if st.err != nil {
-		return wrap(st.err, "open snapshot of space %d", st.space.id)
+		return wrap(st.err, "open snapshot of %s", &st.of)
 	}
-	it, err := st.snap.NewIter(&pebble.IterOptions{LowerBound: st.space.start, UpperBound: st.space.end})
+	all := st.of.keyRange()
+	it, err := st.snap.NewIter(&pebble.IterOptions{LowerBound: all.Start, UpperBound: all.End})
 	if err != nil {
-		return wrap(err, "read snapshot of space %d", st.space.id)
+		return wrap(err, "read snapshot of %s", &st.of)
 	}
-	err = errors.Join(writeStream(w, it, stop), it.Close())
-	return wrap(err, "write snapshot of space %d", st.space.id)
+	err = errors.Join(st.of.writeStream(w, it, stop), it.Close())
+	return wrap(err, "write snapshot of %s", &st.of)
 }
 
 // Close frees the stream.
@@ -46,13 +52,13 @@ func (st *Stream) Close() error {
 	if st.err != nil {
 		return nil
 	}
-	return wrap(st.snap.Close(), "close snapshot of space %d", st.space.id)
+	return wrap(st.snap.Close(), "close snapshot of %s", &st.of)
 }
 
-// writeStream writes all pairs of an iterator over one space, and looks at stop
+// writeStream writes all pairs of an iterator over the extent, and looks at stop
 // after every block.
-func writeStream(w io.Writer, it *pebble.Iterator, stop <-chan struct{}) error {
-	f, err := newFrameWriter(w)
+func (x *extent) writeStream(w io.Writer, it *pebble.Iterator, stop <-chan struct{}) error {
+	f, err := newFrameWriter(w, x.header())
 	if err != nil {
 		return err
 	}
@@ -64,11 +70,11 @@ func writeStream(w io.Writer, it *pebble.Iterator, stop <-chan struct{}) error {
 		if err != nil {
 			return err
 		}
-		k := it.Key()[spaceSize:]
-		if kind(k[0]) == kindIntent && blank(v) {
+		k := it.Key()
+		if kind(k[spaceSize]) == kindIntent && blank(v) {
 			continue
 		}
-		wrote, err := f.add(k, v)
+		wrote, err := f.add(x.logical(k), v)
 		if err != nil {
 			return err
 		}

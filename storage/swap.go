@@ -67,3 +67,12 @@ func outside[T interface{ Close() error }](w *swap, open func() (T, error)) (T, 
 		}
 	}
 }
+
+// outsideAll is outside of several spaces.
+func outsideAll[T interface{ Close() error }](all []*swap, open func() (T, error)) (T, error) {
+	if len(all) == 0 {
+		return open()
+	}
+	v, _, err := outside(all[0], func() (T, error) { return outsideAll(all[1:], open) })
+	return v, err
+}
