@@ -20,6 +20,10 @@ var (
 	// ErrTooLarge: the command is longer than MaxCommand; nothing was sent.
 	ErrTooLarge = errors.New("paxos: command too large")
 
+	// ErrSnapshotGone: what a snapshot has to write is not there any more. Whoever
+	// wants the state asks again.
+	ErrSnapshotGone = errors.New("paxos: what the snapshot holds is gone")
+
 	// ErrRunning: the group already runs on this host.
 	ErrRunning = errors.New("paxos: group already running")
 	// ErrNotRunning: no replica of the group runs on this host.

@@ -32,7 +32,8 @@ type StateMachine interface {
 // Snapshot is a point in time of a state machine. It does not change while
 // later entries are applied.
 type Snapshot interface {
-	// Write streams the state to w and gives up when stop closes.
+	// Write streams the state to w and gives up when stop closes. An error that is
+	// neither w's nor ErrSnapshotGone is fail-stop for the replica.
 	Write(w io.Writer, stop <-chan struct{}) error
 	// Close frees it. It is called exactly once, also when Write failed.
 	Close() error

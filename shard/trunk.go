@@ -1,9 +1,7 @@
 package shard
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
 
 	"github.com/rowlockdb/rowlock/paxos"
@@ -34,12 +32,17 @@ const TrunkSpace = 1 << 62
 // A trunk without a log (WithoutLog) has nobody who would apply the rest of an entry after
 // a power cut in the middle of it. So it keeps that command itself until the entry is
 // whole, and Open finishes it.
+//
+// A trunk with members (WithMembers) sends its state to those that lag or join.
 type Trunk struct {
 	space    *storage.Space
 	sync     func() error
 	replica  uint64
 	machines map[ID]*Machine
 	logless  bool
+	shared   bool           // there may be other members
+	all      *storage.Range // the spaces of all shards and its own, if it is shared
+	records  *storage.Range // its own space, if it is shared
 	left     atomic.Bool
 
 	// The rest belongs to the goroutine that applies.
@@ -81,34 +84,52 @@ func (t *Trunk) Left() bool { return t.left.Load() }
 // shards have left it lets them go, as leave does. An entry of which only a part is stored
 // is finished.
 func (t *Trunk) Open() (paxos.Index, error) {
-	snap := t.space.Snapshot()
-	defer snap.Close()
-	applied, _, err := snap.Applied()
-	if err != nil {
-		return 0, fmt.Errorf("load applied record of the trunk: %w", err)
-	}
-	left, err := hasMeta(snap, metaLeft)
-	if err != nil {
+	if err := t.neighbours(); err != nil {
 		return 0, err
 	}
-	for _, m := range t.machines {
-		if _, err := m.load(); err != nil {
-			return 0, err
-		}
+	if err := t.load(); err != nil {
+		return 0, err
 	}
-	if left {
-		t.release()
-	}
-	t.last = paxos.Index(applied.Index)
-	if err := t.finish(snap); err != nil {
+	if err := t.finish(); err != nil {
 		return 0, err
 	}
 	return t.last, nil
 }
 
+// load loads the registers of all shards, and lets them go if they have left.
+func (t *Trunk) load() error {
+	for _, m := range t.machines {
+		if _, err := m.load(); err != nil {
+			return err
+		}
+	}
+	left, err := t.loadRecords()
+	if left {
+		t.release()
+	}
+	return err
+}
+
+// loadRecords loads the trunk's own records.
+func (t *Trunk) loadRecords() (left bool, err error) {
+	snap := t.space.Snapshot()
+	defer snap.Close()
+	applied, _, err := snap.Applied()
+	if err != nil {
+		return false, fmt.Errorf("load applied record of the trunk: %w", err)
+	}
+	if left, err = hasMeta(snap, metaLeft); err != nil {
+		return false, err
+	}
+	t.last = paxos.Index(applied.Index)
+	return left, nil
+}
+
 // finish applies what is kept of an entry whose batches a crash has cut. The entry finds
 // what is left to do, as it would if a log brought it again.
-func (t *Trunk) finish(snap *storage.Snapshot) error {
+func (t *Trunk) finish() error {
+	snap := t.space.Snapshot()
+	defer snap.Close()
 	command, ok, err := snap.Meta(metaUnfinished)
 	if err != nil || !ok || mutated("0092.half-an-entry") {
 		return err
@@ -347,12 +368,3 @@ func (t *Trunk) Sync() error { return t.sync() }
 
 // Close does nothing: the spaces belong to the engine.
 func (t *Trunk) Close() error { return nil }
-
-// errTrunkAlone: a trunk has one replica for as long as it is there.
-var errTrunkAlone = errors.New("shard: the trunk's state is never sent to another replica")
-
-// Snapshot fails: nobody joins a trunk.
-func (t *Trunk) Snapshot() (paxos.Snapshot, error) { return nil, errTrunkAlone }
-
-// Restore fails: nobody has a trunk's state but itself.
-func (t *Trunk) Restore(io.Reader, <-chan struct{}) error { return errTrunkAlone }

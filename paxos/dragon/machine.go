@@ -88,7 +88,8 @@ func (m *machine) PrepareSnapshot() (any, error) {
 }
 
 // SaveSnapshot streams to a replica that lags. A receiver that goes away is no
-// fault of the state machine's; anything else that fails is.
+// fault of the state machine's, nor is a state that is gone by its own word; anything
+// else that fails is.
 func (m *machine) SaveSnapshot(ctx any, w io.Writer, stop <-chan struct{}) error {
 	s := ctx.(paxos.Snapshot)
 	tw := &trackedWriter{w: w}
@@ -101,6 +102,9 @@ func (m *machine) SaveSnapshot(ctx any, w io.Writer, stop <-chan struct{}) error
 		return tw.err
 	case isClosed(stop):
 		return statemachine.ErrSnapshotStopped
+	case errors.Is(err, paxos.ErrSnapshotGone):
+		m.log.Info("snapshot not sent to its end", "group", m.group, "error", err)
+		return statemachine.ErrSnapshotAborted
 	}
 	m.log.Error("snapshot cannot be read", "group", m.group, "error", err)
 	m.failure.stop(fmt.Errorf("write snapshot of group %d: %w", m.group, err))
