@@ -93,6 +93,17 @@ type Submitter interface {
 	Submit(ctx context.Context, command []byte) (wait func() ([]byte, error))
 }
 
+// Cutter is a Group that can be founded by several replicas whose state machines, all
+// equal, begin at index 0 with a state that is in no log. Before anybody is added each
+// founder must have called CutFirst once: whichever of them leads then, its log does not
+// begin with the first entry, and who joins is restored from a snapshot.
+type Cutter interface {
+	// CutFirst returns nil when the first entry is gone from this replica's log, for good.
+	// Something must have been applied. Its errors are ErrNotSent (try again), ErrClosed
+	// and the context's.
+	CutFirst(ctx context.Context) error
+}
+
 // Host runs the replicas of one node, at most one of each group.
 type Host interface {
 	// Start starts a replica and returns when its state machine is open. The

@@ -415,7 +415,10 @@ func (n *Node) beatOnce(ctx context.Context) {
 func (n *Node) ownReport(ctx context.Context) *HeartbeatRequest {
 	q := &HeartbeatRequest{Node: n.c.NodeID, Process: n.process}
 	for _, r := range n.local.all() {
-		q.Replicas = append(q.Replicas, r.report(ctx))
+		if n.orphaned(r.c.Shard) {
+			continue
+		}
+		q.Replicas = append(q.Replicas, n.reportOf(ctx, r))
 	}
 	return q
 }
@@ -428,7 +431,18 @@ func (n *Node) promptReport(ctx context.Context) *HeartbeatRequest {
 	return n.ownReport(ctx)
 }
 
-// report is what a heartbeat says of a replica.
+// reportOf is what a heartbeat says of a replica.
+func (n *Node) reportOf(ctx context.Context, r *Replica) ReplicaReport {
+	shared := n.sharedHere(r.c.Shard)
+	report := r.report(ctx)
+	if n.sharedHere(r.c.Shard) != shared { // of which log are these?
+		report = ReplicaReport{Shard: report.Shard, Replica: report.Replica}
+	}
+	report.Shared = shared
+	return report
+}
+
+// report is what a replica knows of itself.
 func (r *Replica) report(ctx context.Context) ReplicaReport {
 	report := ReplicaReport{Shard: r.c.Shard, Replica: r.c.Group.Replica(), Applied: uint64(r.c.Group.Applied())}
 	t := r.serving.Load()
@@ -475,7 +489,8 @@ func (r *Replica) unseat() {
 func (n *Node) dropRemoved(state *ClusterState) {
 	for _, r := range n.local.all() {
 		p, ok := state.Place(r.c.Shard)
-		if !ok || !slices.Contains(p.Removed, r.c.Group.Replica()) {
+		// The trunk and the shard's own group count their replicas each for itself.
+		if !ok || p.Shared && !n.sharedHere(r.c.Shard) || !slices.Contains(p.Removed, r.c.Group.Replica()) {
 			continue
 		}
 		if err := n.dropReplica(r); err != nil {
@@ -517,7 +532,7 @@ func (n *Node) serveShard(ctx context.Context, r *Replica, q Message) (Message, 
 		if err := n.seat(ctx, r, q); err != nil {
 			return nil, err
 		}
-		return &HeartbeatRequest{Node: n.c.NodeID, Process: n.process, Replicas: []ReplicaReport{r.report(ctx)}}, nil
+		return &HeartbeatRequest{Node: n.c.NodeID, Process: n.process, Replicas: []ReplicaReport{n.reportOf(ctx, r)}}, nil
 	}
 	panic(fmt.Sprintf("shard: request %T to an owner", q))
 }
@@ -529,15 +544,21 @@ func (n *Node) serveShard(ctx context.Context, r *Replica, q Message) (Message, 
 func (n *Node) startAdded(q *StartRequest) error {
 	n.local.starting.Lock()
 	defer n.local.starting.Unlock()
+	if !n.local.open {
+		return &Error{Code: Unavailable, Shard: q.Shard, Detail: "the node is not open"}
+	}
+	if q.Shared {
+		return n.addToCompany(q)
+	}
 	if r := n.replica(q.Shard); r != nil && r.c.Group.Replica() == q.Replica {
 		return nil
 	} else if r != nil {
 		return &Error{Code: Unavailable, Shard: q.Shard, Detail: "another replica runs here still"}
 	}
-	if !n.local.open {
-		return &Error{Code: Unavailable, Shard: q.Shard, Detail: "the node is not open"}
+	if l := n.trunk.Load(); l != nil && l.company && q.Shard != System {
+		return &Error{Code: Unavailable, Shard: q.Shard, Detail: "the trunk is here still"}
 	}
-	if place, _ := n.state.Load().Place(q.Shard); q.Replica <= n.local.purged[q.Shard] || slices.Contains(place.Removed, q.Replica) {
+	if place, _ := n.state.Load().Place(q.Shard); q.Replica <= n.local.purged[q.Shard] || !place.Shared && slices.Contains(place.Removed, q.Replica) {
 		return &Error{Code: Refused, Shard: q.Shard, Detail: fmt.Sprintf("replica %d was removed", q.Replica)}
 	}
 	stored, err := n.c.Host.Stored()

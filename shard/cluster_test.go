@@ -36,6 +36,7 @@ type testCluster struct {
 
 	surveyEvery time.Duration  // negative: owners do not follow the load
 	versions    shard.Versions // of new nodes
+	ownLogs     bool           // see shard.Config
 	shards      int            // besides the system shard; 0: 4
 }
 
@@ -154,7 +155,7 @@ func (c *testCluster) tryStart(n *testNode) error {
 	node, err := shard.Open(ctx, shard.Config{NodeID: n.id, Engine: n.engine, Host: host, Shards: cmp.Or(c.shards, 4), Transport: c,
 		Logger:       slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.id),
 		Clock:        func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) },
-		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, Versions: n.versions, DeadAfter: 4 * time.Second, SurveyEvery: c.surveyEvery, Reducer: counting,
+		AlwaysEncode: true, GarbageInterval: -1, Cluster: c.cluster, Memory: n.notes, Versions: n.versions, DeadAfter: 4 * time.Second, SurveyEvery: c.surveyEvery, OwnLogs: c.ownLogs, Reducer: counting,
 		Self: shard.Member{Name: fmt.Sprintf("n%d", n.id), Cluster: fmt.Sprintf("address%d", n.id)}})
 	if err != nil {
 		require.NoError(c.t, n.host.Close())
@@ -173,7 +174,7 @@ func (c *testCluster) join() *testNode {
 	c.mu.Lock()
 	next := len(c.nodes) + 1
 	c.mu.Unlock()
-	response, err := shard.Join(c.ctx(), c, "1", shard.Member{Host: fmt.Sprintf("host%d", next), Cluster: fmt.Sprintf("address%d", next), Versions: c.versions}, time.Now())
+	response, err := shard.Join(c.ctx(), c, "1", shard.Member{Host: fmt.Sprintf("host%d", next), Cluster: fmt.Sprintf("address%d", next), Versions: c.versions}, time.Now().Add(time.Duration(c.ahead.Load())))
 	require.NoError(c.t, err)
 	require.EqualValues(c.t, next, response.ID)
 	n := &testNode{id: response.ID, fs: vfs.NewCrashableMem(), notes: &notes{b: shard.FirstNotes(&response.State)}, versions: c.versions}
@@ -499,7 +500,10 @@ func TestStuckMoveHoldsUpItsOwnShard(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	defer close(release)
-	c := newTestCluster(t, 2)
+	c := &testCluster{t: t, network: memory.NewNetwork(1), cluster: [16]byte{7}, nodes: map[string]*testNode{}, surveyEvery: -1, ownLogs: true}
+	t.Cleanup(c.close)
+	c.start(&testNode{id: 1, fs: vfs.NewCrashableMem(), notes: &notes{}})
+	c.join()
 	c.mu.Lock()
 	c.lose = func(request []byte) bool {
 		if shard.IsStart(request, 2) {

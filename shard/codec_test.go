@@ -32,6 +32,11 @@ var sampleState = ClusterState{Cluster: [16]byte{1}, Ring: []byte("ring"), Repli
 		Applied: 8, Bytes: 9, Running: []RunningReplica{{Node: 1, Replica: 2, Applied: 3}}}},
 	Moves: []Move{{Shard: 1, From: 2, To: 3, Step: "copying", Done: 4, Total: 5, Bytes: 6, Since: 7}}}
 
+// sharedState is of a cluster whose nodes have all shards, the data shards in one log.
+var sharedState = ClusterState{Ring: []byte("ring"), Version: VersionCompany, Members: []Member{sampleMember},
+	Shards: []ShardPlace{{Shard: 0, Owner: 2, Running: []RunningReplica{{Node: 1, Replica: 2, Applied: 3}}},
+		{Shard: 1, Owner: 2, Shared: true, Running: []RunningReplica{{Node: 1, Replica: 2, Applied: 3, Shared: true}, {Node: 2, Replica: 3, Applied: 4}}}}}
+
 // samples has every message, command and result at least once, with every field set.
 func samples() map[string]Message {
 	k := func(s string) storage.Key { return storage.Key(s) }
@@ -99,15 +104,25 @@ func samples() map[string]Message {
 		"ping":             &PingRequest{},
 		"state request":    &StateRequest{},
 		"cluster state":    &sampleState,
-		"take over":        &TakeOverRequest{Epoch: 5, Flush: 1 << 50},
-		"done":             &Done{},
-		"error":            &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Owner: 4, Detail: "why"},
-		"result":           &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
-		"owner":            &ownership{Epoch: 4, Node: 1, Process: 99, Sole: true},
-		"leases":           &ownership{Epoch: 4, Node: 1, Process: 99, Owed: time.Second, Lease: 2 * time.Second},
-		"trunk":            &trunkCommand{parts: []shardCommand{{3, []byte("command")}}},
-		"trunk joint":      &trunkCommand{parts: []shardCommand{{3, []byte("one")}, {300, []byte("two")}}},
-		"trunk leave":      &trunkCommand{},
+		"shared state":     &sharedState,
+		"shared register":  &RegisterResponse{ID: 3, Incarnation: 4, State: sharedState},
+		"shared heartbeat": &HeartbeatRequest{Node: 1, Process: 2, Replicas: []ReplicaReport{{Shard: 1, Replica: 2, Applied: 3, Bytes: 4, Shared: true},
+			{Shard: 2, Replica: 2, Applied: 3, Bytes: 4, Shared: true, Serving: true, Epoch: 5, ChangeID: 6, Voters: []Seat{{1, "h"}}}}},
+		"shared seat":    &SeatRequest{Change: SeatOwner, Replica: 2, Host: "h", Node: 3, ChangeID: 4, Shared: true},
+		"part":           &SeatRequest{Change: SeatPart, ChangeID: 4, Shared: true},
+		"shared start":   &StartRequest{Shard: 1, Replica: 2, Shared: true},
+		"take over":      &TakeOverRequest{Epoch: 5, Flush: 1 << 50},
+		"take over many": &TakeOverTogetherRequest{Shards: []ShardTakeOver{{1, TakeOverRequest{Epoch: 5, Flush: 1 << 50}}, {300, TakeOverRequest{Epoch: 6, Flush: 7}}}},
+		"done":           &Done{},
+		"error":          &Error{Code: Undecided, Shard: 3, Key: k("a"), Other: sampleTxn, Participants: []ID{1, 2}, Owner: 4, Detail: "why"},
+		"result":         &Result{Verdict: VerdictVote, Epoch: 4, Vote: storage.Vote{State: storage.VotePrepared, Prepare: 5, Commit: 6, Hash: 7}, Value: []byte("v"), Count: 8},
+		"owner":          &ownership{Epoch: 4, Node: 1, Process: 99, Sole: true},
+		"leases":         &ownership{Epoch: 4, Node: 1, Process: 99, Owed: time.Second, Lease: 2 * time.Second},
+		"trunk":          &trunkCommand{parts: []shardCommand{{3, []byte("command")}}},
+		"trunk joint":    &trunkCommand{parts: []shardCommand{{3, []byte("one")}, {300, []byte("two")}}},
+		"trunk leave":    &trunkCommand{end: trunkEnd{kind: trunkLeave}},
+		"trunk company":  &trunkCommand{end: trunkEnd{kind: trunkCompany}},
+		"trunk part":     &trunkCommand{end: trunkEnd{kind: trunkPart, shard: 1, epoch: 7, members: map[paxos.ReplicaID]string{1: "h1", 2: "h2", 300: "h3"}}},
 	}
 	for i, c := range []Command{
 		{Kind: KindBeginEpoch, Epoch: 3, Node: 1, Process: 99, Sole: true},

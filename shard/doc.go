@@ -106,6 +106,10 @@
 // groups are started with the machines as they are, lanes go over, the trunk is removed; a
 // member is added only after that, to a log whose first entry is gone.
 //
+// A cluster of version 10, which no release offers yet, has a trunk with members (trunk_company.go):
+// the group of nodes that all have all data shards. Who applies its end founds the shards' own
+// groups, with the same members and the same state (trunk_part.go).
+//
 // # Versions
 //
 // The cluster has one version, a record of the system shard (version.go). Nodes say

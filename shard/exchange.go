@@ -28,10 +28,10 @@ type exchange map[ID]uint64 // node by shard
 // busiest that can give any, and the one that does the least. Replicas stay where they
 // are. Rates are requests a second, of every shard; nothing happens while one is not
 // known, or while anything else moves: who was asked to leave, a member that is down, a shard without an owner;
-// nor where one node is to own all shards.
+// nor where one node is to own all shards, or does because they share a log.
 func planExchange(s *ClusterState, rates map[ID]float64) exchange {
 	work, ok := workOf(s, rates)
-	if p := (&planner{s: s, dead: func(uint64) bool { return false }}); !ok || !p.place() || p.together {
+	if p := (&planner{s: s, dead: func(uint64) bool { return false }}); !ok || !p.place() || p.together || p.lead != nil {
 		return nil
 	}
 	nodes := slices.Sorted(maps.Keys(work))

@@ -54,7 +54,7 @@ func (p *planner) gatherer() uint64 {
 // with the replicas that it should have.
 func (p *planner) settled() bool {
 	r, err := ring.Decode(p.s.Ring)
-	if err != nil || len(p.s.Shards) <= len(r.Shards()) {
+	if err != nil || len(p.s.Shards) <= len(r.Shards()) || p.lead != nil && !p.whole {
 		return false
 	}
 	for i := range p.s.Shards {

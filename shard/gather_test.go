@@ -39,7 +39,9 @@ func TestOwnersTogether(t *testing.T) {
 		{name: "a shard without an owner", members: "1 2 3", shards: "1* 2 3, 2* 1 3, 2* 1 3, 1 2 3"},
 		{name: "a replica on its way", members: "1 2 3", shards: "1* 2 3, 2* 1 3, 2* 1 3, 2* 1 +3c", want: "3: copying"},
 		{name: "nobody may own", members: "1d 2x 3d", shards: "1* 2 3, 3* 1 2"},
-		{name: "one is dead", members: "1 2 3X 4", shards: "1* 2 4, 2* 1 4, 4* 1 2, 4* 1 2, 4* 1 2", want: "0: owner 4"},
+		{name: "one is dead", members: "1 2 3X 4", shards: "1* 2 4, 2* 1 4, 4* 1 2, 4* 1 2, 4* 1 2", want: "1: owner 4"},
+		{name: "the system shard stays while one is down", members: "1 2 3x", shards: "1* 2 3, 2* 1 3, 2* 1 3"},
+		{name: "unless its owner drains", members: "1d 2 3x", shards: "1* 2 3, 2* 1 3, 2* 1 3", want: "0: owner 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, dead := plannedMembers(c.members)
@@ -191,6 +193,12 @@ func TestOwnersTogetherRest(t *testing.T) {
 				require.LessOrEqual(t, g.handed, 17-most-stuck, "seed %d", seed)
 			case silent && drains: // each goes somewhere at once, and then perhaps again
 				require.LessOrEqual(t, g.handed, 2*17, "seed %d", seed)
+			case stuck == 0 && g.anybody(func(m Member) bool { return !m.Up }) > 0: // the system shard stays
+				apart := map[uint64]bool{}
+				for _, p := range g.s.Shards[1:] {
+					apart[p.Owner] = true
+				}
+				require.Len(t, apart, 1, "seed %d: %v to %v", seed, before, after)
 			case !drains && stuck == 0:
 				require.Len(t, after, 1, "seed %d: %v, %d hand-overs", seed, before, g.handed)
 				require.Equal(t, 17-most, g.handed, "seed %d: %v to %v", seed, before, after)

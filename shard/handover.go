@@ -299,13 +299,18 @@ func (r *Replica) leads() bool {
 
 // Reclaim takes the shard over if this replica serves nothing though its group
 // says that it leads: it was deposed and leads again, or an epoch of its own
-// came to nothing.
+// came to nothing. It looks again once it holds the takeover: a hand-over may have ended
+// since, and the successor leads then.
 func (r *Replica) Reclaim(ctx context.Context) error {
-	if r.serving.Load() != nil || r.life.Err() != nil || !r.leads() || !r.takeover.TryLock() {
+	if r.serving.Load() != nil || r.life.Err() != nil || !r.leads() {
+		return nil
+	}
+	r.at(ctx, "reclaim")
+	if !r.takeover.TryLock() {
 		return nil
 	}
 	defer r.takeover.Unlock()
-	if r.serving.Load() != nil {
+	if r.serving.Load() != nil || !r.leads() && !mutated("0097.led-before") {
 		return nil
 	}
 	return r.takeOver(ctx, heritage{})
@@ -386,11 +391,15 @@ func (r *Replica) installLocked(t *tenure, k *keptLocks, m storage.Timestamp) {
 
 // HandOver gives a shard that this node owns to another node, with its locks:
 // open transactions do not notice. After an error the shard is served here
-// still, or by whoever the error names.
+// still, or by whoever the error names. Shards that share its group go along, if
+// this node owns them.
 func (n *Node) HandOver(ctx context.Context, s ID, to NodeAddr) error {
 	r := n.replica(s)
 	if r == nil || to == n.addr() {
 		return fmt.Errorf("hand shard %d over to node %s: not from this node to another", s, to)
+	}
+	if len(r.company()) > 1 {
+		return n.handOverTogether(ctx, r, to)
 	}
 	return r.HandOver(ctx, func(ctx context.Context, q *TakeOverRequest) error {
 		return n.router.callNode(ctx, to, s, methodTakeOver, q, &Done{})

@@ -34,6 +34,8 @@ type testLog struct {
 	joints atomic.Int64 // entries with several parts
 }
 
+func (l *testLog) applied() (uint64, error) { return uint64(l.Applied()), nil }
+
 func (l *testLog) submitJoint(ctx context.Context, parts []shardCommand) func() ([][]byte, error) {
 	l.joints.Add(1)
 	wait := l.Group.(paxos.Submitter).Submit(ctx, appendJoint(nil, parts))
@@ -286,7 +288,7 @@ func TestALateEntryCommitsNothingTwice(t *testing.T) {
 func TestVotesThatComeAfterLeave(t *testing.T) {
 	w := newJointWorld(t)
 	votes := w.votes("own")
-	_, err := w.log.Propose(w.ctx(), encodeLeave())
+	_, err := w.log.Propose(w.ctx(), encodeEnd(trunkEnd{kind: trunkLeave}))
 	require.NoError(t, err)
 	host := w.network.Host("n1 again")
 	t.Cleanup(func() { _ = host.Close() })

@@ -11,8 +11,8 @@ import (
 )
 
 // lane is the group of one shard that begins in a trunk: what is proposed goes to the
-// trunk's log, and once the shards have left that, to the log of the shard's own. Who
-// proposes does not notice.
+// trunk's log, and once the shards have left that, to what the shard has after it: a log
+// of its own, or the next trunk's. Who proposes does not notice.
 //
 // A command that was sent to the trunk ends in one of three ways. It was applied before
 // leave: its result is the answer. It comes after leave: it was not applied and never
@@ -25,8 +25,10 @@ type lane struct {
 	machine *Machine
 	replica *Replica // of this shard on this node
 
-	own  atomic.Pointer[paxos.Group] // nil: the shard has not left
-	left chan struct{}               // closed when own is set
+	// own is what the shard has after the trunk, a group of its own or a lane in the next
+	// trunk; nil: it has not left.
+	own  atomic.Pointer[paxos.Group]
+	left chan struct{} // closed when own is set
 	// begun is the own group from its start on; of the goroutine that leaves.
 	begun paxos.Group
 }
@@ -46,10 +48,14 @@ func (l *lane) now() paxos.Group {
 
 // sharedLog implements carried.
 func (l *lane) sharedLog() sharedLog {
-	if l.own.Load() != nil {
-		return nil
+	own := l.own.Load()
+	if own == nil {
+		return l.life
 	}
-	return l.life
+	if next, ok := (*own).(carried); ok {
+		return next.sharedLog()
+	}
+	return nil
 }
 
 // Propose implements paxos.Group.
@@ -116,12 +122,13 @@ func (l *lane) await(ctx context.Context) (paxos.Group, error) {
 	}
 }
 
-// ask asks the group that the shard is in; its own, where that was the trunk's and it is
-// gone because the shards have left it.
+// ask asks the group that the shard is in; its own, where that was the trunk's and the shards
+// have left it. What the trunk says then is nothing: with members it has a leader and answers
+// barriers still, while the shard's own group may have another owner already.
 func (l *lane) ask(ctx context.Context, question func(paxos.Group) error) error {
 	g := l.now()
 	err := question(g)
-	if !errors.Is(err, paxos.ErrClosed) || g != l.life.group || !l.life.trunk.Left() {
+	if err != nil && !errors.Is(err, paxos.ErrClosed) || g != l.life.group || !l.life.trunk.Left() || err == nil && !l.life.company {
 		return err
 	}
 	if g, err = l.await(ctx); err != nil {
@@ -172,35 +179,55 @@ func (l *lane) TransferLeadership(to paxos.ReplicaID) error {
 	return l.now().TransferLeadership(to)
 }
 
-// AddReplica implements paxos.Group. The shards leave the trunk first.
+// AddReplica implements paxos.Group.
 func (l *lane) AddReplica(ctx context.Context, r paxos.ReplicaID, target string, changeID uint64) error {
-	own, err := l.leave(ctx)
+	g, err := l.open(ctx)
 	if err != nil {
 		return err
 	}
-	return own.AddReplica(ctx, r, target, changeID)
+	return g.AddReplica(ctx, r, target, changeID)
 }
 
-// AddLearner implements paxos.Group. The shards leave the trunk first.
+// AddLearner implements paxos.Group.
 func (l *lane) AddLearner(ctx context.Context, r paxos.ReplicaID, target string, changeID uint64) error {
-	own, err := l.leave(ctx)
+	g, err := l.open(ctx)
 	if err != nil {
 		return err
 	}
-	return own.AddLearner(ctx, r, target, changeID)
+	return g.AddLearner(ctx, r, target, changeID)
 }
 
-// RemoveReplica implements paxos.Group. In the trunk there is none to remove.
+// RemoveReplica implements paxos.Group.
 func (l *lane) RemoveReplica(ctx context.Context, r paxos.ReplicaID, changeID uint64) error {
-	own, err := l.leave(ctx)
+	if own := l.own.Load(); own != nil { // nobody waits for the trunk to be gone
+		return (*own).RemoveReplica(ctx, r, changeID)
+	}
+	g, err := l.open(ctx)
 	if err != nil {
 		return err
 	}
-	return own.RemoveReplica(ctx, r, changeID)
+	return g.RemoveReplica(ctx, r, changeID)
 }
 
-// leave makes all shards leave the trunk, waits until that is gone, and returns the
-// shard's own group: while a trunk is there no shard that it carried has a second member.
+// open returns the group whose members change with the shard's: that of the trunk with
+// members, or the shard's own. The lone node's trunk is left for one of the two first, and
+// is gone when this returns.
+func (l *lane) open(ctx context.Context) (paxos.Group, error) {
+	if l.life.company && !l.life.trunk.Left() {
+		return l.life.group, nil
+	}
+	own, err := l.leave(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if next, ok := own.(*lane); ok {
+		return next.open(ctx)
+	}
+	return own, nil
+}
+
+// leave makes all shards leave the trunk, unless it has members, which only its own end does; it waits until the trunk
+// is gone, and returns what the shard has after it: while a trunk is there nobody is added to that.
 func (l *lane) leave(ctx context.Context) (paxos.Group, error) {
 	gone, err := l.life.leave()
 	if err != nil {
@@ -217,26 +244,41 @@ func (l *lane) leave(ctx context.Context) (paxos.Group, error) {
 }
 
 // begin gives the shard a group of its own, whose state is what the trunk has left in the
-// shard's space, and switches over to it.
-func (l *lane) begin(ctx context.Context) error {
+// shard's space, and goes over to it.
+func (l *lane) begin(ctx context.Context, spec paxos.GroupSpec) error {
 	if l.own.Load() != nil {
 		return nil
 	}
-	n := l.life.node
 	if l.begun == nil {
-		g, err := n.c.Host.Start(n.founder(groupOf(l.shard)), inherited{l.machine})
+		g, err := l.life.node.c.Host.Start(spec, inherited{l.machine})
 		if err != nil {
 			return fmt.Errorf("start shard %d: %w", l.shard, err)
 		}
 		l.begun = g
 	}
+	if len(spec.Members) > 1 && l.replica.serving.Load() != nil {
+		awaitLead(ctx, l.begun)
+	}
 	if err := firstEntry(ctx, l.begun); err != nil {
 		return fmt.Errorf("first entry of shard %d: %w", l.shard, err)
 	}
-	l.own.Store(&l.begun)
+	if len(spec.Members) > 1 {
+		if err := cutFirst(ctx, l.begun); err != nil {
+			return fmt.Errorf("cut the log of shard %d: %w", l.shard, err)
+		}
+	}
+	l.goOver(l.begun)
+	return nil
+}
+
+// goOver goes over to what the shard has after the trunk.
+func (l *lane) goOver(own paxos.Group) {
+	if l.own.Load() != nil {
+		return
+	}
+	l.own.Store(&own)
 	close(l.left)
 	l.replica.unseat()
-	return nil
 }
 
 // inherited is the machine of a shard that has left a trunk: it is open already.
@@ -245,12 +287,17 @@ type inherited struct{ *Machine }
 // Open implements paxos.StateMachine.
 func (m inherited) Open() (paxos.Index, error) { return m.last, nil }
 
+// firstPatience bounds one attempt: while the leadership changes, proposals get lost.
+const firstPatience = time.Second
+
 // firstEntry proposes a command that changes nothing but the applied index, until it is
 // known to be applied: a copy of the state is told from one without any entry by that.
 func firstEntry(ctx context.Context, g paxos.Group) error {
 	nothing := (&Command{Kind: KindRaiseFence}).AppendBinary(nil) // of no epoch
 	for wait := time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		_, err := g.Propose(ctx, nothing)
+		bounded, cancel := context.WithTimeout(ctx, firstPatience)
+		_, err := g.Propose(bounded, nothing)
+		cancel()
 		if err == nil || errors.Is(err, paxos.ErrClosed) {
 			return err
 		}

@@ -93,9 +93,25 @@ func (n *Node) newMachine(s ID) *Machine {
 }
 
 func (n *Node) newReplica(s ID, m *Machine, g paxos.Group) *Replica {
-	return NewReplica(ReplicaConfig{Shard: s, Node: n.c.NodeID, Process: n.process, Space: n.c.Engine.Space(uint64(s)), Machine: m,
+	c := ReplicaConfig{Shard: s, Node: n.c.NodeID, Process: n.process, Space: n.c.Engine.Space(uint64(s)), Machine: m,
 		Group: g, Times: n.router, Graph: n.graph, Logger: n.c.Logger, Clock: n.c.Clock,
-		Lease: newLeasePolicy(n.c.Lease, n.c.LeaseDrift), Full: &n.full})
+		Lease: newLeasePolicy(n.c.Lease, n.c.LeaseDrift), Full: &n.full}
+	if l, ok := g.(*lane); ok {
+		c.Company, c.Changes = n.sharing, &l.life.changes
+	}
+	return NewReplica(c)
+}
+
+// sharing returns the replicas of this node whose shards share a log, nil if there are none.
+func (n *Node) sharing() (all []*Replica) {
+	l := n.trunk.Load()
+	if l == nil || l.company && l.trunk.Left() || !l.company && !n.Active(VersionCompany) {
+		return nil
+	}
+	for _, lane := range l.lanes {
+		all = append(all, lane.replica)
+	}
+	return all
 }
 
 func (n *Node) addReplica(r *Replica) {
@@ -110,6 +126,16 @@ func (n *Node) dropReplica(r *Replica) error {
 	defer n.local.starting.Unlock()
 	if !n.local.open || n.replica(r.c.Shard) != r {
 		return nil
+	}
+	if l := n.trunk.Load(); l != nil && l.company && r.c.Shard != System {
+		switch {
+		case !l.trunk.Left():
+			return n.dropCompany(l)
+		case !l.apart.Load():
+			return nil // a start would found what it does not find
+		case n.orphaned(r.c.Shard):
+			return n.dropOrphan(r)
+		}
 	}
 	group := groupOf(r.c.Shard)
 	r.Close()
@@ -169,7 +195,7 @@ func (n *Node) follow() {
 }
 
 func (n *Node) hint(e paxos.Event) {
-	if l := n.trunk.Load(); l != nil && e.Group == trunkGroup {
+	if l := n.trunk.Load(); l != nil && l.carries(e.Group) {
 		for _, lane := range l.lanes {
 			n.hintAt(lane.replica, e)
 		}
@@ -199,6 +225,9 @@ func (n *Node) reclaim(r *Replica) {
 		defer r.reclaiming.Store(false)
 		ctx, cancel := context.WithTimeout(r.life, handOverPatience)
 		defer cancel()
+		if n.yields(r) { // once
+			return
+		}
 		if err := r.Reclaim(ctx); err != nil && r.life.Err() == nil {
 			n.c.Logger.Warn("take a shard over", "shard", uint64(r.c.Shard), "error", err)
 			return

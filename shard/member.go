@@ -107,6 +107,9 @@ type ShardPlace struct {
 	// replica that its node reports.
 	Applied, Bytes uint64
 	Running        []RunningReplica
+	// Shared says that the shard is carried by the trunk with members, whose membership
+	// and applied index these are.
+	Shared bool
 }
 
 // RunningReplica is a replica that runs on a node.
@@ -114,6 +117,8 @@ type RunningReplica struct {
 	Node    uint64
 	Replica paxos.ReplicaID
 	Applied uint64
+	// Shared says that it is the trunk's and not one of the shard's own group.
+	Shared bool
 }
 
 func appendPlace(b []byte, p *ShardPlace) []byte {
@@ -209,6 +214,15 @@ func (m *ClusterState) AppendBinary(b []byte) []byte {
 	for i := range m.Moves {
 		b = appendMove(b, &m.Moves[i])
 	}
+	if m.Version < VersionCompany { // nothing is shared
+		return b
+	}
+	for i := range m.Shards {
+		b = appendBool(b, m.Shards[i].Shared)
+		for _, r := range m.Shards[i].Running {
+			b = appendBool(b, r.Shared)
+		}
+	}
 	return b
 }
 
@@ -225,6 +239,15 @@ func (d *decoder) state() ClusterState {
 		s.Version, s.Preserve = Version(d.uint()), d.bool()
 	}
 	s.Members, s.Shards, s.Moves = list(d, (*decoder).member), list(d, (*decoder).place), list(d, (*decoder).move)
+	if s.Version < VersionCompany {
+		return s
+	}
+	for i := range s.Shards {
+		s.Shards[i].Shared = d.bool()
+		for j := range s.Shards[i].Running {
+			s.Shards[i].Running[j].Shared = d.bool()
+		}
+	}
 	return s
 }
 

@@ -89,10 +89,7 @@ func (r *Replica) AddVoter(ctx context.Context, id paxos.ReplicaID, target strin
 }
 
 func (r *Replica) addVoter(ctx context.Context, id paxos.ReplicaID, target string, from uint64) error {
-	if err := r.PrepareForVoters(ctx); err != nil {
-		return fmt.Errorf("add voter %d to shard %d: %w", id, r.c.Shard, err)
-	}
-	return r.changeMembers(ctx, memberChange{what: "add voter", id: id, from: from,
+	return r.changeMembers(ctx, memberChange{what: "add voter", id: id, from: from, prepare: r.PrepareForVoters,
 		done: func(m paxos.Membership) (bool, error) {
 			if _, voter := m.Voters[id]; voter {
 				return r.sameTarget(m.Voters, id, target)
@@ -142,16 +139,18 @@ type memberChange struct {
 	what string
 	id   paxos.ReplicaID
 	// from names the membership that the change was computed from, or is anyMembers.
-	from    uint64
-	done    func(paxos.Membership) (bool, error)
+	from uint64
+	done func(paxos.Membership) (bool, error)
+	// prepare, if set, is called when the change is noted, before it is proposed.
+	prepare func(context.Context) error
 	propose func(paxos.Membership) error
 }
 
 // changeMembers proposes a change to the members as they are now. The change is noted
-// before the last look at the tenure: whoever begins an epoch afterwards sees it, and a
-// sole epoch that began before is seen here. Whoever computed it from other members
-// is refused: of two such changes, each right by itself, both together may leave a
-// group without a majority.
+// before it is prepared and before the last look at the tenure: whoever begins an epoch
+// afterwards sees it, and a sole epoch that began before is seen here. Whoever computed
+// it from other members is refused: of two such changes, each right by itself, both
+// together may leave a group without a majority.
 func (r *Replica) changeMembers(ctx context.Context, c memberChange) error {
 	t, err := r.current()
 	if err != nil {
@@ -173,19 +172,42 @@ func (r *Replica) changeMembers(ctx context.Context, c memberChange) error {
 	if c.from != anyMembers && c.from != m.ChangeID && !mutated("P1.seat-of-other-members") {
 		return r.membersChanged(c.from, m)
 	}
-	r.changes.begin(m.ChangeID)
-	if r.serving.Load() != t {
-		r.changes.end(m.ChangeID)
-		return r.notOwner()
-	}
-	err = c.propose(m)
-	if !errors.Is(err, paxos.ErrUnknownOutcome) {
-		r.changes.end(m.ChangeID)
-	}
-	if err != nil && CodeOf(err) == CodeNone {
+	if err = r.proposeChange(ctx, t, m, c); err != nil && CodeOf(err) == CodeNone {
 		err = fmt.Errorf("%s replica %d of shard %d: %w", c.what, c.id, r.c.Shard, err)
 	}
 	return err
+}
+
+// proposeChange notes a change, prepares it and proposes it.
+func (r *Replica) proposeChange(ctx context.Context, t *tenure, m paxos.Membership, c memberChange) error {
+	noted := r.noted()
+	if !mutated("0097.noted-late") {
+		noted.begin(m.ChangeID)
+	}
+	err := r.ready(ctx, t, c)
+	r.at(ctx, "change prepared")
+	if mutated("0097.noted-late") {
+		noted.begin(m.ChangeID)
+	}
+	if err != nil {
+		noted.end(m.ChangeID)
+		return err
+	}
+	if err = c.propose(m); !errors.Is(err, paxos.ErrUnknownOutcome) {
+		noted.end(m.ChangeID)
+	}
+	return err
+}
+
+// ready makes sure, after a change was noted, that this owner may propose it.
+func (r *Replica) ready(ctx context.Context, t *tenure, c memberChange) error {
+	if c.prepare != nil {
+		return c.prepare(ctx)
+	}
+	if r.serving.Load() != t {
+		return r.notOwner()
+	}
+	return nil
 }
 
 func (r *Replica) membersChanged(from uint64, now paxos.Membership) error {
@@ -194,20 +216,33 @@ func (r *Replica) membersChanged(from uint64, now paxos.Membership) error {
 
 // PrepareForVoters ends an epoch in which this owner reads without a barrier,
 // because its group had one voter, with an epoch of its own in which it does not
-// (H14). Open transactions go on: locks and tokens stay. It does nothing in any
-// other epoch.
+// (H14), and those of the shards that share the group. Open transactions go on:
+// locks and tokens stay. It does nothing in any other epoch.
 //
 // No read of the old epoch needs to be waited for: each looks whether its tenure
 // serves still after it was asked, and what it returns was complete then.
 func (r *Replica) PrepareForVoters(ctx context.Context) error {
-	t, err := r.current()
-	if err != nil || !t.sole || mutated("H14.sole-kept") {
+	if _, err := r.current(); err != nil || mutated("H14.sole-kept") {
 		return err
+	}
+	all := r.company()
+	if mutated("0097.others-stay-sole") {
+		all = []*Replica{r}
+	}
+	return atOnce(all, func(s *Replica) error { return s.endSole(ctx) })
+}
+
+// endSole ends a sole epoch of this replica, with one that is not. Where it returns nil
+// there is none, and none is about to begin that saw no change pending.
+func (r *Replica) endSole(ctx context.Context) error {
+	r.at(ctx, "end sole")
+	if r.serving.Load() == nil && mutated("0097.begun-unseen") {
+		return nil
 	}
 	r.takeover.Lock()
 	defer r.takeover.Unlock()
-	if t, err = r.current(); err != nil || !t.sole {
-		return err
+	if t := r.serving.Load(); t == nil || !t.sole {
+		return nil
 	}
 	return r.succeedItself(ctx, heritage{shared: true})
 }
@@ -239,5 +274,5 @@ func (r *Replica) alone(m paxos.Membership) bool {
 		return true
 	}
 	only := slices.Equal(slices.Collect(maps.Keys(m.Voters)), []paxos.ReplicaID{r.c.Group.Replica()})
-	return only && (!r.changes.pending(m.ChangeID) || mutated("H14.sole-beside-a-change"))
+	return only && (!r.noted().pending(m.ChangeID) || mutated("H14.sole-beside-a-change"))
 }

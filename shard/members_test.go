@@ -257,10 +257,21 @@ func TestSoleEpochEndsUnderLoad(t *testing.T) {
 }
 
 // tryPut writes a row in a transaction of its own; false if that was not acknowledged.
+// The replica stays the owner, epochs may change.
 func (g *growing) tryPut(r *Replica, seq uint64, k, v string) bool {
-	return tryPut(g.ctx(), r, g.times, seq, k, v)
+	id := storage.TxnID{Start: g.now(), Gateway: 9, Seq: seq}
+	granted, err := again(func() (*LockResponse, error) {
+		return r.Lock(g.ctx(), &LockRequest{Txn: id, Mode: LockExclusive, Keys: []storage.Key{storage.Key(k)}})
+	})
+	if err != nil {
+		return false
+	}
+	q := g.request(id, granted.Token, k, v)
+	vote, err := again(func() (*VoteResponse, error) { return r.OnePC(g.ctx(), q) })
+	return err == nil && vote.State == storage.VoteCommitted
 }
 
+// tryPut writes a row in a transaction of its own; false if that was not acknowledged.
 func tryPut(ctx context.Context, r *Replica, times TimestampSource, seq uint64, k, v string) bool {
 	start, _ := times.Timestamp(ctx)
 	id := storage.TxnID{Start: start, Gateway: 9, Seq: seq}

@@ -37,6 +37,9 @@ type ReplicaReport struct {
 	Replica paxos.ReplicaID
 	Applied uint64
 	Bytes   uint64
+	// Shared says that the shard is carried by the trunk with members: replica, applied
+	// index and membership are the trunk's (VersionCompany).
+	Shared bool
 	// Epoch and the membership are set by the owner only.
 	Serving          bool
 	Epoch            uint64
@@ -67,7 +70,11 @@ const (
 	SeatVoter                         // make the learner Replica on Host a voter
 	SeatRemove                        // remove Replica
 	SeatOwner                         // hand the shard over to Node
+	SeatPart                          // part the shards of the trunk
 )
+
+// seatShared marks the byte of a change of the trunk.
+const seatShared = 1 << 7
 
 // SeatRequest asks a shard's owner to change the replicas of its group.
 type SeatRequest struct {
@@ -78,12 +85,18 @@ type SeatRequest struct {
 	// ChangeID names the membership that the change was computed from. In any other
 	// it is refused, unless it is done already.
 	ChangeID uint64
+	// Shared says that the change is one of the trunk with members, of which the shard is
+	// the lowest, and not of a group of the shard's own; ChangeID is a number of that log.
+	Shared bool
 }
 
 // StartRequest asks a node to start a replica that was added to a group.
 type StartRequest struct {
 	Shard   ID
 	Replica paxos.ReplicaID
+	// Shared says that it is the replica of the trunk with members, of which the shard is
+	// the lowest.
+	Shared bool
 }
 
 // ServiceRequest carries a message between the upper layers of two nodes.
@@ -143,7 +156,7 @@ func (m *HeartbeatRequest) AppendBinary(b []byte) []byte {
 	for i := range m.Replicas {
 		r := &m.Replicas[i]
 		b = appendUint(appendUint(appendUint(appendUint(b, uint64(r.Shard)), uint64(r.Replica)), r.Applied), r.Bytes)
-		b = appendBool(b, r.Serving)
+		b = append(b, reportFlags(r))
 		if !r.Serving {
 			continue
 		}
@@ -163,8 +176,29 @@ func (m *HeartbeatRequest) Decode(b []byte) error {
 	return d.done()
 }
 
+// The flags of a report.
+const (
+	reportServing = 1 << iota
+	reportShared
+)
+
+func reportFlags(r *ReplicaReport) (flags byte) {
+	if r.Serving {
+		flags |= reportServing
+	}
+	if r.Shared {
+		flags |= reportShared
+	}
+	return flags
+}
+
 func (d *decoder) report() ReplicaReport {
-	r := ReplicaReport{Shard: ID(d.uint()), Replica: paxos.ReplicaID(d.uint()), Applied: d.uint(), Bytes: d.uint(), Serving: d.bool()}
+	r := ReplicaReport{Shard: ID(d.uint()), Replica: paxos.ReplicaID(d.uint()), Applied: d.uint(), Bytes: d.uint()}
+	flags := d.byte()
+	if flags > reportServing|reportShared {
+		d.fail()
+	}
+	r.Serving, r.Shared = flags&reportServing != 0, flags&reportShared != 0
 	if r.Serving {
 		r.Epoch, r.ChangeID = d.uint(), d.uint()
 		r.Voters, r.Learners = list(d, (*decoder).seat), list(d, (*decoder).seat)
@@ -193,29 +227,46 @@ func (m *SettingRequest) Decode(b []byte) error {
 
 // AppendBinary appends the encoding.
 func (m *SeatRequest) AppendBinary(b []byte) []byte {
-	b = appendUint(append(b, formatVersion, byte(m.Change)), uint64(m.Replica))
+	change := byte(m.Change)
+	if m.Shared {
+		change |= seatShared
+	}
+	b = appendUint(append(b, formatVersion, change), uint64(m.Replica))
 	return appendUint(appendUint(appendString(b, m.Host), m.Node), m.ChangeID)
 }
 
 // Decode reads what AppendBinary wrote.
 func (m *SeatRequest) Decode(b []byte) error {
 	d := newDecoder(b)
-	*m = SeatRequest{Change: SeatChange(d.byte()), Replica: paxos.ReplicaID(d.uint()), Host: d.string(), Node: d.uint(), ChangeID: d.uint()}
-	if m.Change == 0 || m.Change > SeatOwner {
+	change := d.byte()
+	*m = SeatRequest{Change: SeatChange(change &^ seatShared), Replica: paxos.ReplicaID(d.uint()), Host: d.string(), Node: d.uint(),
+		ChangeID: d.uint(), Shared: change&seatShared != 0}
+	if m.Change == 0 || m.Change > SeatPart || m.Change == SeatPart && !m.Shared {
 		d.fail()
 	}
 	return d.done()
 }
 
-// AppendBinary appends the encoding.
+// AppendBinary appends the encoding. No replica has number 0: it says that one of the trunk
+// follows.
 func (m *StartRequest) AppendBinary(b []byte) []byte {
-	return appendUint(appendUint(append(b, formatVersion), uint64(m.Shard)), uint64(m.Replica))
+	b = appendUint(append(b, formatVersion), uint64(m.Shard))
+	if m.Shared {
+		b = appendUint(b, 0)
+	}
+	return appendUint(b, uint64(m.Replica))
 }
 
 // Decode reads what AppendBinary wrote.
 func (m *StartRequest) Decode(b []byte) error {
 	d := newDecoder(b)
 	*m = StartRequest{Shard: ID(d.uint()), Replica: paxos.ReplicaID(d.uint())}
+	if m.Replica == 0 {
+		m.Shared, m.Replica = true, paxos.ReplicaID(d.uint())
+	}
+	if m.Replica == 0 {
+		d.fail()
+	}
 	return d.done()
 }
 

@@ -205,9 +205,22 @@ func (n *Node) seat(ctx context.Context, r *Replica, q *SeatRequest) error {
 	if _, err := r.current(); err != nil {
 		return err
 	}
-	r.unseat()
-	defer r.unseat()
+	if err := n.settled(r.c.Shard); err != nil {
+		return err
+	}
+	if q.Shared != n.sharedHere(r.c.Shard) {
+		return &Error{Code: Refused, Shard: r.c.Shard, Detail: "the shard is in another log by now"}
+	}
+	unseat := func() {
+		for _, s := range r.company() {
+			s.unseat()
+		}
+	}
+	unseat()
+	defer unseat()
 	switch q.Change {
+	case SeatPart:
+		return n.endTrunk(ctx, r, q)
 	case SeatLearner:
 		return r.seatLearner(ctx, q)
 	case SeatVoter:

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/rowlockdb/rowlock/ring"
@@ -39,14 +40,14 @@ type moveStep struct {
 // Aims are the nodes that should own some of the shards, for their load: the plan is made
 // as if they did, unless one node is to own all.
 func movePlan(s *ClusterState, dead func(node uint64) bool, busy map[ID]moveStep, free func(ID) bool, aims map[ID]uint64) []moveStep {
-	p := &planner{s: s, dead: dead, aims: aims}
+	p := &planner{s: s, dead: dead, aims: aims, busy: busy}
 	if !p.place() {
 		return nil
 	}
 	var steps []moveStep
 	for i := range s.Shards {
 		step := busy[s.Shards[i].Shard]
-		if len(s.Shards[i].Learners) > 0 || step.is(SeatLearner) {
+		if !p.follows(&s.Shards[i]) && len(s.Shards[i].Learners) > 0 || step.is(SeatLearner) {
 			p.adding++
 		}
 		p.handed = p.handed || step.is(SeatOwner)
@@ -62,7 +63,10 @@ func movePlan(s *ClusterState, dead func(node uint64) bool, busy map[ID]moveStep
 		}
 		step.move.Shard, step.shard = place.Shard, place.Shard
 		if step.seat != nil {
-			step.seat.ChangeID = place.ChangeID
+			step.seat.ChangeID, step.seat.Shared = place.ChangeID, place.Shared
+		}
+		if step.start != nil {
+			step.start.Shared = place.Shared
 		}
 		steps = append(steps, *step)
 	}
@@ -75,14 +79,21 @@ type planner struct {
 	s      *ClusterState
 	dead   func(uint64) bool
 	aims   map[ID]uint64
+	busy   map[ID]moveStep
 	nodes  []ring.NodeID // that may have replicas, without the dead if there are enough others
 	wanted ring.Placement
 	// together says that each of the nodes is wanted to have a replica of every shard, so
 	// that one of them owns all.
 	together bool
 	waits    bool // nothing changes hands only for being together
-	adding   int  // shards with learners
-	handed   bool // a hand-over is planned already
+	// lead stands for the shards that the trunk with members carries, nil if there are none;
+	// whole says that all of them are known and have one owner.
+	lead  *ShardPlace
+	whole bool
+	// grown says that more nodes than replicas want to have data.
+	grown  bool
+	adding int  // shards with learners
+	handed bool // a hand-over is planned already
 }
 
 // place computes where every replica should be.
@@ -98,24 +109,57 @@ func (p *planner) place() bool {
 		// The dead cannot be replaced: they may come back.
 		nodes, rf = ringNodes(p.s.Members), wantedReplication(p.s)
 	}
-	var shards []ring.ShardID
-	previous := ring.Placement{}
-	for _, place := range p.s.Shards {
-		shards = append(shards, place.Shard)
-		previous[place.Shard] = p.presentNodes(&place)
-	}
-	wanted, err := ring.Place(shards, nodes, rf, previous)
-	if err != nil || len(shards) == 0 {
+	p.findShared(p.busy)
+	// Two nodes of which nobody said that both are to have data: it stays where it is, on the
+	// one that was alone before, or on both.
+	stays := p.s.Replication == 0 && rf == 1
+	if err := p.placeShards(nodes, rf, stays); err != nil || len(p.s.Shards) == 0 {
 		return false
 	}
-	p.wanted = wanted
+	up := 0
 	for _, n := range nodes {
 		p.nodes = append(p.nodes, n.ID)
+		if m, ok := p.s.Member(uint64(n.ID)); ok && m.Up && !p.dead(m.ID) {
+			up++
+		}
 	}
+	p.grown = up > rf && !stays
 	if p.together = rf > 1 && len(nodes) == rf; p.together {
 		p.gather()
 	}
 	return true
+}
+
+// placeShards spreads the replicas of all shards over the nodes, if they do not stay where
+// they are; shards that are carried have the place of the one that stands for them.
+func (p *planner) placeShards(nodes []ring.Node, rf int, stay bool) error {
+	var shards []ring.ShardID
+	previous, wanted := ring.Placement{}, ring.Placement{}
+	for i := range p.s.Shards {
+		place := &p.s.Shards[i]
+		switch {
+		case p.follows(place):
+			wanted[place.Shard] = slices.Clone(wanted[p.lead.Shard]) // which is lower
+		case stay || place.Shared:
+			alone, err := p.placeAlone(place, nodes, rf)
+			if err != nil {
+				return err
+			}
+			wanted[place.Shard] = alone
+		default:
+			shards = append(shards, place.Shard)
+			previous[place.Shard] = p.presentNodes(place)
+		}
+	}
+	if len(shards) > 0 {
+		spread, err := ring.Place(shards, nodes, rf, previous)
+		if err != nil {
+			return err
+		}
+		maps.Copy(wanted, spread)
+	}
+	p.wanted = wanted
+	return nil
 }
 
 // presentNodes lists the nodes of a shard, the owner first.
@@ -133,8 +177,11 @@ func (p *planner) presentNodes(place *ShardPlace) []ring.NodeID {
 
 // next is the next step of one shard, nil if there is none now.
 func (p *planner) next(place *ShardPlace) *moveStep {
-	if place.Owner == 0 || len(place.Voters) == 0 {
+	if place.Owner == 0 || len(place.Voters) == 0 || p.held(place) {
 		return nil
+	}
+	if step := p.part(place); step != nil {
+		return step
 	}
 	wanted := p.wanted[place.Shard]
 	if step, busy := p.add(place, wanted); busy {
@@ -183,11 +230,11 @@ func (p *planner) promote(place *ShardPlace, wanted []ring.NodeID) (*moveStep, b
 			return &moveStep{seat: &SeatRequest{Change: SeatRemove, Replica: seat.Replica},
 				move: Move{To: m.ID, Step: "removing a replica that is not wanted any more"}}, true
 		}
+		if !m.Up {
+			return nil, true // as a voter it could be the one that a majority lacks
+		}
 		running := p.running(place, seat, m)
 		if running == nil {
-			if !m.Up {
-				return nil, true
-			}
 			return &moveStep{start: &StartRequest{Shard: place.Shard, Replica: seat.Replica}, node: m.ID,
 				move: p.moveOf(place, m.ID, "starting the replica")}, true
 		}
@@ -209,31 +256,37 @@ func (p *planner) promote(place *ShardPlace, wanted []ring.NodeID) (*moveStep, b
 
 func (p *planner) running(place *ShardPlace, seat Seat, m Member) *RunningReplica {
 	for i, r := range place.Running {
-		if r.Node == m.ID && r.Replica == seat.Replica {
+		if r.Node == m.ID && r.Replica == seat.Replica && r.Shared == place.Shared {
 			return &place.Running[i]
 		}
 	}
 	return nil
 }
 
-// shrink removes a voter that is not wanted.
+// shrink removes a voter that is not wanted: one that is down first, because others may be
+// what a majority lacks while it counts.
 func (p *planner) shrink(place *ShardPlace, wanted []ring.NodeID) (*moveStep, bool) {
-	for _, seat := range place.Voters {
+	var gone *Seat
+	var at Member // 0: of no node
+	for i, seat := range place.Voters {
 		m, ok := p.s.byHost(seat.Host)
 		if ok && slices.Contains(wanted, ring.NodeID(m.ID)) {
 			continue
 		}
-		if !p.reachable(place, wanted) {
-			return nil, true
+		if gone == nil || at.Up && !m.Up {
+			gone, at = &place.Voters[i], m
 		}
-		if ok && m.ID == place.Owner {
-			step := p.handOver(place, wanted)
-			return step, true
-		}
-		return &moveStep{seat: &SeatRequest{Change: SeatRemove, Replica: seat.Replica, Host: seat.Host, Node: m.ID},
-			move: Move{From: m.ID, Step: "removing a replica", Bytes: place.Bytes}}, true
 	}
-	return nil, false
+	switch {
+	case gone == nil:
+		return nil, false
+	case !p.reachable(place, wanted):
+		return nil, true
+	case at.ID == place.Owner:
+		return p.handOver(place, wanted), true
+	}
+	return &moveStep{seat: &SeatRequest{Change: SeatRemove, Replica: gone.Replica, Host: gone.Host, Node: at.ID},
+		move: Move{From: at.ID, Step: "removing a replica", Bytes: place.Bytes}}, true
 }
 
 // reachable reports whether a majority of the wanted voters is up.
@@ -250,10 +303,19 @@ func (p *planner) reachable(place *ShardPlace, wanted []ring.NodeID) bool {
 // balance hands a shard to the node that should own it.
 func (p *planner) balance(place *ShardPlace, wanted []ring.NodeID) *moveStep {
 	owner, ok := p.s.Member(place.Owner)
-	if ok && owner.State == MemberActive && (p.waits || uint64(wanted[0]) == place.Owner) {
+	if ok && owner.State == MemberActive && (p.waits || uint64(wanted[0]) == place.Owner || place.Shard == System && p.unsure()) {
 		return nil
 	}
 	return p.handOver(place, wanted)
+}
+
+// unsure reports whether a member is down. Each owner of the system shard counts for itself
+// how long, and the next one may not hold it for dead yet: they would want the shard at
+// different nodes, and hand it to and fro.
+func (p *planner) unsure() bool {
+	return !mutated("0096.to-and-fro") && slices.ContainsFunc(p.s.Members, func(m Member) bool {
+		return !m.Up && m.State != MemberRemoved
+	})
 }
 
 // handOver plans one hand-over a round: to the first wanted node that can own. An owner

@@ -78,6 +78,7 @@ func TestMovePlan(t *testing.T) {
 		{name: "the second learner comes before any voter", members: "1 2 3", shard: "1* +2r", want: "learner on 3"},
 		{name: "a learner must be started", members: "1 2 3", shard: "1* +2 +3r", want: "start 12 on 2"},
 		{name: "a learner is behind", members: "1 2 3", shard: "1* +2c +3r", want: "copying"},
+		{name: "a learner that is down does not vote", members: "1 2 3x", shard: "1* 2 +3r"},
 		{name: "learners become voters", members: "1 2 3", shard: "1* +2r +3r", want: "voter 12"},
 		{name: "one after the other", members: "1 2 3", shard: "1* 2 +3r", want: "voter 13"},
 		{name: "done", members: "1 2 3", shard: "1* 2 3"},
@@ -96,6 +97,7 @@ func TestMovePlan(t *testing.T) {
 		{name: "a learner that is not wanted goes", members: "1 2 3 4l", shard: "1* 2 3 +4r", want: "remove 14"},
 		{name: "as asked for", members: "1 2 3", shard: "1*", replication: 1},
 		{name: "two if somebody insists", members: "1 2 3", shard: "1*", replication: 2, want: "learner on 2|learner on 3"},
+		{name: "fewer than there are, one that is down first", members: "1 2x 3", shard: "3* 1 2", replication: 1, want: "remove 12"},
 		{name: "fewer than there are", members: "1 2 3", shard: "1* 2 3", replication: 1, want: "remove 12|remove 13"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -171,6 +173,8 @@ func describeStep(s moveStep) string {
 		return fmt.Sprintf("voter %d", s.seat.Replica)
 	case SeatRemove:
 		return fmt.Sprintf("remove %d", s.seat.Replica)
+	case SeatPart:
+		return "part"
 	}
 	return fmt.Sprintf("owner %d", s.seat.Node)
 }

@@ -104,6 +104,7 @@ type Node struct {
 	ring     *ring.Ring
 	local    localReplicas
 	trunk    atomic.Pointer[trunkLife] // nil: every shard has a log of its own
+	resuming atomic.Bool               // a trunk with members is stored and not resumed yet
 	router   *Router
 	graph    *locks.WaitGraph
 	reporter *reporter
@@ -220,6 +221,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.resuming.Store(trunk != nil && trunk.company != nil)
 	for _, s := range stored {
 		err := n.startReplica(shardOf(s.Group), n.spec(s, founding))
 		if errors.Is(err, paxos.ErrRemoved) { // the last opening ended before it could be purged
@@ -250,6 +252,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.found(ctx, trunk); err != nil {
 		return err
 	}
+	n.resuming.Store(false)
 	if err := n.settleTrunk(ctx); err != nil {
 		return err
 	}
@@ -410,8 +413,13 @@ func (n *Node) Close(ctx context.Context) error {
 	n.router.timestamps.close()
 	n.local.admit(false)
 	trunk := n.trunk.Load()
-	if trunk != nil {
+	for trunk != nil {
 		trunk.close()
+		if now := n.trunk.Load(); now != trunk { // it has come to its end meanwhile
+			trunk = now
+			continue
+		}
+		break
 	}
 	replicas := n.local.all()
 	for _, r := range replicas {
@@ -426,7 +434,7 @@ func (n *Node) Close(ctx context.Context) error {
 		}
 	}
 	if trunk != nil {
-		first = errors.Join(first, trunk.stop())
+		first = errors.Join(first, trunk.stopAll())
 	}
 	for _, r := range replicas {
 		n.local.remove(r)

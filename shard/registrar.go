@@ -99,6 +99,9 @@ func (g *registrar) see(q *HeartbeatRequest) {
 		p, ok := g.places[r.Shard]
 		if r.Serving && (!ok || r.Epoch >= p.Epoch) {
 			p.Shard, p.Owner, p.Epoch, p.Applied, p.Bytes = r.Shard, q.Node, r.Epoch, r.Applied, r.Bytes
+			if r.Shared != p.Shared { // the members of another group: no later and no earlier ones
+				p.Shared, p.ChangeID, p.Voters, p.Learners, p.Removed = r.Shared, 0, nil, nil, nil
+			}
 			if r.ChangeID >= p.ChangeID && len(r.Voters) > 0 {
 				p.ChangeID, p.Voters, p.Learners, p.Removed = r.ChangeID, r.Voters, r.Learners, r.Removed
 			}
@@ -291,12 +294,13 @@ func (n *Node) clusterState(r *Replica, g *registrar, now time.Time) (*ClusterSt
 		for node, h := range g.heard {
 			for _, rr := range h.running {
 				if rr.Shard == p.Shard {
-					p.Running = append(p.Running, RunningReplica{Node: node, Replica: rr.Replica, Applied: rr.Applied})
+					p.Running = append(p.Running, RunningReplica{Node: node, Replica: rr.Replica, Applied: rr.Applied, Shared: rr.Shared})
 				}
 			}
 		}
 		s.Shards = append(s.Shards, p)
 	}
+	agree(s.Shards)
 	for _, m := range g.moves {
 		s.Moves = append(s.Moves, m)
 	}

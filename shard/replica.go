@@ -56,6 +56,13 @@ type ReplicaConfig struct {
 	Linger time.Duration
 	// Full, if set, tells whether the node refuses writes (Node.SetFull).
 	Full *atomic.Bool
+	// Company, if set, returns the replicas of this node that share Group's log, this one
+	// among them, by shard; nil while it is shared with none. They change and hand over
+	// together (see members_joint.go).
+	Company func() []*Replica
+	// Changes are those of the members of the group that Company shares; it must be set
+	// with Company, for all of them the same.
+	Changes *changes
 	// Steps, if set, is called where the protocol fixes an order: a test that
 	// chooses which of several requests goes on returns from it when it likes.
 	Steps func(ctx context.Context, step string)
@@ -77,12 +84,13 @@ type Replica struct {
 	seated     atomic.Pointer[paxos.Membership]
 	unseated   atomic.Uint64 // counts how often it was out of date
 	reclaiming atomic.Bool   // Node.reclaim is at work
+	yielded    atomic.Bool   // Node.yields has left the shard to another owner
 
 	takeover sync.Mutex // one BecomeOwner at a time; held across I/O on purpose
 	// clear is an epoch of this process after which nothing of earlier owners is
 	// left to wait for; guarded by takeover.
 	clear   uint64
-	changes changes // of the group's members
+	changes changes // of the members of a group that is not shared
 
 	resolver resolver
 	garbage  garbage

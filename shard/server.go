@@ -206,6 +206,8 @@ func newRequest(m method) Message {
 		return &FilteredRead{}
 	case methodBundle:
 		return &bundle{}
+	case methodTakeOverTogether:
+		return &TakeOverTogetherRequest{}
 	}
 	panic(fmt.Sprintf("shard: method %d", m))
 }
@@ -223,6 +225,8 @@ func (s *Server) dispatch(ctx context.Context, m method, id ID, q Message) (Mess
 		return s.readMany(ctx, q.(*ReadManyRequest))
 	case methodBundle:
 		return s.bundle(ctx, q.(*bundle))
+	case methodTakeOverTogether:
+		return s.takeOverTogether(ctx, q.(*TakeOverTogetherRequest))
 	}
 	return s.Dispatch(ctx, id, q)
 }

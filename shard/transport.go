@@ -62,6 +62,7 @@ const (
 	methodReduce
 	methodReadFiltered
 	methodBundle
+	methodTakeOverTogether
 	methods // how many there are, plus one
 )
 

@@ -10,7 +10,7 @@ import (
 
 // The names of the meta records in the trunk's space.
 const (
-	metaLeft       = "left"       // the shards have left
+	metaLeft       = "left"       // the shards have left: what they have after it, a trunkEnd
 	metaAlone      = "alone"      // there is a trunk, and it has no log
 	metaUnfinished = "unfinished" // the command of which a part is stored
 )
@@ -44,6 +44,10 @@ type Trunk struct {
 	all      *storage.Range // the spaces of all shards and its own, if it is shared
 	records  *storage.Range // its own space, if it is shared
 	left     atomic.Bool
+	end      trunkEnd // written before left is set
+	// onLeft, if set, is called when the shards have left, by the goroutine that applies;
+	// not at Open.
+	onLeft func()
 
 	// The rest belongs to the goroutine that applies.
 	batch   *storage.SharedBatch
@@ -77,8 +81,11 @@ func (t *Trunk) Carry(s ID, m *Machine) {
 }
 
 // Left reports that the shards have left: nothing is applied to them here any more. It
-// is true when leave's result is given, and after Open of such a trunk.
+// is true when the result of the end is given, and after Open of such a trunk.
 func (t *Trunk) Left() bool { return t.left.Load() }
+
+// leftFor says what the shards have after the trunk that they have left.
+func (t *Trunk) leftFor() trunkEnd { return t.end }
 
 // Open loads the registers of all shards and returns the applied index of all. If the
 // shards have left it lets them go, as leave does. An entry of which only a part is stored
@@ -118,10 +125,22 @@ func (t *Trunk) loadRecords() (left bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("load applied record of the trunk: %w", err)
 	}
-	if left, err = hasMeta(snap, metaLeft); err != nil {
+	if left, err = t.loadEnd(snap); err != nil {
 		return false, err
 	}
 	t.last = paxos.Index(applied.Index)
+	return left, nil
+}
+
+// loadEnd reads whether the shards have left, and for what.
+func (t *Trunk) loadEnd(snap *storage.Snapshot) (left bool, err error) {
+	b, left, err := snap.Meta(metaLeft)
+	if err == nil && left && !t.Left() {
+		err = t.end.load(b)
+	}
+	if err != nil {
+		return false, fmt.Errorf("load the end of the trunk: %w", err)
+	}
 	return left, nil
 }
 
@@ -196,7 +215,7 @@ func (t *Trunk) applyEntry(e *paxos.Entry) error {
 	defer clear(c.parts) // they are not ours to keep
 	switch {
 	case len(c.parts) == 0:
-		return t.leave(e.Index)
+		return t.leave(c.end, e.Index)
 	case t.left.Load() && !mutated("0089.applied-after-leave"):
 		for range c.parts {
 			t.answer(Result{Verdict: VerdictLeft}, len(c.parts) > 1)
@@ -250,16 +269,26 @@ func (t *Trunk) machine(s ID) (*Machine, error) {
 	return m, nil
 }
 
-// leave ends the trunk: what the spaces hold is where the shards' own logs begin. That
-// is durable before anybody can know of it.
-func (t *Trunk) leave(index paxos.Index) error {
+// leave ends the trunk: what the spaces hold is where the logs after it begin. That is
+// durable before anybody can know of it.
+func (t *Trunk) leave(end trunkEnd, index paxos.Index) error {
+	if end.kind == trunkPart && !t.left.Load() {
+		m, err := t.machine(end.shard)
+		if err != nil {
+			return err
+		}
+		if now := m.owner.Load().Epoch; now != end.epoch {
+			t.answer(Result{Verdict: VerdictNotOwner, Epoch: now}, false)
+			return nil
+		}
+	}
 	if !t.left.Load() {
 		t.begin()
 		for _, m := range t.machines {
 			m.begin().SetApplied(storage.Applied{Replica: m.replica, Index: 0})
 			m.last = 0
 		}
-		t.own.PutMeta(metaLeft, []byte{formatVersion})
+		t.own.PutMeta(metaLeft, end.stored())
 		t.last = index
 		if err := t.flush(); err != nil {
 			return err
@@ -269,7 +298,11 @@ func (t *Trunk) leave(index paxos.Index) error {
 				return fmt.Errorf("leave the trunk: %w", err)
 			}
 		}
+		t.end = end
 		t.release()
+		if t.onLeft != nil {
+			t.onLeft()
+		}
 	}
 	t.answer(Result{Verdict: VerdictDone}, false)
 	return nil

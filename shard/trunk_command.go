@@ -4,7 +4,21 @@ import "github.com/rowlockdb/rowlock/paxos"
 
 // trunkCommand is one entry of a trunk's log: the command of one shard, or the Prepares
 // of one transaction on several, or, without parts, the end of the trunk.
-type trunkCommand struct{ parts []shardCommand }
+type trunkCommand struct {
+	parts []shardCommand
+	end   trunkEnd
+}
+
+// trunkEnd says what the shards have after the trunk that they leave.
+type trunkEnd struct {
+	kind byte // trunkLeave, trunkCompany or trunkPart; 0: it is not the end
+
+	// Of trunkPart only. The end counts if the shard is in this epoch: whoever asks for it
+	// owns the shard. The members found the shards' own groups.
+	shard   ID
+	epoch   uint64
+	members map[paxos.ReplicaID]string
+}
 
 // shardCommand is one shard's part of a trunk's command, encoded.
 type shardCommand struct {
@@ -14,8 +28,10 @@ type shardCommand struct {
 
 // The kinds of a trunk's commands. The numbers are part of the log's format.
 const (
-	trunkParts byte = 1
-	trunkLeave byte = 2
+	trunkParts   byte = 1
+	trunkLeave   byte = 2 // each shard goes to a group of its own, founded by this node alone
+	trunkCompany byte = 3 // all go to a trunk with members, founded by this node alone
+	trunkPart    byte = 4 // each shard goes to a group of its own, founded by all members
 )
 
 const (
@@ -31,9 +47,61 @@ const (
 // AppendBinary appends the command's encoding: the version, the kind, and the parts.
 func (c *trunkCommand) AppendBinary(b []byte) []byte {
 	if len(c.parts) == 0 {
-		return append(b, formatVersion, trunkLeave)
+		return c.end.AppendBinary(b)
 	}
 	return appendJoint(b, c.parts)
+}
+
+// AppendBinary appends the encoding of the command that ends the trunk.
+func (e *trunkEnd) AppendBinary(b []byte) []byte {
+	b = append(b, formatVersion, e.kind)
+	if e.kind != trunkPart {
+		return b
+	}
+	b = appendUint(appendUint(b, uint64(e.shard)), e.epoch)
+	return appendSeats(b, seats(e.members))
+}
+
+// encodeEnd is the command after which the trunk takes no other.
+func encodeEnd(e trunkEnd) []byte { return e.AppendBinary(nil) }
+
+// stored is what the trunk's space says of an end. Of leave it says no more than releases
+// did that knew no other.
+func (e *trunkEnd) stored() []byte {
+	if e.kind == trunkLeave {
+		return []byte{formatVersion}
+	}
+	return e.AppendBinary(nil)
+}
+
+// load reads what stored wrote.
+func (e *trunkEnd) load(b []byte) error {
+	if len(b) == 1 {
+		b = append(b[:1:1], trunkLeave)
+	}
+	d := newDecoder(b)
+	e.decode(&d, d.byte())
+	return d.done()
+}
+
+func (e *trunkEnd) decode(d *decoder, kind byte) {
+	*e = trunkEnd{kind: kind}
+	switch kind {
+	case trunkLeave, trunkCompany:
+	case trunkPart:
+		e.shard, e.epoch = ID(d.uint()), d.uint()
+		e.members = make(map[paxos.ReplicaID]string)
+		for _, s := range list(d, (*decoder).seat) {
+			e.members[s.Replica] = s.Host
+		}
+		if len(e.members) == 0 {
+			d.fail()
+		}
+	case 0:
+		d.fail()
+	default:
+		d.unknown()
+	}
 }
 
 // appendJoint appends the trunk's command that carries commands of several shards.
@@ -51,9 +119,6 @@ func appendPart(b []byte, s ID, command []byte) []byte {
 	return appendBytes(appendUint(b, uint64(s)), command)
 }
 
-// encodeLeave is the command after which the trunk takes no other.
-func encodeLeave() []byte { return (&trunkCommand{}).AppendBinary(nil) }
-
 // jointSize is the length of appendJoint's output, at most.
 func jointSize(parts []shardCommand) int {
 	size := partOverhead
@@ -68,7 +133,8 @@ func jointSize(parts []shardCommand) int {
 func (c *trunkCommand) Decode(b []byte) error {
 	d := newDecoder(b)
 	c.parts = c.parts[:0]
-	switch d.byte() {
+	c.end = trunkEnd{}
+	switch kind := d.byte(); kind {
 	case trunkParts:
 		n := d.uint()
 		if n == 0 || n > uint64(len(d.b)) {
@@ -77,17 +143,14 @@ func (c *trunkCommand) Decode(b []byte) error {
 		for ; n > 0 && !d.bad; n-- {
 			c.parts = append(c.parts, shardCommand{ID(d.uint()), d.bytes()})
 		}
-	case trunkLeave:
-	case 0:
-		d.fail()
 	default:
-		d.unknown()
+		c.end.decode(&d, kind)
 	}
 	return d.done()
 }
 
-// The result of a command with one part is the shard's Result, that of leave is the
-// verdict "done", and that of several parts a list of their Results, each with its
+// The result of a command with one part is the shard's Result, that of an end is the
+// verdict "done", or "not owner" of a part that does not count, and that of several parts a list of their Results, each with its
 // length.
 
 // splitResults takes the result of a command of n parts apart; the results alias b.

@@ -21,6 +21,8 @@ type sharedLog interface {
 	// results are in the order of the parts; those that hasLeft are for the shards' own
 	// groups.
 	submitJoint(ctx context.Context, parts []shardCommand) (wait func() ([][]byte, error))
+	// applied is the index of the last entry that is wholly in the shards' spaces.
+	applied() (uint64, error)
 }
 
 // logOf returns the log that a vote's shard shares with others, nil if it has its own or

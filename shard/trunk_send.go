@@ -56,10 +56,15 @@ func (t *Trunk) Founds(s ID) (bool, error) {
 	if err != nil || !t.Left() {
 		return false, err
 	}
+	return hasLeftWith(m.space)
+}
+
+// hasLeftWith reports whether the space of a shard that has left holds what it left with.
+func hasLeftWith(space *storage.Space) (bool, error) {
 	// Who applies the entry writes an applied record to each space.
-	_, ok, err := m.space.Applied()
+	_, ok, err := space.Applied()
 	if err != nil {
-		return false, fmt.Errorf("look what shard %d has left with: %w", s, err)
+		return false, fmt.Errorf("look what shard %d has left with: %w", space.ID(), err)
 	}
 	return ok, nil
 }
@@ -156,7 +161,13 @@ func (t *Trunk) replace(restore func() error) error {
 		}
 		return err
 	}
-	return t.load()
+	if err := t.load(); err != nil {
+		return err
+	}
+	if t.Left() && t.onLeft != nil {
+		t.onLeft()
+	}
+	return nil
 }
 
 // stoppable is a reader that gives up when a channel closes.

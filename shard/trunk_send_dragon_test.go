@@ -81,11 +81,11 @@ func TestTrunkGetsMembers(t *testing.T) {
 	some()
 	require.NoError(t, b.group.ReadBarrier(ctx))
 	require.Equal(t, a.trunk.sums(t), b.trunk.sums(t))
-	propose(encodeLeave())
+	propose(encodeEnd(trunkEnd{kind: trunkLeave}))
 	require.NoError(t, b.group.ReadBarrier(ctx))
 	require.True(t, b.trunk.Left())
 	for range 60 { // until the entry by which they left is gone from the log
-		propose(encodeLeave())
+		propose(encodeEnd(trunkEnd{kind: trunkLeave}))
 	}
 	c := join(3)
 	require.True(t, c.trunk.Left())

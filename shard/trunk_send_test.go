@@ -360,7 +360,7 @@ func TestTrunkThatWasLeftIsSent(t *testing.T) {
 	require.NoError(t, err)
 	for _, b := range []*testTrunk{a, other} {
 		applyLog(t, b, log[6:])
-		_, err := b.do(encodeLeave(), 1)
+		_, err := b.do(encodeEnd(trunkEnd{kind: trunkLeave}), 1)
 		require.NoError(t, err)
 		founds(b, true)
 	}
@@ -374,7 +374,7 @@ func TestTrunkThatWasLeftIsSent(t *testing.T) {
 	own(other)
 	for range 3 { // the trunk's log goes on: nobody has to know yet
 		for _, b := range []*testTrunk{a, other} {
-			_, err := b.do(encodeLeave(), 1)
+			_, err := b.do(encodeEnd(trunkEnd{kind: trunkLeave}), 1)
 			require.NoError(t, err)
 		}
 	}

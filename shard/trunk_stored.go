@@ -20,31 +20,56 @@ type storedTrunk struct {
 	// alone: the trunk has no log. If there is one nevertheless, nothing of it is needed.
 	alone bool
 	left  bool // by its shards
+	next  byte // what they left it for, see trunkEnd.kind
+
+	// company is this node's replica of the trunk with members. There is another trunk
+	// beside it only as long as the shards go over to it.
+	company *paxos.Stored
 }
+
+// lone reports whether the trunk of a lone node is stored.
+func (t *storedTrunk) lone() bool { return t.log != nil || t.alone }
 
 // splitTrunk takes the trunk out of the stored replicas; nil if there is none, and then
 // nothing of it is stored either.
 func (n *Node) splitTrunk(stored []paxos.Stored) (*storedTrunk, []paxos.Stored, error) {
 	t := &storedTrunk{}
-	if i := slices.IndexFunc(stored, func(s paxos.Stored) bool { return s.Group == trunkGroup }); i >= 0 {
-		log := stored[i]
-		t.log, stored = &log, slices.Delete(stored, i, i+1)
-	}
+	t.log, stored = takeGroup(stored, trunkGroup)
+	t.company, stored = takeGroup(stored, companyGroup)
 	snap := n.c.Engine.Space(TrunkSpace).Snapshot()
 	defer snap.Close()
-	var err error
-	if t.left, err = hasMeta(snap, metaLeft); err == nil {
+	old := &Trunk{}
+	left, err := old.loadEnd(snap)
+	if err == nil {
+		t.left, t.next = left, old.end.kind
 		t.alone, err = hasMeta(snap, metaAlone)
 	}
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case t.log != nil || t.alone:
+	case t.lone():
 		return t, stored, nil
 	case t.left:
-		return nil, stored, n.dropRecords()
+		err = n.dropRecords()
 	}
-	return nil, stored, nil
+	if t.company != nil || err != nil {
+		return t, stored, err
+	}
+	apart, err := hasMeta(snap, metaApart)
+	if err == nil && apart { // of a trunk that is gone
+		err = n.dropRecords()
+	}
+	return nil, stored, err
+}
+
+// takeGroup takes the replica of a group out of the stored ones; nil if there is none.
+func takeGroup(stored []paxos.Stored, g paxos.GroupID) (*paxos.Stored, []paxos.Stored) {
+	i := slices.IndexFunc(stored, func(s paxos.Stored) bool { return s.Group == g })
+	if i < 0 {
+		return nil, stored
+	}
+	s := stored[i]
+	return &s, slices.Delete(stored, i, i+1)
 }
 
 // hasMeta reports whether the trunk's space has a record.
@@ -73,6 +98,9 @@ func (n *Node) resume(ctx context.Context, stored *storedTrunk) (*storedTrunk, e
 
 // bringUp starts or ends the stored trunk of the ring's shards.
 func (n *Node) bringUp(ctx context.Context, r *ring.Ring, stored *storedTrunk) error {
+	if !stored.lone() {
+		return n.bringUpCompany(r, *stored)
+	}
 	if !stored.left && !stored.alone && n.Active(VersionAlone) {
 		if err := n.dropLog(ctx, r, stored); err != nil {
 			return fmt.Errorf("do without the log of the trunk: %w", err)
@@ -94,7 +122,7 @@ func (n *Node) bringUp(ctx context.Context, r *ring.Ring, stored *storedTrunk) e
 // it is applied to its end, and only when that is durable the trunk's space says that it
 // is not needed. It may turn out that the shards have left.
 func (n *Node) dropLog(ctx context.Context, r *ring.Ring, stored *storedTrunk) error {
-	t, _, err := n.newTrunk(r)
+	t, _, err := n.newTrunk(r, TrunkSpace)
 	if err != nil {
 		return err
 	}
@@ -106,7 +134,7 @@ func (n *Node) dropLog(ctx context.Context, r *ring.Ring, stored *storedTrunk) e
 	if stop := n.c.Host.Stop(trunkGroup); stop != nil && !errors.Is(stop, paxos.ErrNotRunning) {
 		err = errors.Join(err, stop)
 	}
-	if stored.left = t.Left(); err != nil || stored.left {
+	if stored.left, stored.next = t.Left(), t.end.kind; err != nil || stored.left {
 		return err
 	}
 	stored.alone = true
@@ -156,9 +184,10 @@ func (n *Node) foundTrunk() error {
 	return n.startTrunk(n.ring, storedTrunk{log: &paxos.Stored{Group: trunkGroup, Replica: paxos.ReplicaID(n.c.NodeID)}, fresh: true})
 }
 
-// newTrunk makes the trunk that carries the ring's shards, and their machines.
-func (n *Node) newTrunk(r *ring.Ring) (*Trunk, map[ID]*Machine, error) {
-	t := NewTrunk(n.c.Engine.Space(TrunkSpace), n.c.Engine.Sync, n.c.NodeID)
+// newTrunk makes the trunk that carries the ring's shards, over a space of its own, and
+// their machines.
+func (n *Node) newTrunk(r *ring.Ring, space uint64) (*Trunk, map[ID]*Machine, error) {
+	t := NewTrunk(n.c.Engine.Space(space), n.c.Engine.Sync, n.c.NodeID)
 	machines := make(map[ID]*Machine)
 	for _, s := range r.Shards() {
 		if n.replica(s) != nil {
@@ -172,30 +201,27 @@ func (n *Node) newTrunk(r *ring.Ring) (*Trunk, map[ID]*Machine, error) {
 
 // startTrunk starts the trunk of the ring's shards, and their replicas in it.
 func (n *Node) startTrunk(r *ring.Ring, stored storedTrunk) error {
-	t, machines, err := n.newTrunk(r)
+	t, machines, err := n.newTrunk(r, TrunkSpace)
 	if err != nil {
 		return err
 	}
-	l := &trunkLife{node: n, trunk: t, stored: stored}
+	l := &trunkLife{node: n, ring: r, trunk: t, stored: stored}
 	for _, s := range sortedIDs(r.Shards()) {
 		l.lanes = append(l.lanes, &lane{shard: s, life: l, machine: machines[s], left: make(chan struct{})})
 	}
 	if err := l.start(); err != nil {
 		return fmt.Errorf("start the trunk: %w", err)
 	}
-	for _, lane := range l.lanes {
-		lane.replica = n.newReplica(lane.shard, lane.machine, lane)
-	}
-	n.trunk.Store(l)
-	for _, lane := range l.lanes {
-		n.addReplica(lane.replica)
-	}
+	n.install(l)
 	return nil
 }
 
 // finishLeaving gives the shards that have left the trunk the groups that they have not
 // been given yet, and removes the trunk.
 func (n *Node) finishLeaving(ctx context.Context, r *ring.Ring, stored storedTrunk) error {
+	if stored.next == trunkCompany {
+		return n.finishCompany(ctx, r, stored)
+	}
 	for _, s := range sortedIDs(r.Shards()) {
 		if n.replica(s) != nil {
 			continue

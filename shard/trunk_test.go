@@ -434,7 +434,7 @@ func TestLeavingTheTrunk(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, left || b.Left())
 	for range 2 { // a copy of the command does nothing
-		results, err := b.do(encodeLeave(), 1)
+		results, err := b.do(encodeEnd(trunkEnd{kind: trunkLeave}), 1)
 		require.NoError(t, err)
 		require.Equal(t, VerdictDone, results[0].Verdict)
 		require.True(t, b.Left())

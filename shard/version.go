@@ -35,6 +35,9 @@ const (
 	VersionTrunk Version = 8
 	// VersionAlone is such a node without that log.
 	VersionAlone Version = 9
+	// VersionCompany is a trunk with members: the shards of a cluster whose every node has
+	// all of them share one log.
+	VersionCompany Version = 10
 )
 
 // What this release speaks. OldestVersion rises when code for an old version is
@@ -43,7 +46,7 @@ const (
 // state, has the form of its oldest version.
 const (
 	OldestVersion = VersionFirst
-	NewestVersion = VersionAlone
+	NewestVersion = VersionAlone // VersionCompany is not offered yet: docs/decisions/0097
 )
 
 // Versions is a range of versions, both ends in it.

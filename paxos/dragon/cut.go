@@ -26,6 +26,15 @@ func (g *group) cutFirst(ctx context.Context) error {
 	if g.begunLater || !g.foundedAlone() || mutated("0089.learner-without-cut") {
 		return nil
 	}
+	return g.CutFirst(ctx)
+}
+
+// CutFirst implements paxos.Cutter. A group of several founders begins with one entry for
+// each of them: who joins needs the first like the others.
+func (g *group) CutFirst(ctx context.Context) error {
+	if g.begunLater {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, max(0, remaining(ctx)))
 	defer cancel()
 	// What the cut drops must be applied, and a lone voter's own first entry is the second.

@@ -42,6 +42,7 @@ type group struct {
 var (
 	_ paxos.Group     = (*group)(nil)
 	_ paxos.Submitter = (*group)(nil)
+	_ paxos.Cutter    = (*group)(nil)
 )
 
 func newGroup(h *host, spec paxos.GroupSpec) *group {

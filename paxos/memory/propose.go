@@ -287,24 +287,34 @@ func (r *replica) RemoveReplica(ctx context.Context, id paxos.ReplicaID, changeI
 // add is change for a new member. The log of a group that one voter has founded is cut
 // before, so that nobody begins with its first entry.
 func (r *replica) add(ctx context.Context, id paxos.ReplicaID, changeID uint64, f func(*paxos.Membership) error) error {
-	if r.whole() {
-		if err := r.ReadBarrier(ctx); err != nil {
+	if len(r.group.founders) == 1 {
+		if err := r.CutFirst(ctx); err != nil {
 			return err
-		}
-		if err := r.host.net.Compact(r.group.id); err != nil {
-			return fmt.Errorf("%w: %w", paxos.ErrNotSent, err)
 		}
 	}
 	return r.change(ctx, id, changeID, f)
 }
 
-// whole tells whether the group has one founder and its log still begins with the
-// first entry.
+// CutFirst implements paxos.Cutter. The replicas of a group share their log here.
+func (r *replica) CutFirst(ctx context.Context) error {
+	if !r.whole() {
+		return nil
+	}
+	if err := r.ReadBarrier(ctx); err != nil {
+		return err
+	}
+	if err := r.host.net.Compact(r.group.id); err != nil {
+		return fmt.Errorf("%w: %w", paxos.ErrNotSent, err)
+	}
+	return nil
+}
+
+// whole tells whether the group's log still begins with the first entry.
 func (r *replica) whole() bool {
 	mu := &r.host.net.mu
 	mu.Lock()
 	defer mu.Unlock()
-	return len(r.group.founders) == 1 && r.group.first == 1
+	return r.group.first == 1
 }
 
 // change commits a membership change and waits until it is applied here.
